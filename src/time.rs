@@ -180,6 +180,99 @@ impl Sub for Tick {
     }
 }
 
+/// An interval, in milliseconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Millis(pub u64);
+
+shm_safe!(Millis(count));
+
+impl Millis {
+    /// No time.
+    pub const ZERO: Millis = Millis(0);
+
+    /// The whole seconds of it.
+    pub const fn seconds(self) -> Seconds {
+        Seconds((self.0 / 1000) as i64)
+    }
+}
+
+/// A millisecond of a clock that nobody sets, that begins anywhere and goes on while the machine sleeps
+/// (`host::clock::instant`): for leases and waits of the cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Instant(NonZeroU64);
+
+shm_safe!(Instant(number));
+
+impl Instant {
+    /// The instant so many milliseconds after the clock began; it has gone on for one at least.
+    pub const fn at(millis: u64) -> Instant {
+        match NonZeroU64::new(millis) {
+            Some(number) => Instant(number),
+            None => Instant(NonZeroU64::MIN),
+        }
+    }
+
+    /// How long ago an earlier one was; nothing where it is later.
+    pub const fn since(self, earlier: Instant) -> Millis {
+        Millis(self.0.get().saturating_sub(earlier.0.get()))
+    }
+}
+
+impl Add<Millis> for Instant {
+    type Output = Instant;
+    fn add(self, time: Millis) -> Instant {
+        Instant(self.0.saturating_add(time.0))
+    }
+}
+
+/// An [`Instant`], or none, that all processes read and write.
+#[derive(Debug, Default)]
+pub struct AtomicInstant(AtomicU64);
+
+shm_safe!(AtomicInstant(number));
+
+impl AtomicInstant {
+    fn number(instant: Option<Instant>) -> u64 {
+        instant.map_or(0, |instant| instant.0.get())
+    }
+
+    /// One that begins so.
+    pub fn new(instant: Option<Instant>) -> AtomicInstant {
+        AtomicInstant(AtomicU64::new(AtomicInstant::number(instant)))
+    }
+
+    /// What it is.
+    pub fn get(&self) -> Option<Instant> {
+        NonZeroU64::new(self.0.load(Ordering::Relaxed)).map(Instant)
+    }
+
+    /// Sets it, and returns what it was.
+    pub fn replace(&self, instant: Option<Instant>) -> Option<Instant> {
+        NonZeroU64::new(self.0.swap(AtomicInstant::number(instant), Ordering::Relaxed)).map(Instant)
+    }
+
+    /// Sets it.
+    pub fn set(&self, instant: Option<Instant>) {
+        self.0.store(AtomicInstant::number(instant), Ordering::Relaxed);
+    }
+
+    /// Sets it where there is none; `false` where there is one.
+    pub fn begin(&self, instant: Instant) -> bool {
+        self.0.compare_exchange(0, instant.0.get(), Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    /// Sets it unless it is later.
+    pub fn advance(&self, instant: Instant) {
+        self.0.fetch_max(instant.0.get(), Ordering::Relaxed);
+    }
+
+    /// Sets it unless it is earlier; none stays none.
+    pub fn bring_forward(&self, instant: Instant) {
+        // None is 0, which is before every instant.
+        self.0.fetch_min(instant.0.get(), Ordering::Relaxed);
+    }
+}
+
 /// When something ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum Expiry {
@@ -321,6 +414,23 @@ mod tests {
         assert!(Expiry::Never.is_after(Moment::MAX) && !Expiry::Never.is_before(Moment::MAX));
         let at = Expiry::At(Moment::at(5));
         assert!(at.is_before(Moment::at(6)) && !at.is_before(Moment::at(5)) && !at.is_after(Moment::at(5)));
+    }
+
+    #[test]
+    fn an_instant_is_never_taken_for_none() {
+        let shared = AtomicInstant::default();
+        assert!(shared.get().is_none() && shared.begin(Instant::at(0)) && !shared.begin(Instant::at(9)));
+        shared.advance(Instant::at(7));
+        shared.advance(Instant::at(3));
+        assert_eq!(shared.replace(None), Some(Instant::at(7)));
+        shared.bring_forward(Instant::at(3));
+        assert!(shared.get().is_none());
+        shared.set(Some(Instant::at(9)));
+        shared.bring_forward(Instant::at(5));
+        shared.bring_forward(Instant::at(8));
+        assert_eq!(shared.replace(None), Some(Instant::at(5)));
+        assert_eq!((shared.get(), Instant::at(7).since(Instant::at(9))), (None, Millis::ZERO));
+        assert_eq!((Instant::at(7) + Millis(1999)).since(Instant::at(7)).seconds(), Seconds(1));
     }
 
     #[test]

@@ -56,7 +56,7 @@ fn with_statistics<T>(show: impl FnOnce(&Statistics) -> T) -> T {
         let mut last = last.borrow_mut();
         let now = Some(clock::now());
         if last.0 != now {
-            *last = (now, state::context().map(|context| context.statistics()).unwrap_or_default());
+            *last = (now, state::context().map(|context| context.inventory().statistics()).unwrap_or_default());
         }
         show(&last.1)
     })
@@ -139,7 +139,7 @@ unsafe extern "C" fn sqlite_direct(_id: c_ushort, _what: *mut c_void) -> c_long 
 /// Whether this node may send NOTIFYs, by the word of the arbiter.
 unsafe extern "C" fn lease_held(_id: c_ushort, _what: *mut c_void) -> c_long {
     entry!(lease_held, 0, {
-        let is_held = |process: &Process| process.shared.cluster_state.arbitration.is_held(clock::monotonic_millis());
+        let is_held = |process: &Process| process.shared.cluster_state.arbitration.is_held(clock::instant());
         state::process().is_some_and(is_held).into()
     })
 }

@@ -6,21 +6,22 @@
 //! compared with another one.
 
 use super::inheritance::{LeaseOutcome, LeaseRow, ends};
+use crate::time::{Instant, Millis};
 use std::collections::HashMap;
 
-/// A lease that has not beaten for so long can be taken over, in milliseconds.
-pub const LENGTH: u64 = 6_000;
+/// A lease that has not beaten for so long can be taken over.
+pub const LENGTH: Millis = Millis(6_000);
 
-/// For so long after the beat a node may send under its lease, in milliseconds: less than the length, because no two
+/// For so long after the beat a node may send under its lease: less than the length, because no two
 /// clocks run alike, and a message may be on its way.
-pub const HELD: u64 = 4_500;
+pub const HELD: Millis = Millis(4_500);
 
 /// A lease has to be seen without a beat so often before it is taken over: looks that failed do not count.
 const LEAST_LOOKS: u32 = 4;
 
-/// A node that was restarted is given so long to take over its earlier leases itself, in milliseconds: one that is
+/// A node that was restarted is given so long to take over its earlier leases itself: one that is
 /// restarted again and again never does.
-const SPARED: u64 = 3 * LENGTH;
+const SPARED: Millis = Millis(3 * LENGTH.0);
 
 /// The table of leases. Every change is one statement that names what it changes, and does nothing where that is not
 /// so.
@@ -103,8 +104,15 @@ pub struct Own {
     /// Its number.
     pub lease: u32,
     beat: u32,
-    /// Until when we may send under it, in milliseconds of a clock that nobody sets; 0: not now.
-    pub until: u64,
+    /// Until when we may send under it; `None`: not now.
+    pub until: Option<Instant>,
+}
+
+impl Own {
+    /// Whether we may send under it now.
+    pub fn is_held(&self, now: Instant) -> bool {
+        self.until.is_some_and(|until| now < until)
+    }
 }
 
 struct Seen {
@@ -113,13 +121,13 @@ struct Seen {
     /// ended at the same time have handed their leases to each other.
     is_astray: bool,
     /// Since when the row and what has become of it are as they are.
-    since: u64,
+    since: Instant,
     looks: u32,
 }
 
 impl Seen {
-    fn has_stood_still(&self, now: u64) -> bool {
-        self.looks >= LEAST_LOOKS && now.saturating_sub(self.since) >= LENGTH
+    fn has_stood_still(&self, now: Instant) -> bool {
+        self.looks >= LEAST_LOOKS && now.since(self.since) >= LENGTH
     }
 }
 
@@ -152,9 +160,8 @@ impl Arbiter {
         self.seen.iter().map(|seen| &seen.row)
     }
 
-    /// One second: beats, looks at the others, takes over what has stopped. `now` in milliseconds of a clock that
-    /// nobody sets and that goes on while the machine sleeps. After a failure nothing that was seen before counts as
-    /// having stood still.
+    /// One second: beats, looks at the others, takes over what has stopped. After a failure nothing that was seen before
+    /// counts as having stood still.
     ///
     /// # Errors
     ///
@@ -163,7 +170,7 @@ impl Arbiter {
         &mut self,
         registry: &mut R,
         name: &[u8],
-        now: impl Fn() -> u64,
+        now: impl Fn() -> Instant,
     ) -> Result<Vec<LeaseChange>, R::Error> {
         let done = self.try_step(registry, name, &now);
         if done.is_err() {
@@ -176,7 +183,7 @@ impl Arbiter {
         &mut self,
         registry: &mut R,
         name: &[u8],
-        now: &impl Fn() -> u64,
+        now: &impl Fn() -> Instant,
     ) -> Result<Vec<LeaseChange>, R::Error> {
         // What the table says may be as old as the question.
         let asked_at = now();
@@ -191,7 +198,7 @@ impl Arbiter {
                 let lease = last_lease(&rows, name) + 1;
                 registry.begin(name, lease)?;
                 changes.push(LeaseChange::Begun(lease));
-                Own { lease, beat: 1, until: 0 }
+                Own { lease, beat: 1, until: None }
             }
         };
         let rows = registry.rows()?;
@@ -199,7 +206,7 @@ impl Arbiter {
         match rows.iter().find(is_mine) {
             Some(row) if row.fate == LeaseOutcome::Held => {
                 // Another beat than ours: a statement that was thought to have failed had not. The next one counts.
-                let until = if row.beat == own.beat { asked_at + HELD } else { own.until };
+                let until = if row.beat == own.beat { Some(asked_at + HELD) } else { own.until };
                 self.own = Some(Own { beat: row.beat, until, ..own });
             }
             Some(LeaseRow { fate: LeaseOutcome::TakenOver(node, _), .. }) => {
@@ -209,7 +216,7 @@ impl Arbiter {
             _ => self.own = None,
         }
         self.look(rows, now());
-        let Some(own) = self.own.filter(|own| now() < own.until) else { return Ok(changes) };
+        let Some(own) = self.own.filter(|own| own.is_held(now())) else { return Ok(changes) };
         let is_over = |seen: &&Seen| match seen.row.fate {
             LeaseOutcome::Held => {
                 seen.has_stood_still(now()) && (seen.row.node == name || !self.is_spared(seen, now()))
@@ -234,14 +241,14 @@ impl Arbiter {
     }
 
     /// Whether the node of a lease holds a newer one: it was restarted, and is about to go on with its own itself.
-    fn is_spared(&self, old: &Seen, now: u64) -> bool {
+    fn is_spared(&self, old: &Seen, now: Instant) -> bool {
         let is_newer = |seen: &&Seen| seen.row.node == old.row.node && seen.row.lease > old.row.lease;
         let mut newer = self.seen.iter().filter(is_newer);
-        now.saturating_sub(old.since) < SPARED
+        now.since(old.since) < SPARED
             && newer.any(|seen| seen.row.fate == LeaseOutcome::Held && !seen.has_stood_still(now))
     }
 
-    fn look(&mut self, rows: Vec<LeaseRow>, now: u64) {
+    fn look(&mut self, rows: Vec<LeaseRow>, now: Instant) {
         let before = std::mem::take(&mut self.seen);
         let before: HashMap<_, _> =
             before.iter().map(|seen| ((seen.row.node.as_slice(), seen.row.lease), seen)).collect();
@@ -326,7 +333,7 @@ mod tests {
     }
 
     fn step(arbiter: &mut Arbiter, table: &mut Table, name: &[u8], at: u64) -> Result<Vec<LeaseChange>, ()> {
-        arbiter.step(table, name, || at)
+        arbiter.step(table, name, || Instant::at(at))
     }
 
     #[test]
@@ -334,12 +341,12 @@ mod tests {
         let (mut table, mut a, mut b, mut c) =
             (Table::default(), Arbiter::default(), Arbiter::default(), Arbiter::default());
         assert_eq!(step(&mut a, &mut table, b"a", 0), Ok(vec![LeaseChange::Begun(1)]));
-        assert_eq!(a.own().map(|own| own.until), Some(HELD));
+        assert_eq!(a.own().and_then(|own| own.until), Some(Instant::at(0) + HELD));
         let mut took = Vec::new();
         for second in 1..10 {
             took.extend(step(&mut b, &mut table, b"b", second * 1000).unwrap());
             took.extend(step(&mut c, &mut table, b"c", second * 1000 + 1).unwrap());
-            assert!(took.len() == 2 || second * 1000 > HELD + 1000);
+            assert!(took.len() == 2 || second * 1000 > HELD.0 + 1000);
         }
         assert_eq!(took, [LeaseChange::Begun(1), LeaseChange::Begun(1), LeaseChange::Took(b"a".to_vec())]);
         // It comes back, and begins anew.
@@ -360,7 +367,7 @@ mod tests {
             assert!(step(&mut a, &mut table, b"a", second * 1000).is_err());
             assert!(step(&mut b, &mut table, b"b", second * 1000).is_err());
         }
-        assert!(a.own().unwrap().until < 60_000);
+        assert!(!a.own().unwrap().is_held(Instant::at(60_000)));
         table.away = false;
         for second in 60..65 {
             assert_eq!(step(&mut b, &mut table, b"b", second * 1000), Ok(Vec::new()));

@@ -5,6 +5,7 @@
 use super::clock::Stamp;
 use super::digest::{DEEPEST, DigestEntry, KeyRange, PARTS, RecordKey, sum, sums};
 use crate::shm_safe::shm_safe;
+use crate::time::{Instant, Millis};
 use std::collections::HashMap;
 
 /// The sum of all records of a node.
@@ -68,12 +69,12 @@ shm_safe!(Pull { cursor, since });
 pub struct Pulling {
     /// What was asked for last.
     pub pull: Pull,
-    /// When, in milliseconds of a clock that nobody sets.
-    pub asked_at: u64,
+    /// When.
+    pub asked_at: Instant,
     /// When it began.
-    pub began_at: u64,
+    pub began_at: Instant,
     /// When something of it came last, or it was begun.
-    pub came_at: u64,
+    pub came_at: Instant,
     /// Which parts of the page have been taken in, as bits.
     pub taken: u64,
     /// The end of the page, when it came before all of them.
@@ -84,13 +85,13 @@ shm_safe!(Pulling { pull, asked_at, began_at, came_at, taken, end });
 
 impl Pulling {
     /// What is asked for, from now on.
-    pub fn of(pull: Pull, now: u64) -> Pulling {
+    pub fn of(pull: Pull, now: Instant) -> Pulling {
         Pulling { pull, asked_at: now, began_at: now, came_at: now, taken: 0, end: None }
     }
 
     /// Whether it moves: a node that has no memory to spare sends no page, for as long as that lasts.
-    pub fn moves(&self, now: u64) -> bool {
-        now.saturating_sub(self.came_at) < PAGE_TIMEOUT
+    pub fn moves(&self, now: Instant) -> bool {
+        now.since(self.came_at) < PAGE_TIMEOUT
     }
 
     /// The end of the page when all of it has been taken in.
@@ -140,8 +141,8 @@ pub const FEW: usize = 128;
 const MOST_PARTS: usize = 16;
 const MOST_RECORDS: usize = 256;
 
-/// A page that has not come after so long is asked for again, in milliseconds.
-pub const PAGE_TIMEOUT: u64 = 2_000;
+/// A page that has not come after so long is asked for again.
+pub const PAGE_TIMEOUT: Millis = Millis(2_000);
 
 /// A node that holds so many more records is asked for pages.
 const FAR_BEHIND: u64 = 64;
@@ -159,16 +160,16 @@ pub fn compare<P: ExchangePorts>(ports: &mut P, with: P::Peer) {
 }
 
 /// Asks a node for all there is, or for what was changed since a moment.
-pub fn pull<P: ExchangePorts>(ports: &mut P, from: P::Peer, since: Stamp, now: u64) {
+pub fn pull<P: ExchangePorts>(ports: &mut P, from: P::Peer, since: Stamp, now: Instant) {
     let pull = Pull { cursor: 0, since };
     ports.with_pulling(from, |pulling| *pulling = Some(Pulling::of(pull, now)));
     ports.send(from, ExchangeMessage::Pull(pull));
 }
 
 /// Goes on with a pull whose page was lost, or had to wait for memory; `false` when none is under way.
-pub fn go_on<P: ExchangePorts>(ports: &mut P, from: P::Peer, now: u64) -> bool {
+pub fn go_on<P: ExchangePorts>(ports: &mut P, from: P::Peer, now: Instant) -> bool {
     let Some(pulling) = ports.with_pulling(from, |pulling| *pulling) else { return false };
-    if now.saturating_sub(pulling.asked_at) >= PAGE_TIMEOUT && ports.has_room() {
+    if now.since(pulling.asked_at) >= PAGE_TIMEOUT && ports.has_room() {
         ports.with_pulling(from, |latest| {
             for latest in latest.iter_mut().filter(|latest| latest.pull == pulling.pull) {
                 // The second answer may be cut differently: what has come of the first does not count for it.
@@ -181,7 +182,7 @@ pub fn go_on<P: ExchangePorts>(ports: &mut P, from: P::Peer, now: u64) -> bool {
 }
 
 /// Answers a message of another node.
-pub fn on_message<P: ExchangePorts>(ports: &mut P, from: P::Peer, message: ExchangeMessage<P::Record>, now: u64) {
+pub fn on_message<P: ExchangePorts>(ports: &mut P, from: P::Peer, message: ExchangeMessage<P::Record>, now: Instant) {
     match message {
         ExchangeMessage::Root(theirs) => on_root(ports, from, theirs, now),
         ExchangeMessage::Sums(range, theirs) => on_sums(ports, from, range, &theirs, now),
@@ -220,7 +221,7 @@ fn send_records<P: ExchangePorts>(ports: &mut P, to: P::Peer, keys: &[RecordKey]
     }
 }
 
-fn on_root<P: ExchangePorts>(ports: &mut P, from: P::Peer, theirs: Root, now: u64) {
+fn on_root<P: ExchangePorts>(ports: &mut P, from: P::Peer, theirs: Root, now: Instant) {
     let entries = ports.entries(KeyRange::ALL);
     let mine = Root { count: entries.len() as u64, sum: sum(entries.iter()) };
     if mine == theirs {
@@ -237,7 +238,7 @@ fn on_root<P: ExchangePorts>(ports: &mut P, from: P::Peer, theirs: Root, now: u6
     }
 }
 
-fn on_sums<P: ExchangePorts>(ports: &mut P, from: P::Peer, range: KeyRange, theirs: &[u64], now: u64) {
+fn on_sums<P: ExchangePorts>(ports: &mut P, from: P::Peer, range: KeyRange, theirs: &[u64], now: Instant) {
     if !range.is_valid() || range.depth >= DEEPEST || theirs.len() != PARTS {
         return;
     }
@@ -292,7 +293,7 @@ fn on_keys<P: ExchangePorts>(ports: &mut P, from: P::Peer, range: KeyRange, thei
 }
 
 /// Notes what has come of a page, and goes on when that is all of it.
-fn on_page<P: ExchangePorts>(ports: &mut P, from: P::Peer, page: Pull, note: impl FnOnce(&mut Pulling), now: u64) {
+fn on_page<P: ExchangePorts>(ports: &mut P, from: P::Peer, page: Pull, note: impl FnOnce(&mut Pulling), now: Instant) {
     let ended = ports.with_pulling(from, |pulling| {
         let under_way = pulling.as_mut().filter(|pulling| pulling.pull == page)?;
         note(under_way);
@@ -313,6 +314,8 @@ fn on_page<P: ExchangePorts>(ports: &mut P, from: P::Peer, page: Pull, note: imp
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const START: Instant = Instant::at(1);
 
     /// A node that asks another one, and notes what it has taken in when it is answered.
     #[derive(Default)]
@@ -381,13 +384,13 @@ mod tests {
 
     fn answer_to(pull: ExchangeMessage<u8>) -> Vec<ExchangeMessage<u8>> {
         let mut asked = Asking::default();
-        on_message(&mut asked, (), pull, 0);
+        on_message(&mut asked, (), pull, Instant::at(0));
         asked.sent
     }
 
     fn asking() -> (Asking, ExchangeMessage<u8>) {
         let mut asking = Asking::default();
-        super::pull(&mut asking, (), Stamp::default(), 0);
+        super::pull(&mut asking, (), Stamp::default(), START);
         let question = asking.sent.remove(0);
         (asking, question)
     }
@@ -400,13 +403,13 @@ mod tests {
             messages.rotate_left(turned);
             for message in messages {
                 assert!(asking.sent.is_empty());
-                on_message(&mut asking, (), message, 1);
+                on_message(&mut asking, (), message, Instant::at(1));
             }
             assert_eq!(asking.sent, [ExchangeMessage::Pull(Pull { cursor: 5, since: Stamp::default() })]);
             let question = asking.sent.remove(0);
             let mut messages = answer_to(question);
             messages.rotate_right(turned);
-            messages.into_iter().for_each(|message| on_message(&mut asking, (), message, 2));
+            messages.into_iter().for_each(|message| on_message(&mut asking, (), message, Instant::at(2)));
             asking.taken.sort_unstable();
             assert_eq!(asking.answered.iter().map(Vec::len).collect::<Vec<_>>(), [10]);
             assert_eq!((asking.taken, asking.pulling), ((0..10).collect(), None));
@@ -420,11 +423,15 @@ mod tests {
         messages.remove(1);
         // What comes twice counts once.
         messages.push(messages[0].clone());
-        messages.into_iter().for_each(|message| on_message(&mut asking, (), message, 1));
-        assert!(asking.sent.is_empty() && go_on(&mut asking, (), PAGE_TIMEOUT - 1) && asking.sent.is_empty());
-        assert!(go_on(&mut asking, (), PAGE_TIMEOUT));
+        messages.into_iter().for_each(|message| on_message(&mut asking, (), message, Instant::at(1)));
+        assert!(
+            asking.sent.is_empty()
+                && go_on(&mut asking, (), START + Millis(PAGE_TIMEOUT.0 - 1))
+                && asking.sent.is_empty()
+        );
+        assert!(go_on(&mut asking, (), START + PAGE_TIMEOUT));
         assert_eq!(asking.sent, std::slice::from_ref(&question));
-        answer_to(question).into_iter().for_each(|message| on_message(&mut asking, (), message, PAGE_TIMEOUT));
+        answer_to(question).into_iter().for_each(|message| on_message(&mut asking, (), message, START + PAGE_TIMEOUT));
         assert_eq!(asking.sent.len(), 2, "the next page is asked for, once");
     }
 
@@ -434,7 +441,7 @@ mod tests {
         let sums = |differing: usize| {
             ExchangeMessage::Sums(KeyRange::ALL, (0..PARTS).map(|at| (at < differing).into()).collect())
         };
-        on_message(&mut node, (), sums(MOST_PARTS + 1), 1);
+        on_message(&mut node, (), sums(MOST_PARTS + 1), Instant::at(1));
         let question = ExchangeMessage::Pull(Pull { cursor: 0, since: Stamp(7) });
         let sent = |node: &mut Asking| {
             let sent = std::mem::take(&mut node.sent);
@@ -443,12 +450,12 @@ mod tests {
         assert_eq!(sent(&mut node), (true, 1 + MOST_PARTS, 1));
         // What still differs then is compared part by part, and soon again.
         node.pulling = None;
-        on_message(&mut node, (), sums(MOST_PARTS + 1), 2);
+        on_message(&mut node, (), sums(MOST_PARTS + 1), Instant::at(2));
         assert_eq!(sent(&mut node), (false, MOST_PARTS, 1));
         // As soon as little differs there is a new beginning.
-        on_message(&mut node, (), sums(MOST_PARTS), 3);
+        on_message(&mut node, (), sums(MOST_PARTS), Instant::at(3));
         assert_eq!(sent(&mut node), (false, MOST_PARTS, 0));
-        on_message(&mut node, (), sums(PARTS), 4);
+        on_message(&mut node, (), sums(PARTS), Instant::at(4));
         assert_eq!(sent(&mut node), (true, 1 + MOST_PARTS, 1));
     }
 
@@ -456,10 +463,10 @@ mod tests {
     fn a_node_that_does_not_count_parts_is_believed() {
         let (mut asking, question) = asking();
         let ExchangeMessage::Pull(pull) = question else { unreachable!() };
-        on_message(&mut asking, (), ExchangeMessage::Page(pull, PageEnd { next: None, parts: 0 }), 1);
+        on_message(&mut asking, (), ExchangeMessage::Page(pull, PageEnd { next: None, parts: 0 }), Instant::at(1));
         assert_eq!(asking.answered.len(), 1);
         // An answer to something else is none.
-        on_message(&mut asking, (), ExchangeMessage::Page(pull, PageEnd { next: None, parts: 0 }), 1);
+        on_message(&mut asking, (), ExchangeMessage::Page(pull, PageEnd { next: None, parts: 0 }), Instant::at(1));
         assert_eq!(asking.answered.len(), 1);
     }
 }

@@ -3,22 +3,22 @@
 //! process of the node has looked for longer than a lease, the node asks the others what it has missed before it goes
 //! on.
 use crate::shm_safe::shm_safe;
-use std::sync::atomic::{AtomicU64, Ordering};
+use crate::time::{AtomicInstant, Instant, Millis};
 
-/// How long a node may go on without looking at the clock, in milliseconds: less than the time after which another node
+/// How long a node may go on without looking at the clock: less than the time after which another node
 /// can take its subscriptions over.
-pub const LEASE: u64 = 2_000;
+pub const LEASE: Millis = Millis(2_000);
 
-/// How long a node that asks waits for an answer, in milliseconds; who has not answered by then is not there.
-pub const ANSWERS_AFTER: u64 = 3_000;
+/// How long a node that asks waits for an answer; who has not answered by then is not there.
+pub const ANSWERS_AFTER: Millis = Millis(3_000);
 
 /// What a node may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LeaseState {
     /// It sends NOTIFYs.
     Speaks,
-    /// It has just found out that it was away for so many milliseconds: it has to ask.
-    WasAway(u64),
+    /// It has just found out that it was away for so long: it has to ask.
+    WasAway(Millis),
     /// It has asked, and waits.
     Asks,
 }
@@ -26,44 +26,43 @@ pub enum LeaseState {
 /// The lease of a node, shared by its processes.
 #[derive(Debug, Default)]
 pub struct Lease {
-    looked_at: AtomicU64,
-    asking_since: AtomicU64,
+    looked_at: AtomicInstant,
+    asking_since: AtomicInstant,
 }
 
 shm_safe!(Lease { looked_at, asking_since });
 
 impl Lease {
-    /// A lease that begins at `now`, in milliseconds of a clock that nobody sets.
-    pub const fn new(now: u64) -> Lease {
-        Lease { looked_at: AtomicU64::new(now), asking_since: AtomicU64::new(0) }
+    /// A lease that begins at `now`.
+    pub fn new(now: Instant) -> Lease {
+        Lease { looked_at: AtomicInstant::new(Some(now)), asking_since: AtomicInstant::default() }
     }
 
     /// Looks at the clock.
-    pub fn look(&self, now: u64) -> LeaseState {
-        if self.asking_since.load(Ordering::Relaxed) > 0 {
+    pub fn look(&self, now: Instant) -> LeaseState {
+        if self.asking_since.get().is_some() {
             return LeaseState::Asks;
         }
-        let looked_at = self.looked_at.load(Ordering::Relaxed);
-        let away = now.saturating_sub(looked_at);
-        if looked_at > 0 && away > LEASE {
-            let first = self.asking_since.compare_exchange(0, now.max(1), Ordering::Relaxed, Ordering::Relaxed);
-            return if first.is_ok() { LeaseState::WasAway(away) } else { LeaseState::Asks };
-        }
-        if away > 0 {
-            self.looked_at.fetch_max(now, Ordering::Relaxed);
+        match self.looked_at.get().map(|looked_at| now.since(looked_at)) {
+            Some(away) if away > LEASE => {
+                return if self.asking_since.begin(now) { LeaseState::WasAway(away) } else { LeaseState::Asks };
+            }
+            Some(Millis::ZERO) => {}
+            _ => self.looked_at.advance(now),
         }
         LeaseState::Speaks
     }
 
     /// Since when the node asks; `None` while it speaks.
-    pub fn asking_since(&self) -> Option<u64> {
-        Some(self.asking_since.load(Ordering::Relaxed)).filter(|since| *since > 0)
+    pub fn asking_since(&self) -> Option<Instant> {
+        self.asking_since.get()
     }
 
     /// All others have answered, or are not there; `false` when another process has said so already.
-    pub fn resume(&self, now: u64) -> bool {
-        self.looked_at.fetch_max(now, Ordering::Relaxed);
-        self.asking_since.swap(0, Ordering::Relaxed) > 0
+    #[must_use = "only the process that resumes sends what had to wait"]
+    pub fn resume(&self, now: Instant) -> bool {
+        self.looked_at.advance(now);
+        self.asking_since.replace(None).is_some()
     }
 }
 
@@ -73,13 +72,13 @@ mod tests {
 
     #[test]
     fn who_was_away_asks_before_it_speaks() {
-        let lease = Lease::new(1_000);
-        assert_eq!(lease.look(2_500), LeaseState::Speaks);
-        assert_eq!(lease.look(4_500), LeaseState::Speaks);
-        assert_eq!(lease.look(6_501), LeaseState::WasAway(2_001));
-        assert_eq!(lease.look(6_502), LeaseState::Asks);
-        assert_eq!(lease.asking_since(), Some(6_501));
-        assert!(lease.resume(7_000) && !lease.resume(7_000));
-        assert_eq!(lease.look(7_001), LeaseState::Speaks);
+        let lease = Lease::new(Instant::at(1_000));
+        assert_eq!(lease.look(Instant::at(2_500)), LeaseState::Speaks);
+        assert_eq!(lease.look(Instant::at(4_500)), LeaseState::Speaks);
+        assert_eq!(lease.look(Instant::at(6_501)), LeaseState::WasAway(Millis(2_001)));
+        assert_eq!(lease.look(Instant::at(6_502)), LeaseState::Asks);
+        assert_eq!(lease.asking_since(), Some(Instant::at(6_501)));
+        assert!(lease.resume(Instant::at(7_000)) && !lease.resume(Instant::at(7_000)));
+        assert_eq!(lease.look(Instant::at(7_001)), LeaseState::Speaks);
     }
 }

@@ -1,6 +1,8 @@
 //! The numbers of a dialog (CSeq, version of the document) when more than one node may send: its owner reserves them
 //! ahead in blocks and says so before it comes to them; who goes on for it begins above what was reserved.
 use super::version::Version;
+use crate::shm_safe::shm_safe;
+use std::num::NonZeroU32;
 
 /// So many numbers an owner reserves at once; it reserves again when half of them are left.
 pub const BLOCK: u32 = 1000;
@@ -20,8 +22,41 @@ pub fn above_unheard(ceiling: u32, steps: u32) -> u32 {
 pub const HIGHEST: u32 = 1 << 30;
 
 /// The ceiling to be announced when the CSeq is `local`; `None` while the one announced is far enough.
-pub fn reserve(local: u32, ceiling: u32) -> Option<u32> {
+pub fn reserve(local: u32, announced: Ceiling) -> Option<u32> {
+    let ceiling = announced.known().unwrap_or_default();
     (local.saturating_add(BLOCK / 2) > ceiling).then(|| local.saturating_add(BLOCK).min(HIGHEST).max(ceiling))
+}
+
+/// The number above which no node has used one for a dialog, as far as any of them has said.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ceiling(Option<NonZeroU32>);
+
+shm_safe!(Ceiling(number));
+
+impl Ceiling {
+    /// This number; no CSeq is below 1.
+    pub fn at(number: u32) -> Ceiling {
+        Ceiling(NonZeroU32::new(number))
+    }
+
+    /// The number, where something was said.
+    pub fn known(self) -> Option<u32> {
+        self.0.map(NonZeroU32::get)
+    }
+
+    /// The ceiling of a dialog whose CSeq here is `local`.
+    pub fn above(self, local: u32) -> u32 {
+        self.known().map_or(local, |number| number.max(local))
+    }
+}
+
+/// What a node is for a subscription that another node speaks of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// It has sent the NOTIFYs until now.
+    Owner,
+    /// It keeps a copy.
+    Replica,
 }
 
 /// What two nodes compare of a subscription.
@@ -51,14 +86,14 @@ pub struct Merge {
 }
 
 impl HeldNumbers {
-    /// Merges what another node says; `is_owned`: this node has sent the NOTIFYs until now.
-    pub fn merge(&self, is_owned: bool, other: &HeldNumbers) -> Merge {
+    /// Merges what another node says of a subscription for which this node has a role.
+    pub fn merge(&self, role: Role, other: &HeldNumbers) -> Merge {
         let (take, ceiling) = (other.version > self.version, self.ceiling_with(other));
         Merge {
             take,
             moves: take,
             ceiling,
-            speak: !take && is_owned && ceiling > self.ceiling,
+            speak: !take && role == Role::Owner && ceiling > self.ceiling,
             answers: other.version < self.version || other.ceiling < ceiling,
         }
     }
@@ -66,7 +101,7 @@ impl HeldNumbers {
     /// The same under an arbiter, where the watcher's next SUBSCRIBE does not move a subscription: what the watcher
     /// asks for is as the node says that knows its last SUBSCRIBE, and the owner as the node says that knows of the
     /// last change of hands. Neither may undo the other.
-    pub fn merge_arbitrated(&self, is_owned: bool, other: &HeldNumbers) -> Merge {
+    pub fn merge_arbitrated(&self, role: Role, other: &HeldNumbers) -> Merge {
         let (mine, theirs) = (self.version, other.version);
         let said = |v: &Version| (v.word, v.stamp);
         let owned = |v: &Version| (v.epoch, v.owner);
@@ -77,7 +112,7 @@ impl HeldNumbers {
             take,
             moves,
             ceiling,
-            speak: !moves && is_owned && ceiling > self.ceiling,
+            speak: !moves && role == Role::Owner && ceiling > self.ceiling,
             answers: lacks || other.ceiling < ceiling,
         }
     }
@@ -111,10 +146,10 @@ mod tests {
 
     #[test]
     fn numbers_are_reserved_before_they_are_reached() {
-        assert_eq!(reserve(1, 0), Some(1001));
-        assert_eq!(reserve(501, 1001), None);
-        assert_eq!(reserve(502, 1001), Some(1502));
-        assert_eq!(reserve(HIGHEST, HIGHEST), Some(HIGHEST));
+        assert_eq!(reserve(1, Ceiling::default()), Some(1001));
+        assert_eq!(reserve(501, Ceiling::at(1001)), None);
+        assert_eq!(reserve(502, Ceiling::at(1001)), Some(1502));
+        assert_eq!(reserve(HIGHEST, Ceiling::at(HIGHEST)), Some(HIGHEST));
     }
 
     #[test]
@@ -123,13 +158,13 @@ mod tests {
         let (loser, winner) = (of(7, 1), of(8, 2));
         for merge in [HeldNumbers::merge, HeldNumbers::merge_arbitrated] {
             // A third node that has heard of both, in either order, and the winner, who hears it from there.
-            let third = winner.merged(&loser, &merge(&winner, false, &loser));
-            assert_eq!(third, loser.merged(&winner, &merge(&loser, false, &winner)));
+            let third = winner.merged(&loser, &merge(&winner, Role::Replica, &loser));
+            assert_eq!(third, loser.merged(&winner, &merge(&loser, Role::Replica, &winner)));
             assert_eq!(third, HeldNumbers { ceiling: 1001, ..winner });
-            let heard = merge(&winner, true, &third);
+            let heard = merge(&winner, Role::Owner, &third);
             assert!(heard.speak && heard.ceiling == 1001);
             // Heard again it changes nothing.
-            assert_eq!(third.merged(&loser, &merge(&third, false, &loser)), third);
+            assert_eq!(third.merged(&loser, &merge(&third, Role::Replica, &loser)), third);
         }
     }
 
@@ -139,7 +174,7 @@ mod tests {
         let spoken = HeldNumbers { version: Version { word: 2, stamp: Stamp(4), ..held(0, 0).version }, ceiling: 1000 };
         let states = states.into_iter().chain([spoken]).collect::<Vec<_>>();
         for merge in [HeldNumbers::merge, HeldNumbers::merge_arbitrated] {
-            let join = |a: HeldNumbers, b: HeldNumbers| a.merged(&b, &merge(&a, false, &b));
+            let join = |a: HeldNumbers, b: HeldNumbers| a.merged(&b, &merge(&a, Role::Replica, &b));
             for a in &states {
                 assert_eq!(join(*a, *a), *a);
                 for b in &states {
@@ -156,7 +191,7 @@ mod tests {
     fn under_an_arbiter_a_subscribe_elsewhere_does_not_undo_a_change_of_hands() {
         let taken_over = held(1, 2000);
         let spoken = HeldNumbers { version: Version { word: 2, stamp: Stamp(9), ..held(0, 0).version }, ceiling: 1000 };
-        let merge = taken_over.merge_arbitrated(true, &spoken);
+        let merge = taken_over.merge_arbitrated(Role::Owner, &spoken);
         assert_eq!(merge, Merge { take: true, moves: false, ceiling: 2000, speak: false, answers: true });
         let merged = taken_over.merged(&spoken, &merge);
         assert_eq!((merged.version.word, merged.version.epoch), (2, 1));
@@ -177,20 +212,20 @@ mod tests {
     fn the_owner_goes_above_what_another_may_have_sent() {
         let mine = held(1, 2000);
         assert_eq!(
-            mine.merge(true, &held(0, 3000)),
+            mine.merge(Role::Owner, &held(0, 3000)),
             Merge { take: false, moves: false, ceiling: 3000, speak: true, answers: true }
         );
         assert_eq!(
-            mine.merge(false, &held(0, 3000)),
+            mine.merge(Role::Replica, &held(0, 3000)),
             Merge { take: false, moves: false, ceiling: 3000, speak: false, answers: true }
         );
         // The heir hears how far the owner before it had come.
         assert_eq!(
-            held(0, 3000).merge(true, &mine),
+            held(0, 3000).merge(Role::Owner, &mine),
             Merge { take: true, moves: true, ceiling: 3000, speak: false, answers: true }
         );
         assert_eq!(
-            mine.merge(true, &mine),
+            mine.merge(Role::Owner, &mine),
             Merge { take: false, moves: false, ceiling: 2000, speak: false, answers: false }
         );
     }

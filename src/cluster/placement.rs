@@ -5,13 +5,14 @@
 use super::digest::mixed;
 use super::succession::common_hash;
 use crate::shm_safe::shm_safe;
+use crate::time::Millis;
 
 /// There are so many partitions.
 pub const PARTITIONS: usize = 4096;
 
-/// For so long after a change of the nodes those that held a presentity before hear of it still, in milliseconds: what
+/// For so long after a change of the nodes those that held a presentity before hear of it still: what
 /// they own and have not handed over goes on.
-pub const KEPT: u64 = 30_000;
+pub const KEPT: Millis = Millis(30_000);
 
 /// The partition of a presentity, by its URI in any case.
 pub fn partition_of(uri: &[u8]) -> usize {
@@ -32,8 +33,8 @@ pub struct Member {
 shm_safe!(Member { key, is_ready, was_ready });
 
 /// The members after a look at the nodes that are there, each with its key and whether it is ready. `None`: nothing has
-/// changed. `age`: how long ago the last change was, in milliseconds.
-pub fn observed(before: &[Member], seen: &[(u64, bool)], age: u64) -> Option<Observed> {
+/// changed. `age`: how long ago the last change was.
+pub fn observed(before: &[Member], seen: &[(u64, bool)], age: Millis) -> Option<Observed> {
     let of = |key: u64| before.iter().find(|member| member.key == key);
     let is_same = |(key, is_ready): &(u64, bool)| of(*key).is_some_and(|member| member.is_ready == *is_ready);
     let is_change = seen.len() != before.len() || !seen.iter().all(is_same);
@@ -180,12 +181,12 @@ mod tests {
         let seen = |is_ready| -> Vec<(u64, bool)> {
             vec![(mixed(1), true), (mixed(2), true), (mixed(3), true), (mixed(4), is_ready)]
         };
-        let joining = observed(&former, &seen(false), 60_000).unwrap();
-        assert!(joining.is_change && observed(&joining.members, &seen(false), 1_000).is_none());
-        let joined = observed(&joining.members, &seen(true), 2_000).unwrap();
+        let joining = observed(&former, &seen(false), Millis(60_000)).unwrap();
+        assert!(joining.is_change && observed(&joining.members, &seen(false), Millis(1_000)).is_none());
+        let joined = observed(&joining.members, &seen(true), Millis(2_000)).unwrap();
         let settled = observed(&joined.members, &seen(true), KEPT).unwrap();
         assert!(!settled.is_change && settled.members.iter().all(|member| member.was_ready == 0));
-        assert!(observed(&settled.members, &seen(true), 2 * KEPT).is_none());
+        assert!(observed(&settled.members, &seen(true), Millis(2 * KEPT.0)).is_none());
         let of = |members: &[Member]| Placement::new(members, 1);
         let (old, one, two, three) = (of(&former), of(&joining.members), of(&joined.members), of(&settled.members));
         let mut moved = 0;

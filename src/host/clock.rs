@@ -4,7 +4,7 @@
 //! administrator does to the wall clock meanwhile. So time here, [`now`], is that of the wall clock when the server
 //! started, and goes on by the steady clock. What leaves the server as a time of day (rows, other modules, pages) is
 //! converted at the edge, by [`to_wall`] and [`from_wall`].
-use crate::time::{Moment, Seconds, Tick, UnixTime};
+use crate::time::{Instant, Moment, Seconds, Tick, UnixTime};
 use std::sync::OnceLock;
 
 /// How far the wall clock was ahead of the steady one when the server started, in microseconds.
@@ -82,9 +82,9 @@ pub fn wall_millis() -> u64 {
     millis_of(libc::CLOCK_REALTIME)
 }
 
-/// Milliseconds of a clock that nobody sets, from some moment in the past; it also goes on while the machine sleeps.
-pub fn monotonic_millis() -> u64 {
-    millis_of(libc::CLOCK_BOOTTIME)
+/// The millisecond of a clock that nobody sets, and that goes on while the machine sleeps.
+pub fn instant() -> Instant {
+    Instant::at(millis_of(libc::CLOCK_BOOTTIME))
 }
 
 /// Milliseconds of a clock that nobody sets, to within a few: for the timers of transactions.

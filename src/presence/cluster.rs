@@ -18,6 +18,7 @@ use crate::cluster::version::Version;
 use crate::sip::transport::Transport;
 use crate::time::{Moment, Seconds};
 use serde_json::{Map, Value, json};
+use std::num::NonZeroU32;
 
 /// The version of the messages: what later ones add is passed over by this one, and may be missing for later ones.
 pub const MESSAGES: u8 = 3;
@@ -36,8 +37,8 @@ pub struct OwnershipClaim {
     pub owner: Vec<u8>,
     /// When its owner changed it last; 0 from nodes that do not say.
     pub stamp: Stamp,
-    /// The lease of the owner that it is owned under; 0 without an arbiter.
-    pub lease: u32,
+    /// The lease of the owner that it is owned under; `None` without an arbiter.
+    pub lease: Option<NonZeroU32>,
     /// No CSeq above this one has been used.
     pub ceiling: u32,
 }
@@ -92,8 +93,8 @@ impl Ending {
 pub enum NodeMessage {
     /// A node says that it is there, and whether it wants to hear the same.
     Hello {
-        /// Whether to answer with a hello.
-        answer: bool,
+        /// Whether it is to be answered.
+        reply: HelloReply,
         /// Which kinds of records it compares, as bits; 0 from nodes that do not say.
         compares: u8,
         /// The version of its messages ([`MESSAGES`]); 1 from nodes that do not say.
@@ -194,8 +195,8 @@ impl Announcement {
             "stamp": self.claim.stamp.0, "ceiling": self.claim.ceiling,
         });
         if let Value::Object(object) = &mut object {
-            if self.claim.lease > 0 {
-                object.insert("lease".into(), self.claim.lease.into());
+            if let Some(lease) = self.claim.lease {
+                object.insert("lease".into(), lease.get().into());
             }
             for (name, field) in NAMES.iter().zip(self.subscription.fields()) {
                 object.insert((*name).into(), text(field));
@@ -237,7 +238,7 @@ pub fn parse(body: &[u8], packages: &Packages, now: Moment) -> Option<(Vec<u8>, 
     let node = bytes(object.get("node")).filter(|name| !name.is_empty() && name.len() < 256)?;
     let message = match object.get("action")?.as_str()? {
         "hello" => NodeMessage::Hello {
-            answer: object.get("answer")?.as_bool()?,
+            reply: if object.get("answer")?.as_bool()? { HelloReply::Wanted } else { HelloReply::Given },
             compares: object.get("compares").map_or(Some(0), |kinds| kinds.as_u64().map(|kinds| kinds as u8))?,
             speaks: object.get("v").map_or(Some(1), Value::as_u64)?.min(u8::MAX.into()) as u8,
         },
@@ -300,7 +301,7 @@ fn announcement(object: &Map<String, Value>, packages: &Packages, now: Moment) -
         None => state.local_cseq.saturating_add(BLOCK),
     };
     let stamp = Stamp(object.get("stamp").map_or(Some(0), Value::as_u64)?);
-    let lease = object.get("lease").map_or(Some(0), |_| number(object, "lease"))?;
+    let lease = object.get("lease").map_or(Some(0), |_| number(object, "lease")).map(NonZeroU32::new)?;
     let claim = OwnershipClaim { remote_cseq, epoch: number(object, "term")?, owner, stamp, lease, ceiling };
     Some(Announcement { subscription, claim })
 }
@@ -345,7 +346,7 @@ mod tests {
             epoch: 3,
             owner: b"b:2".to_vec(),
             stamp: Stamp(1 << 60),
-            lease: 2,
+            lease: NonZeroU32::new(2),
             ceiling: 1008,
         };
         Announcement { subscription: Subscription::new(state, &fields).unwrap(), claim }
@@ -389,7 +390,7 @@ mod tests {
         assert!(matches!(read, Some((_, NodeMessage::End(read))) if read == ending));
         assert!(matches!(
             parse(&hello(b"a:1", HelloReply::Wanted, 3), &packages(), Moment::at(0)),
-            Some((_, NodeMessage::Hello { answer: true, compares: 3, speaks: MESSAGES }))
+            Some((_, NodeMessage::Hello { reply: HelloReply::Wanted, compares: 3, speaks: MESSAGES }))
         ));
         assert!(matches!(parse(&sync(b"a:1"), &packages(), Moment::at(0)), Some((_, NodeMessage::Sync))));
         for heir in [None, Some(b"b:2".as_slice())] {

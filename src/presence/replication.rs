@@ -168,13 +168,22 @@ fn step(documents: &[Publication], replica: &Replica) -> Step {
     }
 }
 
-/// Carries out a change that another node announced, and notifies our watchers unless it is `silent`. Returns what that
-/// node is answered: it still holds what was removed here.
+/// Who notifies the watchers of a change that another node announced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotifiedBy {
+    /// Each node its own.
+    ThisNode,
+    /// The node that announced it, all of them (`skip_notify_dmq`).
+    Announcer,
+}
+
+/// Carries out a change that another node announced, and notifies our watchers unless they are left to that node.
+/// Returns what that node is answered: it still holds what was removed here.
 ///
 /// # Errors
 ///
 /// Fails with 400 when the event package is not known here, and when a store fails.
-pub fn apply<P: Ports>(ports: &mut P, replica: &Replica, silent: bool) -> Result<Option<Replica>, Failure> {
+pub fn apply<P: Ports>(ports: &mut P, replica: &Replica, notified_by: NotifiedBy) -> Result<Option<Replica>, Failure> {
     let event = ports.packages().named(&replica.event).ok_or_else(|| {
         Failure::bad_request(format!("no event package: {}", String::from_utf8_lossy(&replica.event)))
     })?;
@@ -191,7 +200,7 @@ pub fn apply<P: Ports>(ports: &mut P, replica: &Replica, silent: bool) -> Result
                 ..Publication::default()
             };
             let shown = publish::shown_once(&new, publication);
-            shown.into_iter().for_each(|shown| notify_watchers(ports, replica, &new, Some(shown), silent));
+            shown.into_iter().for_each(|shown| notify_watchers(ports, replica, &new, Some(shown), notified_by));
         }
         return Ok(None);
     }
@@ -201,7 +210,7 @@ pub fn apply<P: Ports>(ports: &mut P, replica: &Replica, silent: bool) -> Result
             Outcome::Nothing => return Ok(None),
             Outcome::Answer(correction) => return Ok(Some(correction)),
             Outcome::Changed(transient_body) => {
-                notify_watchers(ports, replica, &new, transient_body, silent);
+                notify_watchers(ports, replica, &new, transient_body, notified_by);
                 return Ok(None);
             }
         }
@@ -313,9 +322,9 @@ fn notify_watchers<P: Ports>(
     replica: &Replica,
     new: &Document<'_>,
     transient_body: Option<TransientBody>,
-    silent: bool,
+    notified_by: NotifiedBy,
 ) {
-    if silent {
+    if notified_by == NotifiedBy::Announcer {
         return publish::judge_if_in_another_sphere(ports, new);
     }
     let request = publish::PublishRequest { sender: &replica.sender, ..publish::PublishRequest::default() };

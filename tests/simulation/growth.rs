@@ -3,6 +3,7 @@
 //! grows with their number alone.
 use crate::layers::cluster::exchange::{self, ExchangeMessage};
 use crate::node::{Effect, Node, NodeId, Record, Wire};
+use crate::time::Instant;
 use std::collections::VecDeque;
 
 /// Bytes of one announcement of a subscription as it was measured on real nodes, with dmq's header and the answer.
@@ -172,7 +173,7 @@ fn measure(count: usize, subscriptions: u32) -> Figures {
         cluster.nodes[last] = fresh;
         // A node that joins asks the first one that answers.
         let now = cluster.now;
-        cluster.at(last, |node| exchange::pull(node, 0, Default::default(), now));
+        cluster.at(last, |node| exchange::pull(node, 0, Default::default(), Instant::at(now)));
     });
     assert_eq!(cluster.nodes[last].subs.len(), subscriptions as usize, "it holds what all hold");
     Figures { nodes: count as u64, refresh, comparison, join, subscriptions: u64::from(subscriptions) }

@@ -1,6 +1,10 @@
 //! The cluster's protocol in a simulated network: three to seven nodes, phones that subscribe, refresh, publish and
 //! keep RFC 3261 by the letter, and cuts, losses, freezes, crashes and clocks that are wrong. One seed is one life, and
 //! always the same one. `make simulate` goes on where `make test` ends.
+#![allow(
+    unreachable_pub,
+    reason = "the sources of the library are compiled into it, and what they offer is not all used"
+)]
 #[path = "../../src"]
 #[allow(dead_code, reason = "not all of it is simulated")]
 mod layers {

@@ -5,9 +5,10 @@ use crate::layers::cluster::clock::{HybridClock, Stamp};
 use crate::layers::cluster::exchange::{self, Pulling};
 use crate::layers::cluster::inheritance::{Heir, LeaseOutcome, LeaseRow, resolve};
 use crate::layers::cluster::lease::{ANSWERS_AFTER, Lease, LeaseState};
-use crate::layers::cluster::numbers::{BLOCK, above_unheard, reserve};
+use crate::layers::cluster::numbers::{BLOCK, Ceiling, above_unheard, reserve};
 use crate::layers::cluster::succession::{line, successor};
 use crate::layers::cluster::version::Version;
+use crate::time::Instant;
 use crate::wire::{REFRESHES, unchanged_of};
 use placing::Places;
 use std::collections::BTreeMap;
@@ -112,7 +113,7 @@ impl Node {
             peers,
             has_heard: false,
             clock: HybridClock::new(),
-            lease: Lease::new(now),
+            lease: Lease::new(Instant::at(now)),
             arbiter: leases.is_some().then(Arbiter::default),
             leases: leases.unwrap_or_default(),
             heirs: Vec::new(),
@@ -162,7 +163,7 @@ impl Node {
     }
 
     pub fn start(&mut self) {
-        let now = self.now;
+        let now = Instant::at(self.now);
         for peer in self.peers.clone() {
             self.greet(peer, true);
             self.places.with = Some(peer);
@@ -210,7 +211,7 @@ impl Node {
     }
 
     fn holds_lease(&self, now: u64) -> bool {
-        self.arbiter.as_ref().is_none_or(|arbiter| arbiter.own().is_some_and(|own| now < own.until))
+        self.arbiter.as_ref().is_none_or(|arbiter| arbiter.own().is_some_and(|own| own.is_held(Instant::at(now))))
     }
 
     fn own_lease(&self) -> u32 {
@@ -278,7 +279,7 @@ impl Node {
         if !is_owned {
             (sub.local, sub.version.epoch) = (sub.ceiling, sub.version.epoch + steps);
         }
-        sub.ceiling = reserve(sub.local, sub.ceiling).unwrap_or(sub.ceiling);
+        sub.ceiling = reserve(sub.local, Ceiling::at(sub.ceiling)).unwrap_or(sub.ceiling);
         (sub.owner, sub.version.owner) = (self.id, self.id as u64);
         (sub.version.word, sub.version.stamp) = (word, stamp);
         self.restored.remove(&dialog);
@@ -324,7 +325,7 @@ impl Node {
             self.due.insert(dialog, ());
             return;
         }
-        match self.lease.look(self.now) {
+        match self.lease.look(Instant::at(self.now)) {
             LeaseState::Speaks => {}
             LeaseState::WasAway(_) => {
                 self.due.insert(dialog, ());
@@ -340,7 +341,7 @@ impl Node {
         let Some(sub) = self.subs.get_mut(&dialog) else { return };
         sub.local += 1;
         let (cseq, presentity) = (sub.local, sub.presentity);
-        let reserved = reserve(cseq, sub.ceiling);
+        let reserved = reserve(cseq, Ceiling::at(sub.ceiling));
         if let Some(ceiling) = reserved {
             (sub.ceiling, sub.version.stamp) = (ceiling, stamp);
         }
@@ -354,7 +355,7 @@ impl Node {
 
     fn ask(&mut self) {
         self.note_away();
-        let (now, since) = (self.now, self.last_stamp.before(ASK_MARGIN));
+        let (now, since) = (Instant::at(self.now), self.last_stamp.before(ASK_MARGIN));
         for peer in self.peers.clone() {
             self.places.with = Some(peer);
             exchange::pull(self, peer, since, now);
@@ -363,14 +364,14 @@ impl Node {
 
     fn may_resume(&mut self) {
         let Some(since) = self.lease.asking_since() else { return };
-        let late = self.now.saturating_sub(since) >= ANSWERS_AFTER;
+        let late = Instant::at(self.now).since(since) >= ANSWERS_AFTER;
         let all = self.peers.iter().all(|peer| {
-            let heard = self.heard.get(peer).is_some_and(|at| *at >= since);
+            let heard = self.heard.get(peer).is_some_and(|at| Instant::at(*at) >= since);
             let pulls = self.pulling.get(peer).is_some_and(|p| p.pull.cursor > 0);
-            self.answered.get(peer).is_some_and(|at| *at >= since) || late && !(heard && pulls)
+            self.answered.get(peer).is_some_and(|at| Instant::at(*at) >= since) || late && !(heard && pulls)
         });
         let knows_documents = late || self.knows_its_share();
-        if all && knows_documents && self.lease.resume(self.now) {
+        if all && knows_documents && self.lease.resume(Instant::at(self.now)) {
             for dialog in std::mem::take(&mut self.due).into_keys() {
                 self.notify(dialog);
             }
@@ -383,7 +384,7 @@ impl Node {
         if self.left {
             return;
         }
-        if let LeaseState::WasAway(_) = self.lease.look(self.now) {
+        if let LeaseState::WasAway(_) = self.lease.look(Instant::at(self.now)) {
             self.ask();
         }
         self.arbitrate();
@@ -391,7 +392,7 @@ impl Node {
         self.speak_for_claimed();
         self.place_records();
         let stamp = self.tick();
-        let now = self.now;
+        let now = Instant::at(self.now);
         for peer in self.peers.clone() {
             self.send(peer, Wire::Beat(stamp));
             if !self.speak.contains_key(&peer) {
@@ -401,15 +402,15 @@ impl Node {
             if exchange::go_on(self, peer, now) {
                 continue;
             }
-            if now.saturating_sub(self.compared_at.get(&peer).copied().unwrap_or_default()) >= COMPARE_EVERY {
-                self.compared_at.insert(peer, now);
+            if self.now.saturating_sub(self.compared_at.get(&peer).copied().unwrap_or_default()) >= COMPARE_EVERY {
+                self.compared_at.insert(peer, self.now);
                 exchange::compare(self, peer);
             }
         }
         if self.lease.asking_since().is_none() {
             // A node that asks has not looked at the world since.
             self.last_stamp = stamp;
-            if now - self.started >= SETTLED_AFTER {
+            if self.now - self.started >= SETTLED_AFTER {
                 let is_settled =
                     |dialog: &DialogId| self.subs.get(dialog).is_none_or(|sub| self.serves(sub.presentity));
                 let settled: Vec<DialogId> = self.restored.keys().copied().filter(is_settled).collect();
@@ -425,10 +426,10 @@ impl Node {
     /// Beats, looks at the others, and notifies the watchers that had to wait while it held no lease.
     fn arbitrate(&mut self) {
         let Some(mut arbiter) = self.arbiter.take() else { return };
-        let held = arbiter.own().is_some_and(|own| self.now < own.until);
+        let held = arbiter.own().is_some_and(|own| own.is_held(Instant::at(self.now)));
         let name = (self.id as u64).to_be_bytes();
         let mut registry = Registry { leases: self.leases.clone(), is_away: self.is_database_away, was_read: None };
-        let changes = arbiter.step(&mut registry, &name, || self.now).unwrap_or_default();
+        let changes = arbiter.step(&mut registry, &name, || Instant::at(self.now)).unwrap_or_default();
         self.heirs = heirs_of(arbiter.rows());
         self.arbiter = Some(arbiter);
         if self.holds_lease(self.now) && (!held || changes.iter().any(|c| matches!(c, LeaseChange::Begun(_)))) {
@@ -503,7 +504,7 @@ impl Node {
         let Some(sub) = self.subs.get_mut(&dialog) else { return };
         sub.local = sub.ceiling;
         sub.version.stamp = stamp;
-        sub.ceiling = reserve(sub.local, sub.ceiling).unwrap_or(sub.ceiling);
+        sub.ceiling = reserve(sub.local, Ceiling::at(sub.ceiling)).unwrap_or(sub.ceiling);
         self.restored.remove(&dialog);
         self.announce(dialog);
         self.notify(dialog);
@@ -561,7 +562,7 @@ impl Node {
             Wire::Held(record) => self.on_held(&record),
             Wire::Record(record) => exchange::ExchangePorts::merge(self, from, record),
             Wire::Exchange(message) => {
-                let now = self.now;
+                let now = Instant::at(self.now);
                 self.places.with = Some(from);
                 exchange::on_message(self, from, message, now);
             }

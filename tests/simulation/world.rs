@@ -35,7 +35,7 @@ const PHONE_DELAY: u64 = 3;
 /// The node that a phone has left for another one may send until it hears of it, so long in milliseconds.
 const IN_FLIGHT: u64 = 100;
 /// A node that was frozen for less than its lease goes on with what it finds in its queue.
-const UNNOTICED: u64 = crate::layers::cluster::lease::LEASE + IN_FLIGHT;
+const UNNOTICED: u64 = crate::layers::cluster::lease::LEASE.0 + IN_FLIGHT;
 /// Nodes that are started together have found each other by then.
 const STARTED: u64 = 12_000;
 /// How long after a fault its consequences may show, in milliseconds: the others have to notice, and to compare.
@@ -124,20 +124,21 @@ impl World {
     }
 
     pub fn new(seed: u64, is_arbitrated: bool) -> World {
-        World::of(seed, is_arbitrated, false)
+        let (random, plan) = World::plan(seed, is_arbitrated);
+        World::with_plan(seed, random, plan)
     }
 
     /// The same life with nodes that are upgraded while it is lived.
     pub fn upgraded(seed: u64, is_arbitrated: bool) -> World {
-        World::of(seed, is_arbitrated, true)
+        let (random, plan) = World::plan(seed, is_arbitrated);
+        World::with_plan(seed, random, plan.upgraded(&mut Random::new(seed ^ 0x5a5a)))
     }
 
-    fn of(seed: u64, is_arbitrated: bool, is_upgraded: bool) -> World {
+    fn plan(seed: u64, is_arbitrated: bool) -> (Random, Plan) {
         let mut random = Random::new(seed);
         let plan = Plan::of(&mut random);
         let plan = if is_arbitrated { plan.arbitrated(&mut Random::new(seed ^ 0xa5a5)) } else { plan };
-        let plan = if is_upgraded { plan.upgraded(&mut Random::new(seed ^ 0x5a5a)) } else { plan };
-        World::with_plan(seed, random, plan)
+        (random, plan)
     }
 
     fn with_plan(seed: u64, random: Random, plan: Plan) -> World {

@@ -241,7 +241,7 @@ unsafe extern "C" fn on_publication(
     node: *mut sys::dmq_node,
 ) -> c_int {
     entry!(on_publication, -1, {
-        // SAFETY: as promised.
+        // SAFETY: dmq calls this with its own message, answer and node, and waits until it returns.
         unsafe { receive(message, answer, node, Channel::Publications, on_publication_message) }
     })
 }
@@ -254,7 +254,7 @@ unsafe extern "C" fn on_node(
     node: *mut sys::dmq_node,
 ) -> c_int {
     entry!(on_node, -1, {
-        // SAFETY: as promised.
+        // SAFETY: dmq calls this with its own message, answer and node, and waits until it returns.
         unsafe { receive(message, answer, node, Channel::Nodes, on_node_message) }
     })
 }
@@ -314,9 +314,9 @@ fn on_node_message(world: &mut Context, body: &[u8], from: Option<Address>) -> A
     }
     nodes.mark_alive(&name, clock::now());
     let done = match (message, from) {
-        (NodeMessage::Hello { answer, compares, speaks }, Some(from)) => {
+        (NodeMessage::Hello { reply, compares, speaks }, Some(from)) => {
             nodes.of_name(&name, clock::now()).into_iter().for_each(|id| nodes.note_hello(id, compares, speaks));
-            on_hello(world, &from, &name, answer, compares);
+            on_hello(world, &from, &name, reply, compares);
             Ok(())
         }
         (NodeMessage::Compare(kind, comparison), Some(_)) => {
@@ -376,12 +376,12 @@ fn refresh_for(message: &Placed) {
 }
 
 /// One of our kind is there. The first one who says so after we joined is asked for all there is.
-fn on_hello(world: &mut Context, from: &Address, their_name: &[u8], answer: bool, compares: u8) {
+fn on_hello(world: &mut Context, from: &Address, their_name: &[u8], reply: HelloReply, compares: u8) {
     let (config, name) = (world.process().config, world.node_name());
     let nodes = world.process().shared.nodes;
     let kinds = world.compared_kinds();
     let Ok(id) = nodes.of_name(their_name, clock::now()) else { return };
-    if answer {
+    if reply == HelloReply::Wanted {
         world.greet(from, &cluster::hello(name, HelloReply::Given, kinds));
     }
     world.share().into_iter().for_each(|share| _ = world.send_on(Channel::Nodes, from, &share));

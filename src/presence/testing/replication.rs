@@ -6,6 +6,7 @@ use crate::presence::ports::publications::Publications;
 use crate::presence::ports::server::Server;
 use crate::presence::replica::Replica;
 use crate::presence::replication;
+use crate::presence::replication::NotifiedBy;
 use crate::sip::entity_tag::EntityTag;
 
 fn node() -> MemoryPorts {
@@ -31,8 +32,11 @@ fn life() -> Vec<Replica> {
 
 fn hear(server: &mut MemoryPorts, messages: &[&Replica]) -> Option<String> {
     for message in messages {
-        let silent = server.config().replicas_are_silent;
-        let _ = replication::apply(server, message, silent).expect("applied");
+        let notified_by = match server.config().replicas_are_silent {
+            true => NotifiedBy::Announcer,
+            false => NotifiedBy::ThisNode,
+        };
+        let _ = replication::apply(server, message, notified_by).expect("applied");
     }
     let resource = server.resource("alice", PRESENCE);
     let documents = server.documents(&resource).expect("documents");

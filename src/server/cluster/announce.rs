@@ -1,5 +1,5 @@
 //! What this node announces to the others of its subscriptions, and whose a subscription is.
-use crate::cluster::numbers::{BLOCK, HIGHEST, above_unheard, reserve};
+use crate::cluster::numbers::{BLOCK, Ceiling, HIGHEST, above_unheard, reserve};
 use crate::cluster::version::Version;
 use crate::host::clock;
 use crate::host::dmq::{self, Address, Channel};
@@ -13,21 +13,23 @@ use crate::server::cluster::node_id::NodeId;
 use crate::server::shared::Parts;
 use crate::server::tables::subscription_entry::{Ownership, SubscriptionEntry};
 use crate::time::Moment;
+use std::num::NonZeroU32;
 
-/// Moves the numbers on beyond what another node can have sent; `ceiling`: what it has reserved, 0 where that is not
-/// known.
-pub(crate) fn skip_sequence_numbers(state: &mut SubscriptionState, ceiling: u32) {
-    let step = if ceiling == 0 { BLOCK } else { ceiling.saturating_sub(state.local_cseq) };
+/// Moves the numbers on beyond what another node can have sent: above what it has reserved, or a block where that is
+/// not known.
+pub(crate) fn skip_sequence_numbers(state: &mut SubscriptionState, ceiling: Ceiling) {
+    let step = ceiling.known().map_or(BLOCK, |number| number.saturating_sub(state.local_cseq));
     state.local_cseq = state.local_cseq.saturating_add(step).min(HIGHEST);
     state.version = state.version.saturating_add(step).min(HIGHEST);
 }
 
-/// Makes a replica ours, under our lease (0 without an arbiter), after so many changes of hands.
-pub(crate) fn take_over(stored: &mut SubscriptionEntry, lease: u32, steps: u32) {
+/// Makes a replica ours, under our lease where there is an arbiter, after so many changes of hands.
+pub(crate) fn take_over(stored: &mut SubscriptionEntry, lease: Option<NonZeroU32>, steps: u32) {
     stored.catches_up = true;
     let mut ownership = stored.ownership;
-    if lease > 0 {
-        ownership.ceiling = above_unheard(ownership.ceiling.max(stored.subscription.state.local_cseq), steps);
+    if lease.is_some() {
+        let known = ownership.ceiling.above(stored.subscription.state.local_cseq);
+        ownership.ceiling = Ceiling::at(above_unheard(known, steps));
     }
     skip_sequence_numbers(&mut stored.subscription.state, ownership.ceiling);
     let epoch = ownership.epoch.saturating_add(steps);
@@ -124,7 +126,7 @@ impl Parts {
             owner: self.owner_name(owner),
             stamp,
             lease,
-            ceiling: ceiling.max(subscription.state.local_cseq),
+            ceiling: ceiling.above(subscription.state.local_cseq),
         };
         Announcement { subscription, claim }
     }
@@ -161,7 +163,7 @@ impl Parts {
         }
         ownership.stamp = stamp.max(ownership.stamp);
         if let Some(ceiling) = reserve(stored.subscription.state.local_cseq, ownership.ceiling).filter(|_| is_owned) {
-            ownership.ceiling = ceiling;
+            ownership.ceiling = Ceiling::at(ceiling);
         }
         Some((stored.subscription.to_private(), stored.ownership, stored.announced))
     }

@@ -10,19 +10,19 @@ use crate::server::cluster::leases_table::LeasesTable;
 use crate::server::cluster::node_id::NodeId;
 use crate::server::shared::Parts;
 use crate::server::tables::subscription_entry::Ownership;
-use std::sync::atomic::Ordering;
+use crate::time::Instant;
 
 /// The process that beats: its connection, and what it has seen.
 pub struct Beating {
     arbiter: Arbiter,
     table: LeasesTable,
-    failed_since: u64,
+    failed_since: Option<Instant>,
 }
 
 impl Beating {
     /// Nothing was seen yet.
     pub fn new(database: &'static Database, table: &'static [u8]) -> Beating {
-        Beating { arbiter: Arbiter::default(), table: LeasesTable { database, table }, failed_since: 0 }
+        Beating { arbiter: Arbiter::default(), table: LeasesTable { database, table }, failed_since: None }
     }
 
     /// One second.
@@ -33,18 +33,18 @@ impl Beating {
         }
         let arbitration = &parts.shared.cluster_state.arbitration;
         let generation = arbitration.generation();
-        let done = self.arbiter.step(&mut self.table, name, clock::monotonic_millis);
+        let done = self.arbiter.step(&mut self.table, name, clock::instant);
         let inherited = arbitration.publish(&self.arbiter, name, generation);
         counters::count_many(Counter::LeasesTakenOver, inherited);
         self.note(done);
     }
 
     fn note(&mut self, done: Result<Vec<LeaseChange>, StoreError>) {
-        let now = clock::monotonic_millis();
+        let now = clock::instant();
         match done {
-            Err(error) if self.failed_since == 0 => {
+            Err(error) if self.failed_since.is_none() => {
                 counters::count(Counter::LeaseFailures);
-                self.failed_since = now;
+                self.failed_since = Some(now);
                 crate::log!(
                     Error,
                     "the table of leases cannot be used: {error}; without it no NOTIFY is sent after a few seconds"
@@ -52,12 +52,11 @@ impl Beating {
             }
             Err(_) => counters::count(Counter::LeaseFailures),
             Ok(changes) => {
-                if self.failed_since > 0 {
-                    let seconds = now.saturating_sub(self.failed_since) / 1000;
+                if let Some(failed_since) = self.failed_since.take() {
+                    let seconds = now.since(failed_since).seconds().0;
                     crate::log!(Notice, "the table of leases can be used again, after {seconds} seconds");
-                    self.failed_since = 0;
                 }
-                if self.arbiter.own().is_some_and(|own| now < own.until) {
+                if self.arbiter.own().is_some_and(|own| own.is_held(now)) {
                     counters::count(Counter::LeaseBeats);
                 }
                 changes.iter().for_each(write_change);
@@ -83,7 +82,7 @@ impl Parts {
     /// Whether this node owns what is owned so: under an arbiter, under the lease that it holds.
     pub(crate) fn owns(&self, ownership: &Ownership) -> bool {
         let lease = ownership.lease;
-        ownership.owner.is_here() && (lease == 0 || lease == self.shared.cluster_state.arbitration.lease())
+        ownership.owner.is_here() && (lease.is_none() || lease == self.shared.cluster_state.arbitration.lease())
     }
 
     /// Whether a subscription that is owned so may become ours: always, unless an arbiter says whose it is.
@@ -105,8 +104,8 @@ impl Parts {
         let arbitration = &self.shared.cluster_state.arbitration;
         match ownership.lease {
             // Made, or read from a table, without a lease: its node's own.
-            0 => (own == owner && arbitration.lease() > 0).then_some(1),
-            lease => arbitration.steps_to(own, owner, lease),
+            None => (own == owner && arbitration.lease().is_some()).then_some(1),
+            Some(lease) => arbitration.steps_to(own, owner, lease),
         }
     }
 
@@ -114,13 +113,13 @@ impl Parts {
     /// any more is left alone: its table has not answered, and would not answer now.
     pub fn hand_lease_over(&self, database: &'static Database, table: &'static [u8]) -> Option<Vec<u8>> {
         let (arbitration, own) = (&self.shared.cluster_state.arbitration, self.node_name());
-        let is_held = arbitration.is_held(clock::monotonic_millis());
-        arbitration.until.store(0, Ordering::Relaxed);
-        let lease = Some(arbitration.lease()).filter(|lease| is_held && *lease > 0)?;
+        let is_held = arbitration.is_held(clock::instant());
+        arbitration.let_go();
+        let lease = arbitration.lease().filter(|_| is_held)?;
         let names = self.shared.nodes.present();
         let present: Vec<&[u8]> = names.iter().map(Vec::as_slice).collect();
         let mut table = LeasesTable { database, table };
-        match arbiter::end(&mut table, (own, lease), &succession::line(&present, &[own])) {
+        match arbiter::end(&mut table, (own, lease.get()), &succession::line(&present, &[own])) {
             Ok(heir) => heir.map(<[u8]>::to_vec),
             Err(error) => {
                 crate::log!(Warn, "the lease of this node cannot be given back: {error}; others wait until it ends");

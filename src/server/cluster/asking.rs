@@ -5,15 +5,17 @@ use crate::host::clock;
 use crate::limited;
 use crate::presence::cluster;
 use crate::presence::comparison::RecordKind;
+use crate::server::cluster::nodes::Wait;
 use crate::server::shared::Parts;
-use crate::time::Seconds;
+use crate::time::Millis;
 use std::sync::atomic::Ordering;
 
-/// Stamps of others may not have reached a node for so long before it was frozen, in milliseconds.
+/// Stamps of others may not have reached a node for so long before it was frozen, in milliseconds of
+/// the wall clock.
 pub(super) const ASK_MARGIN: u64 = 15_000;
 
-/// How long a node that was frozen waits for the documents of its share (`cluster_replicas`), in milliseconds.
-const DOCUMENTS_AFTER: u64 = 5_000;
+/// How long a node that was frozen waits for the documents of its share (`cluster_replicas`).
+const DOCUMENTS_AFTER: Millis = Millis(5_000);
 
 impl Parts {
     /// Whether this node may send NOTIFYs now. A node that finds that it was frozen asks the others first.
@@ -21,16 +23,16 @@ impl Parts {
         if !self.config.shares_subscriptions {
             return true;
         }
-        if self.config.has_arbiter() && !self.shared.cluster_state.arbitration.is_held(clock::monotonic_millis()) {
+        if self.config.has_arbiter() && !self.shared.cluster_state.arbitration.is_held(clock::instant()) {
             self.shared.nodes.note_waiting();
             return false;
         }
-        match self.shared.cluster_state.lease.look(clock::monotonic_millis()) {
+        match self.shared.cluster_state.lease.look(clock::instant()) {
             LeaseState::Speaks => true,
             LeaseState::Asks => false,
-            LeaseState::WasAway(millis) => {
-                limited!(Notice, "this node did not run for {millis} ms: it asks the others before it sends NOTIFYs");
-                self.shared.nodes.on_freeze(clock::now(), Seconds((millis / 1000) as i64));
+            LeaseState::WasAway(time) => {
+                limited!(Notice, "this node did not run for {} ms: it asks the others before it sends NOTIFYs", time.0);
+                self.shared.nodes.on_freeze(clock::now(), time.seconds());
                 self.ask_for_share();
                 self.ask_others();
                 false
@@ -47,7 +49,7 @@ impl Parts {
     /// Where not every node holds everything others serve what this one holds, until it has heard what it missed.
     fn ask_for_share(&self) {
         if self.config.replicas().is_some() {
-            self.shared.cluster_state.placing.note_away(clock::monotonic_millis());
+            self.shared.cluster_state.placing.note_away(clock::instant());
             self.shared.nodes.clear_filled();
             self.share().into_iter().for_each(|share| self.send_to_nodes(&share));
         }
@@ -73,10 +75,10 @@ impl Parts {
     pub(crate) fn has_resumed(&self) -> bool {
         let lease = &self.shared.cluster_state.lease;
         let Some(since) = lease.asking_since() else { return false };
-        let now = clock::monotonic_millis();
-        let is_late = now.saturating_sub(since) >= ANSWERS_AFTER;
-        let has_answers = self.kinds_asked_for().all(|kind| self.shared.nodes.has_answers(kind, since, is_late));
-        let knows_documents = self.has_documents() || now.saturating_sub(since) >= DOCUMENTS_AFTER;
+        let now = clock::instant();
+        let wait = if now.since(since) >= ANSWERS_AFTER { Wait::Over } else { Wait::GoesOn };
+        let has_answers = self.kinds_asked_for().all(|kind| self.shared.nodes.has_answers(kind, since, wait));
+        let knows_documents = self.has_documents() || now.since(since) >= DOCUMENTS_AFTER;
         if !has_answers || !knows_documents || !lease.resume(now) {
             return false;
         }

@@ -49,7 +49,7 @@ shm_safe!(ClusterState {
 impl ClusterState {
     /// The lease begins now.
     pub fn new() -> ClusterState {
-        let (lease, started) = (Lease::new(clock::monotonic_millis()), clock::wall_millis());
+        let (lease, started) = (Lease::new(clock::instant()), clock::wall_millis());
         ClusterState { lease, started, ..ClusterState::default() }
     }
 

@@ -85,20 +85,20 @@ impl Context<'_> {
         // What a node holds that records are not placed on says nothing about what belongs here.
         let is_placed = self.view().is_none_or(|view| view.has(from));
         if self.compares(kind) && is_placed {
-            let now = clock::monotonic_millis();
+            let now = clock::instant();
             exchange::on_message(&mut Exchange::new(self, kind, from), from, message, now);
         }
     }
 
     /// Asks a node for all records of a kind, page by page.
     pub fn pull_all(&mut self, from: NodeId, kind: RecordKind) {
-        let now = clock::monotonic_millis();
+        let now = clock::instant();
         exchange::pull(&mut Exchange::new(self, kind, from), from, Stamp::default(), now);
     }
 
     /// Goes on with what is under way, and compares with the nodes whose turn it is.
     pub fn compare_with_others(&mut self) {
-        let (now, millis) = (clock::now(), clock::monotonic_millis());
+        let (now, instant) = (clock::now(), clock::instant());
         let interval = self.compare_interval();
         for kind in [RecordKind::Subscriptions, RecordKind::Publications] {
             if !self.compares(kind) {
@@ -107,7 +107,7 @@ impl Context<'_> {
             for (id, _) in self.shared.nodes.peers(kind) {
                 let nodes = self.shared.nodes;
                 let mut exchange = Exchange::new(self, kind, id);
-                if !exchange::go_on(&mut exchange, id, millis) && nodes.take_comparison(id, kind, now, interval) {
+                if !exchange::go_on(&mut exchange, id, instant) && nodes.take_comparison(id, kind, now, interval) {
                     exchange::compare(&mut exchange, id);
                 }
             }
@@ -383,6 +383,6 @@ impl ExchangePorts for Exchange<'_, '_> {
         if since == Stamp::default() {
             self.context.shared.nodes.note_filled(from, self.kind);
         }
-        self.context.shared.nodes.note_answered(from, self.kind, clock::monotonic_millis());
+        self.context.shared.nodes.note_answered(from, self.kind, clock::instant());
     }
 }

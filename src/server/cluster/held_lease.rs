@@ -5,14 +5,16 @@ use crate::cluster::inheritance::{self, Heir, LeaseOutcome, LeaseRow, resolve};
 use crate::host::lock::Lock;
 use crate::host::shm::{self, Shm, ShmVec};
 use crate::shm_safe::shm_safe;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use crate::time::{AtomicInstant, Instant};
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// What the processes share; in shared memory.
 pub struct Arbitration {
-    /// Our lease; 0: none.
-    pub(super) lease: AtomicU32,
-    /// Until when NOTIFYs may be sent, in milliseconds of a clock that nobody sets.
-    pub(super) until: AtomicU64,
+    /// The number of our lease, which is none below 1.
+    lease: AtomicU32,
+    /// Until when NOTIFYs may be sent.
+    until: AtomicInstant,
     /// All that was owned under our earlier leases, as far as their rows are left, has come to this one.
     has_inherited_own: AtomicBool,
     /// Subscriptions may have come to us that have not been looked at.
@@ -27,7 +29,7 @@ impl Default for Arbitration {
     fn default() -> Self {
         Arbitration {
             lease: AtomicU32::new(0),
-            until: AtomicU64::new(0),
+            until: AtomicInstant::default(),
             has_inherited_own: AtomicBool::new(false),
             has_news: AtomicBool::new(false),
             generation: AtomicU32::new(0),
@@ -37,14 +39,19 @@ impl Default for Arbitration {
 }
 
 impl Arbitration {
-    /// Our lease; 0: none.
-    pub fn lease(&self) -> u32 {
-        self.lease.load(Ordering::Relaxed)
+    /// Our lease, if there is one.
+    pub fn lease(&self) -> Option<NonZeroU32> {
+        NonZeroU32::new(self.lease.load(Ordering::Relaxed))
     }
 
     /// Whether NOTIFYs may be sent under it now.
-    pub fn is_held(&self, now: u64) -> bool {
-        now < self.until.load(Ordering::Relaxed)
+    pub fn is_held(&self, now: Instant) -> bool {
+        self.until.get().is_some_and(|until| now < until)
+    }
+
+    /// No NOTIFY is sent under it any more.
+    pub(super) fn let_go(&self) {
+        self.until.set(None);
     }
 
     /// Whether what this node owned before it was restarted is its own still.
@@ -64,10 +71,10 @@ impl Arbitration {
 
     /// After how many changes of hands what is owned under another lease has come to ours, where it has; `own` is the
     /// digest of our name.
-    pub fn steps_to(&self, own: u64, owner: u64, lease: u32) -> Option<u32> {
-        let ours = (own, self.lease());
-        let (holder, steps) = resolve(&self.heirs.lock(), (owner, lease));
-        (ours.1 > 0 && holder == ours).then_some(steps)
+    pub fn steps_to(&self, own: u64, owner: u64, lease: NonZeroU32) -> Option<u32> {
+        let ours = (own, self.lease()?.get());
+        let (holder, steps) = resolve(&self.heirs.lock(), (owner, lease.get()));
+        (holder == ours).then_some(steps)
     }
 
     /// What to hand to [`Arbitration::learn`] with rows that are read after this.
@@ -77,13 +84,14 @@ impl Arbitration {
 
     /// Shows all processes our lease as the process that beats knows it, and returns how many others have come to it.
     pub(super) fn publish(&self, arbiter: &Arbiter, own_name: &[u8], generation: u32) -> usize {
-        let (lease, until) = arbiter.own().map(|own| (own.lease, own.until)).unwrap_or_default();
+        let own = arbiter.own();
+        let (lease, until) = (own.map_or(0, |own| own.lease), own.and_then(|own| own.until));
         // The lease first: under a new one nothing is sent before it is known which one it is.
         if self.lease.swap(lease, Ordering::Relaxed) != lease {
             self.note_news();
         }
         let inherited = self.learn(&arbiter.rows().collect::<Vec<_>>(), own_name, generation);
-        self.until.store(until, Ordering::Relaxed);
+        self.until.set(until);
         inherited
     }
 
@@ -103,7 +111,7 @@ impl Arbitration {
         }
         list.sort_unstable();
         let (own, lease) = (key(own_name), self.lease());
-        let has_inherited_own = inheritance::has_inherited_own(rows, (own_name, lease));
+        let has_inherited_own = inheritance::has_inherited_own(rows, (own_name, lease.map_or(0, NonZeroU32::get)));
         let mut heirs = self.heirs.lock();
         if self.generation() != generation {
             return 0;
@@ -112,7 +120,8 @@ impl Arbitration {
         if *heirs == list {
             return 0;
         }
-        let is_ours = |heir: &&Heir| lease > 0 && heir.by == (own, lease) && heirs.binary_search(heir).is_err();
+        let came_to_us = |heir: &Heir| lease.is_some_and(|lease| heir.by == (own, lease.get()));
+        let is_ours = |heir: &&Heir| came_to_us(heir) && heirs.binary_search(heir).is_err();
         let ours = list.iter().filter(is_ours).count();
         *heirs = list;
         self.generation.fetch_add(1, Ordering::Relaxed);

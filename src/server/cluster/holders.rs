@@ -10,12 +10,12 @@ use crate::server::cluster::node_id::NodeId;
 use crate::server::cluster::placing::View;
 use crate::server::cluster::replacement::NEXT_OFFER;
 use crate::server::shared::Parts;
-use crate::time::Moment;
+use crate::time::{Millis, Moment};
 use std::rc::Rc;
 
-/// For so long after a change of the nodes every node hears of everything, in milliseconds: others may see other nodes
+/// For so long after a change of the nodes every node hears of everything: others may see other nodes
 /// than this one.
-const UNSETTLED: u64 = 3_000;
+const UNSETTLED: Millis = Millis(3_000);
 
 impl Parts {
     /// Which node holds what; `None`: every node holds everything.
@@ -40,7 +40,7 @@ impl Parts {
     /// do, because every node holds everything, or because others may see other nodes than this one.
     pub(super) fn hearers(&self, uri: &[u8]) -> Option<Vec<Address>> {
         let view = self.view()?;
-        let is_settled = self.shared.cluster_state.placing.age(clock::monotonic_millis()) >= UNSETTLED;
+        let is_settled = self.shared.cluster_state.placing.age(clock::instant()) >= UNSETTLED;
         let addresses = || view.others(uri).filter_map(|node| self.shared.nodes.address(node)).collect();
         (is_settled && !view.is_empty()).then(addresses)
     }
@@ -86,7 +86,7 @@ impl Parts {
     /// A subscription to this presentity is ours: one that is served elsewhere is handed over soon.
     pub(crate) fn note_place_of(&self, uri: &[u8]) {
         if self.view().is_some_and(|view| !view.is_served_here(uri)) {
-            self.shared.cluster_state.placing.look_after(0);
+            self.shared.cluster_state.placing.look_now();
         }
     }
 
@@ -94,7 +94,7 @@ impl Parts {
     /// not know yet where, is offered soon.
     pub(super) fn note_replica_of(&self, uri: &[u8]) {
         if self.view().is_some_and(|view| !view.is_held_here(uri)) {
-            self.shared.cluster_state.placing.look_by(clock::monotonic_millis() + NEXT_OFFER);
+            self.shared.cluster_state.placing.look_by(clock::instant() + NEXT_OFFER);
         }
     }
 
@@ -121,6 +121,6 @@ impl Parts {
     pub(crate) fn observe_places(&self, replicas: usize) {
         let mut seen = self.shared.nodes.sharing(replicas);
         seen.push(self.own_place());
-        self.shared.cluster_state.placing.observe(&seen, clock::monotonic_millis());
+        self.shared.cluster_state.placing.observe(&seen, clock::instant());
     }
 }

@@ -2,16 +2,31 @@
 use crate::cluster::clock::Stamp;
 use crate::cluster::exchange::Pulling;
 use crate::cluster::seal::ReplayWindow;
-use crate::host::dmq::Address;
+use crate::host::dmq::{Address, DmqNode};
 use crate::host::no_memory::NoMemory;
 use crate::host::shm::{self, ShmBox};
 use crate::presence::comparison::RecordKind;
 use crate::shm_safe::shm_safe;
-use crate::time::{Moment, Seconds};
+use crate::time::{Instant, Moment, Seconds};
 
 /// A node that dmq has given up is believed to be there for so long after it spoke: dmq's next look at it
 /// may take its time.
 const PRESUMED_ALIVE: Seconds = Seconds(90);
+
+/// What dmq says of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum DmqView {
+    /// It answers.
+    Answering,
+    /// It does not, or is not in dmq's list.
+    Silent,
+}
+
+impl DmqView {
+    pub(super) fn of(node: &DmqNode) -> DmqView {
+        if node.active { DmqView::Answering } else { DmqView::Silent }
+    }
+}
 
 /// Whether a node is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,8 +83,8 @@ pub(super) struct Node {
     /// When it was found to hold the same subscriptions last; `None`: it never was, or it was asked since for
     /// what it has changed.
     pub(super) agreed_at: Option<Stamp>,
-    /// When it has said all that we had missed, in milliseconds of a clock that nobody sets.
-    pub(super) answered_at: [u64; 2],
+    /// When it has said all that we had missed.
+    pub(super) answered_at: [Option<Instant>; 2],
     /// It has said goodbye.
     pub(super) has_left: bool,
     /// Which of its sealed messages have come.
@@ -121,7 +136,7 @@ impl Node {
             pulling: [None; 2],
             compared_at: [None; 2],
             agreed_at: None,
-            answered_at: [0; 2],
+            answered_at: [None; 2],
             has_left: false,
             window: ReplayWindow::default(),
         })
@@ -158,18 +173,23 @@ impl Node {
         self.reach == Reachability::Answers && !self.name.is_empty() && self.port > 0
     }
 
+    /// What dmq said of it last.
+    pub(super) fn dmq_view(&self) -> DmqView {
+        if self.reach == Reachability::Answers { DmqView::Answering } else { DmqView::Silent }
+    }
+
     /// dmq says whether it answers; a node that has just sent something does, whatever dmq says.
-    pub(super) fn set_reached(&mut self, reached: bool, now: Moment) {
-        if reached {
+    pub(super) fn set_reached(&mut self, view: DmqView, now: Moment) {
+        if view == DmqView::Answering {
             self.heard_at = None;
         }
         let was_heard = self.heard_at.is_some_and(|at| now - at < PRESUMED_ALIVE);
         let is_presumed = was_heard || self.presumed_until.is_some_and(|until| now < until);
         let before = self.is_there();
-        self.reach = match (reached, is_presumed) {
-            (true, _) => Reachability::Answers,
-            (false, true) => Reachability::Presumed,
-            (false, false) => Reachability::Away,
+        self.reach = match (view, is_presumed) {
+            (DmqView::Answering, _) => Reachability::Answers,
+            (DmqView::Silent, true) => Reachability::Presumed,
+            (DmqView::Silent, false) => Reachability::Away,
         };
         if self.is_there() != before {
             self.since = now;

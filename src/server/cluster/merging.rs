@@ -1,6 +1,8 @@
 //! What another node says of a subscription, and what is known of it here, become one: whose it is, and how.
 use crate::cluster::clock::Stamp;
+use crate::cluster::numbers::Ceiling;
 use crate::cluster::numbers::Merge;
+use crate::cluster::numbers::Role;
 use crate::host::dmq::Address;
 use crate::host::{clock, log, shm};
 use crate::limited;
@@ -14,6 +16,7 @@ use crate::server::cluster::replicas::Objections;
 use crate::server::context::Context;
 use crate::server::subscriptions::rows_behind::mark_changed;
 use crate::server::tables::subscription_entry::Ownership;
+use std::num::NonZeroU32;
 
 /// How often an announcement is merged again because other processes have changed its subscription meanwhile.
 pub(super) const TRIES: usize = 20;
@@ -35,7 +38,7 @@ pub(super) struct MergeBasis {
     reason: Vec<u8>,
     owner: NodeId,
     epoch: u32,
-    lease: u32,
+    lease: Option<NonZeroU32>,
     stamp: Stamp,
     is_claimed: bool,
 }
@@ -63,7 +66,7 @@ fn merged_ownership(merge: &Merge, mine: Ownership, theirs: Ownership) -> Owners
     let is_same = (mine.owner, mine.epoch) == (theirs.owner, theirs.epoch);
     let lease = if is_same { mine.lease.max(theirs.lease) } else { owned.lease };
     let stamp = if merge.take { theirs.stamp } else { mine.stamp };
-    Ownership { stamp, ceiling: merge.ceiling, lease, ..owned }
+    Ownership { stamp, ceiling: Ceiling::at(merge.ceiling), lease, ..owned }
 }
 
 /// A subscription as its watcher has asked for it, with the socket, the transport and the Contact of the node that owns
@@ -100,7 +103,7 @@ impl Context<'_> {
         if !self.shared.cluster_state.clock.observe(stamp, clock::wall_millis()) {
             limited!(Warn, "the clock of {} is more than 5 minutes ahead of ours", log::show(&other.claim.owner));
         }
-        let ownership = Ownership { owner, epoch, stamp, ceiling, lease, ..Ownership::default() };
+        let ownership = Ownership { owner, epoch, stamp, ceiling: Ceiling::at(ceiling), lease, ..Ownership::default() };
         let Some((mine, own_ownership)) = self.owned_subscription(dialog) else {
             return self.on_new_subscription(other, ownership, from).map(|()| Merging::Done);
         };
@@ -108,9 +111,10 @@ impl Context<'_> {
         let is_owned = self.owns(&own_ownership);
         let Announcement { subscription: mine, claim } = self.announcement(mine, own_ownership);
         let (held, theirs) = (claim.held(), other.claim.held());
+        let role = if is_owned { Role::Owner } else { Role::Replica };
         let merge = match self.config.has_arbiter() {
-            false => held.merge(is_owned, &theirs),
-            true => held.merge_arbitrated(is_owned, &theirs),
+            false => held.merge(role, &theirs),
+            true => held.merge_arbitrated(role, &theirs),
         };
         // Nodes that do not stamp announce their changes all the same.
         let (one, two) = (held.version, theirs.version);

@@ -104,7 +104,7 @@ impl Nodes {
 
     /// Begins to ask a node for what was changed since a moment; returns the question.
     pub fn begin_pull(&self, from: NodeId, kind: RecordKind, since: Stamp) -> Comparison {
-        let (pull, now) = (Pull { cursor: 0, since }, clock::monotonic_millis());
+        let (pull, now) = (Pull { cursor: 0, since }, clock::instant());
         self.with_pulling(from, kind, |pulling| *pulling = Some(Pulling::of(pull, now)));
         ExchangeMessage::Pull(pull)
     }

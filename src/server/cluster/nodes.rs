@@ -7,10 +7,10 @@ use crate::host::lock::Lock;
 use crate::host::no_memory::NoMemory;
 use crate::host::shm::{self, Shm, ShmVec};
 use crate::presence::comparison::RecordKind;
-use crate::server::cluster::known_node::{Node, Reachability};
+use crate::server::cluster::known_node::{DmqView, Node, Reachability};
 use crate::server::cluster::node_id::NodeId;
 use crate::shm_safe::shm_safe;
-use crate::time::{AtomicMoment, Moment, Seconds};
+use crate::time::{AtomicMoment, Instant, Moment, Seconds};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// All nodes that were ever heard of, in shared memory.
@@ -62,6 +62,15 @@ const ANSWER_TIME: Seconds = Seconds(5);
 
 /// A node that others speak of is lost when it has not been seen for so long.
 const UNSEEN_AFTER: Seconds = Seconds(10);
+
+/// How long a node that asks waits for the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// All that are there still have time to answer.
+    GoesOn,
+    /// Nodes that have not begun to answer are not there.
+    Over,
+}
 
 /// A node that does not answer.
 pub struct Lost {
@@ -159,7 +168,7 @@ impl Nodes {
             self.list.lock().iter_mut().find(|node| *node.name == *name && node.reach == Reachability::Away)
         {
             node.heard_at = Some(now);
-            node.set_reached(false, now);
+            node.set_reached(DmqView::Silent, now);
         }
     }
 
@@ -225,12 +234,12 @@ impl Nodes {
             if other.active && node.reach != Reachability::Answers {
                 returned.push(other.address.clone());
             }
-            node.set_reached(other.active, now);
+            node.set_reached(DmqView::of(other), now);
         }
         let mut list = self.list.lock();
         for node in list.iter_mut().filter(|node| node.port > 0) {
             if !seen.iter().any(|other| node.is_at(&other.address)) {
-                node.set_reached(false, now);
+                node.set_reached(DmqView::Silent, now);
             }
         }
         returned
@@ -310,14 +319,14 @@ impl Nodes {
         for node in self.list.lock().iter_mut() {
             if node.is_there() || now - node.since <= time + FROZEN_MARGIN {
                 node.presumed_until = Some(now + ANSWER_TIME);
-                node.set_reached(node.reach == Reachability::Answers, now);
+                node.set_reached(node.dmq_view(), now);
             }
         }
     }
 
     /// A node has said all that we had missed.
-    pub fn note_answered(&self, from: NodeId, kind: RecordKind, now: u64) {
-        self.change(from, |node| node.answered_at[kind as usize] = now);
+    pub fn note_answered(&self, from: NodeId, kind: RecordKind, now: Instant) {
+        self.change(from, |node| node.answered_at[kind as usize] = Some(now));
     }
 
     /// The nodes of our kind that were to be asked.
@@ -335,14 +344,13 @@ impl Nodes {
         doubted.map(Node::address).collect()
     }
 
-    /// Whether all nodes that are there have said, since `asked_at`, what we had missed; `is_late`: who has not begun
-    /// to is not there.
-    pub fn has_answers(&self, kind: RecordKind, asked_at: u64, is_late: bool) -> bool {
+    /// Whether all nodes that are there have said, since `asked_at`, what we had missed.
+    pub fn has_answers(&self, kind: RecordKind, asked_at: Instant, wait: Wait) -> bool {
         let list = self.list.lock();
         let mut others = list.iter().filter(|node| node.may_answer() && node.shares(kind));
         let has_answered = |node: &Node| {
             let is_announcing = node.pulling[kind as usize].is_some_and(|pulling| pulling.pull.cursor > 0);
-            node.answered_at[kind as usize] >= asked_at || is_late && !is_announcing
+            node.answered_at[kind as usize] >= Some(asked_at) || wait == Wait::Over && !is_announcing
         };
         others.all(has_answered)
     }
@@ -373,7 +381,7 @@ impl Nodes {
         if let Some(node) = list.iter_mut().find(|node| !node.name.is_empty() && node.is_at(address)) {
             node.port = 0;
             node.heard_at = None;
-            node.set_reached(false, now);
+            node.set_reached(DmqView::Silent, now);
         }
     }
 
@@ -525,13 +533,17 @@ mod tests {
             [at(1)]
         );
         assert!(
-            !nodes.has_answers(RecordKind::Subscriptions, 60_000, false)
-                && nodes.has_answers(RecordKind::Subscriptions, 60_000, true)
+            !nodes.has_answers(RecordKind::Subscriptions, Instant::at(60_000), Wait::GoesOn)
+                && nodes.has_answers(RecordKind::Subscriptions, Instant::at(60_000), Wait::Over)
         );
         nodes.observe(&seen(&[(1, false), (2, false)]), Moment::at(62));
         assert_eq!(nodes.present(), [b"b".to_vec()]);
-        nodes.note_answered(nodes.of_name(b"b", Moment::at(62)).unwrap(), RecordKind::Subscriptions, 62_000);
-        assert!(nodes.has_answers(RecordKind::Subscriptions, 60_000, false));
+        nodes.note_answered(
+            nodes.of_name(b"b", Moment::at(62)).unwrap(),
+            RecordKind::Subscriptions,
+            Instant::at(62_000),
+        );
+        assert!(nodes.has_answers(RecordKind::Subscriptions, Instant::at(60_000), Wait::GoesOn));
         // Whether it is there still it is asked again.
         nodes.observe(&seen(&[(1, false), (2, false)]), Moment::at(66));
         assert_eq!(nodes.doubted(Moment::at(66)), [at(1)]);

@@ -6,10 +6,10 @@ use crate::host::shm::{self, Shm, ShmVec};
 use crate::server::cluster::node_id::NodeId;
 use crate::server::cluster::own_removals::OwnRemovals;
 use crate::shm_safe::shm_safe;
-use crate::time::Seconds;
+use crate::time::{AtomicInstant, Instant, Millis, Seconds};
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 #[derive(Clone, Copy)]
 struct Placed {
@@ -23,14 +23,14 @@ shm_safe!(Placed { node, member });
 pub struct Placing {
     /// Counts up whenever they change.
     generation: AtomicU32,
-    /// When one of them came, went, or became ready last, in milliseconds of a clock that nobody sets.
-    changed_at: AtomicU64,
+    /// When one of them came, went, or became ready last.
+    changed_at: AtomicInstant,
     /// This node has all that it should hold.
     is_ready: AtomicBool,
-    /// Since when it asks for that, by the same clock.
-    filling_since: AtomicU64,
-    /// When records that are not in their place are looked for next, by the same clock.
-    look_at: AtomicU64,
+    /// Since when it asks for that.
+    filling_since: AtomicInstant,
+    /// When records that are not in their place are looked for next; `None`: at once.
+    look_at: AtomicInstant,
     list: Lock<ShmVec<Placed>>,
     /// What was removed here.
     pub(super) removals: OwnRemovals,
@@ -42,10 +42,10 @@ impl Default for Placing {
     fn default() -> Self {
         Placing {
             generation: AtomicU32::new(0),
-            changed_at: AtomicU64::new(clock::monotonic_millis()),
+            changed_at: AtomicInstant::new(Some(clock::instant())),
             is_ready: AtomicBool::new(false),
-            filling_since: AtomicU64::new(clock::monotonic_millis()),
-            look_at: AtomicU64::new(0),
+            filling_since: AtomicInstant::new(Some(clock::instant())),
+            look_at: AtomicInstant::default(),
             list: Lock::new(ShmVec::new_in(Shm)),
             removals: OwnRemovals::default(),
         }
@@ -64,39 +64,44 @@ impl Placing {
     }
 
     /// It was frozen, and asks anew.
-    pub fn note_away(&self, now: u64) {
-        self.filling_since.store(now, Ordering::Relaxed);
+    pub fn note_away(&self, now: Instant) {
+        self.filling_since.set(Some(now));
         self.is_ready.store(false, Ordering::Relaxed);
     }
 
     /// For how long this node has asked for what it should hold.
-    pub fn filling_age(&self, now: u64) -> Seconds {
-        Seconds((now.saturating_sub(self.filling_since.load(Ordering::Relaxed)) / 1000) as i64)
+    pub fn filling_age(&self, now: Instant) -> Seconds {
+        self.filling_since.get().map_or(Seconds::ZERO, |since| now.since(since).seconds())
     }
 
-    /// How long the nodes have been the same, in milliseconds.
-    pub fn age(&self, now: u64) -> u64 {
-        now.saturating_sub(self.changed_at.load(Ordering::Relaxed))
+    /// How long the nodes have been the same.
+    pub fn age(&self, now: Instant) -> Millis {
+        self.changed_at.get().map_or(Millis::ZERO, |changed_at| now.since(changed_at))
     }
 
     /// Whether it is time to look for records that are not in their place.
-    pub fn is_look_due(&self, now: u64) -> bool {
-        now >= self.look_at.load(Ordering::Relaxed)
+    pub fn is_look_due(&self, now: Instant) -> bool {
+        self.look_at.get().is_none_or(|look_at| now >= look_at)
+    }
+
+    /// They are looked for as soon as possible.
+    pub fn look_now(&self) {
+        self.look_at.set(None);
     }
 
     /// They are looked for again then, or as soon as the nodes are others.
-    pub fn look_after(&self, moment: u64) {
-        self.look_at.store(moment, Ordering::Relaxed);
+    pub fn look_after(&self, instant: Instant) {
+        self.look_at.set(Some(instant));
     }
 
     /// They are looked for again then at the latest.
-    pub fn look_by(&self, moment: u64) {
-        self.look_at.fetch_min(moment, Ordering::Relaxed);
+    pub fn look_by(&self, instant: Instant) {
+        self.look_at.bring_forward(instant);
     }
 
     /// Compares with the nodes that are there now: the id, the digest of its name, and whether it is ready, of each.
     /// Without memory for them those that were known are kept.
-    pub fn observe(&self, seen: &[(NodeId, u64, bool)], now: u64) {
+    pub fn observe(&self, seen: &[(NodeId, u64, bool)], now: Instant) {
         let mut list = self.list.lock();
         let before: Vec<Member> = list.iter().map(|placed| placed.member).collect();
         let keys: Vec<(u64, bool)> = seen.iter().map(|(_, key, is_ready)| (*key, *is_ready)).collect();
@@ -110,9 +115,9 @@ impl Placing {
         }
         *list = fresh;
         if after.is_change {
-            self.changed_at.store(now, Ordering::Relaxed);
+            self.changed_at.set(Some(now));
         }
-        self.look_after(0);
+        self.look_now();
         self.generation.fetch_add(1, Ordering::Release);
     }
 }
@@ -200,7 +205,7 @@ mod tests {
             .map(|at| if at == 0 { NodeId::HERE } else { NodeId::at(at) })
             .map(|node| (node, RecordKey::of(&[&[node.place().unwrap_or(99) as u8]]).0, true))
             .collect();
-        placing.observe(&seen, 50_000);
+        placing.observe(&seen, Instant::at(50_000));
         placing
     }
 
@@ -235,20 +240,21 @@ mod tests {
     #[test]
     fn what_is_found_out_of_place_is_not_left_until_the_next_look() {
         let placing = placing(2);
-        placing.look_after(60_000);
-        placing.look_by(5_000);
-        placing.look_by(9_000);
-        assert!(!placing.is_look_due(4_999) && placing.is_look_due(5_000));
-        placing.look_by(0);
-        placing.look_by(9_000);
-        assert!(placing.is_look_due(1), "it is due already");
+        let at = Instant::at;
+        placing.look_after(at(60_000));
+        placing.look_by(at(5_000));
+        placing.look_by(at(9_000));
+        assert!(!placing.is_look_due(at(4_999)) && placing.is_look_due(at(5_000)));
+        placing.look_now();
+        placing.look_by(at(9_000));
+        assert!(placing.is_look_due(at(1)), "it is due already");
     }
 
     #[test]
     fn without_memory_the_nodes_that_were_known_are_kept() {
         let placing = placing(2);
         let generation = placing.generation.load(Ordering::Relaxed);
-        let (_, failed) = fake::failing_at(0, || placing.observe(&[(NodeId::HERE, 1, true)], 60_000));
+        let (_, failed) = fake::failing_at(0, || placing.observe(&[(NodeId::HERE, 1, true)], Instant::at(60_000)));
         assert!(failed && placing.list.lock().len() == 2 && fake::held_locks() == 0);
         assert_eq!(placing.generation.load(Ordering::Relaxed), generation);
     }

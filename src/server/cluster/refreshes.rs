@@ -18,6 +18,7 @@ use crate::server::context::Context;
 use crate::server::shared::Parts;
 use crate::server::tables::subscription_entry::{Ownership, SubscriptionEntry};
 use crate::time::Seconds;
+use std::num::NonZeroU32;
 
 /// What a refresh came to at a node that holds a replica.
 enum Outcome {
@@ -35,9 +36,9 @@ impl Parts {
     /// The digest of what a refresh leaves as it is.
     pub(super) fn unchanged_of<B: AsRef<[u8]>>(&self, subscription: &Subscription<B>, ownership: &Ownership) -> u64 {
         let owner = RecordKey::of(&[&self.owner_name(ownership.owner)]).0;
-        let ceiling = ownership.ceiling.max(subscription.state.local_cseq);
+        let ceiling = ownership.ceiling.above(subscription.state.local_cseq);
         let event = self.packages().get(subscription.state.event).name;
-        unchanged(subscription, event, owner, [ownership.epoch, ownership.lease, ceiling])
+        unchanged(subscription, event, owner, [ownership.epoch, ownership.lease.map_or(0, NonZeroU32::get), ceiling])
     }
 
     /// Announces a change of a subscription to the other nodes that hold it: in short where nothing but what a refresh
@@ -151,7 +152,7 @@ impl Context<'_> {
     /// Asks the node that has spoken of a subscription for the whole of it, unless it is just sending all there is.
     fn ask_for(&mut self, key: RecordKey, name: &[u8], from: Option<&Address>) {
         let Ok(id) = self.shared.nodes.of_name(name, clock::now()) else { return };
-        let now = clock::monotonic_millis();
+        let now = clock::instant();
         if self.shared.nodes.pulling(id, RecordKind::Subscriptions).is_none_or(|pulling| !pulling.moves(now)) {
             let want = cluster::compare(self.node_name(), RecordKind::Subscriptions, &ExchangeMessage::Want(vec![key]));
             self.answer_node(from, &want);

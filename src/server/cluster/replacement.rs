@@ -1,6 +1,7 @@
 //! What moves when nodes come and go, where not every node holds everything (`cluster_replicas`): a node that joins
 //! asks all others for its share; what a node holds and should not goes to those that should, and is forgotten here
 //! once its home has said that it holds it.
+use crate::cluster::numbers::Ceiling;
 use crate::cluster::placement::KEPT;
 use crate::host::dmq::{Address, Channel};
 use crate::host::{clock, log};
@@ -20,7 +21,7 @@ use crate::server::context::Context;
 use crate::server::tables::subscription_entry::{Ownership, SubscriptionEntry};
 use crate::sip::entity_tag::EntityTag;
 use crate::sip::uri;
-use crate::time::{Moment, Seconds};
+use crate::time::{Millis, Moment, Seconds};
 
 /// So often a node says how it places records, in seconds.
 const SHARE_INTERVAL: Seconds = Seconds(10);
@@ -33,14 +34,14 @@ const STRANGERS_AFTER: Seconds = Seconds(10);
 /// A node serves its share so long after its start even if it has not got all of it, in seconds.
 const LONGEST_FILL: Seconds = Seconds(300);
 
-/// Nothing is moved before the nodes have been the same for so long, in milliseconds.
-const STABLE: u64 = 2_000;
+/// Nothing is moved before the nodes have been the same for so long.
+const STABLE: Millis = Millis(2_000);
 
-/// How long a node waits before it looks again for records that are not in their place, in milliseconds: while it hands
+/// How long a node waits before it looks again for records that are not in their place: while it hands
 /// subscriptions over, while records that it has offered are on their way, and when there were none.
-const NEXT_STEP: u64 = 1_000;
-pub(super) const NEXT_OFFER: u64 = 5_000;
-const NEXT_LOOK: u64 = 60_000;
+const NEXT_STEP: Millis = Millis(1_000);
+pub(super) const NEXT_OFFER: Millis = Millis(5_000);
+const NEXT_LOOK: Millis = Millis(60_000);
 
 /// At most so many subscriptions are handed over, and so many records are offered, in one step.
 const MOST_HANDED_OVER: usize = 2_000;
@@ -87,8 +88,7 @@ impl Context<'_> {
         if self.shared.cluster_state.placing.is_ready() {
             return;
         }
-        let (nodes, age) =
-            (self.shared.nodes, self.shared.cluster_state.placing.filling_age(clock::monotonic_millis()));
+        let (nodes, age) = (self.shared.nodes, self.shared.cluster_state.placing.filling_age(clock::instant()));
         let mut is_filled = true;
         for (id, ..) in nodes.sharing(replicas) {
             for kind in [RecordKind::Subscriptions, RecordKind::Publications] {
@@ -113,7 +113,7 @@ impl Context<'_> {
 
     /// Moves what is not in its place.
     fn move_records(&mut self) {
-        let (placing, now) = (&self.shared.cluster_state.placing, clock::monotonic_millis());
+        let (placing, now) = (&self.shared.cluster_state.placing, clock::instant());
         if placing.age(now) < STABLE || !placing.is_look_due(now) {
             return;
         }
@@ -155,7 +155,7 @@ impl Context<'_> {
         let (tables, stamp) = (&self.shared.tables, self.shared.cluster_state.tick());
         let mut shard = tables.shard_of_dialog(tables.dialog_hash(dialog))?;
         let stored = shard.find(dialog)?;
-        let ceiling = stored.ownership.ceiling.max(stored.subscription.state.local_cseq);
+        let ceiling = Ceiling::at(stored.ownership.ceiling.above(stored.subscription.state.local_cseq));
         stored.ownership = Ownership { owner: home, stamp, ceiling, is_claimed: false, ..stored.ownership };
         Some((stored.subscription.to_private(), stored.ownership))
     }
@@ -345,12 +345,12 @@ impl Context<'_> {
         !line.is_empty() && line[turn % line.len()].is_here()
     }
 
-    /// Has the watchers of a presentity looked at again where they are: by its home where the rules have changed, by
-    /// all that hold it where its documents have. `true`: this node is one of them.
-    pub fn refresh_elsewhere(&self, uri: &[u8], message: &Placed, by_all: bool) -> bool {
+    /// Has the watchers of a presentity looked at again where they are. `true`: this node is one of those that do.
+    #[must_use = "this node may have to do it, too"]
+    pub fn refresh_elsewhere(&self, uri: &[u8], message: &Placed, by: RefreshedBy) -> bool {
         let Some(view) = self.view() else { return true };
         let text = message.to_json(self.node_name());
-        if by_all {
+        if by == RefreshedBy::Holders {
             if !self.send_to_holders(Channel::Nodes, uri, &text) {
                 limited!(Error, "the nodes that hold {} could not be asked to refresh it", log::show(uri));
             }
@@ -366,6 +366,15 @@ impl Context<'_> {
             _ => true,
         }
     }
+}
+
+/// Which nodes look at the watchers of a presentity again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefreshedBy {
+    /// Its home: the rules have changed.
+    Home,
+    /// All that hold it: its documents have changed.
+    Holders,
 }
 
 /// Records for other nodes, in as many messages as it takes.

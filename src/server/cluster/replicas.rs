@@ -1,5 +1,6 @@
 //! Subscriptions of other nodes: replicas that are kept as their owners announce them, and taken over when an owner is
 //! lost.
+use crate::cluster::numbers::Ceiling;
 use crate::cluster::numbers::{BLOCK, HIGHEST};
 use crate::cluster::version::Version;
 use crate::common::counters::{self, Counter};
@@ -15,6 +16,7 @@ use crate::presence::ports::notifications::Notifications;
 use crate::presence::ports::server::Server;
 use crate::presence::ports::subscriptions::Stored;
 use crate::presence::replica::Replica;
+use crate::presence::replication::NotifiedBy;
 use crate::presence::replication::Reader;
 use crate::presence::subscription::{RowState, Status, Subscription};
 use crate::presence::subscription_field::Field;
@@ -130,8 +132,9 @@ impl Context<'_> {
             }
             ownership.raised += 1;
             // A block more each time.
-            let ceiling = ownership.ceiling.max(state.local_cseq);
-            ownership.ceiling = ceiling.saturating_add(BLOCK * u32::from(ownership.raised)).min(HIGHEST);
+            let ceiling = ownership.ceiling.above(state.local_cseq);
+            let raised = ceiling.saturating_add(BLOCK * u32::from(ownership.raised)).min(HIGHEST);
+            ownership.ceiling = Ceiling::at(raised);
             skip_sequence_numbers(state, ownership.ceiling);
             state.row_state = RowState::Replace;
             true
@@ -347,11 +350,15 @@ impl Context<'_> {
         }
     }
 
-    /// Whether the watchers of a change are left to the node that announces it: `skip_notify_dmq`. Where ours share
-    /// subscriptions each notifies its own watchers and no others, so that a change of ours is never left to it.
-    fn leaves_watchers(&self, from: Option<&Address>) -> bool {
+    /// Who notifies the watchers of a change that is announced: the node that announces it with `skip_notify_dmq`. Where
+    /// ours share subscriptions each notifies its own watchers and no others, so that a change of ours is never left to
+    /// it.
+    fn notified_by(&self, from: Option<&Address>) -> NotifiedBy {
         let by_stock = from.is_none_or(|from| self.shared.stock_nodes.has(from));
-        self.config.replicas_are_silent && (by_stock || !self.config.shares_subscriptions)
+        match self.config.replicas_are_silent && (by_stock || !self.config.shares_subscriptions) {
+            true => NotifiedBy::Announcer,
+            false => NotifiedBy::ThisNode,
+        }
     }
 
     /// Another node announces a publication; it is answered where we know better.
@@ -360,7 +367,7 @@ impl Context<'_> {
     ///
     /// Fails when a store fails, and when the event package is not known here.
     pub fn on_replica(&mut self, replica: &Replica, from: Option<&Address>) -> Result<(), Failure> {
-        let correction = replication::apply(self, replica, self.leaves_watchers(from))?;
+        let correction = replication::apply(self, replica, self.notified_by(from))?;
         self.note_replica_of(&uri::join(&replica.user, &replica.domain));
         if let (Some(correction), Some(from)) = (correction, from) {
             self.send_on(Channel::Publications, from, &correction.to_json());
@@ -399,7 +406,7 @@ impl Context<'_> {
         let (mut sent, mut failed) = (0, 0);
         let (now, packages) = (clock::now(), self.packages);
         let parts = self.parts;
-        let announced = self.each_publication(|resource, publication| {
+        let announced = self.inventory().each_publication(|resource, publication| {
             let replica = replication::of_stored(resource, packages.get(resource.event).name, publication, now, reader);
             failed += usize::from(!parts.send_on(Channel::Publications, to, &replica.to_json()));
             sent += 1;

@@ -1,5 +1,6 @@
 //! Subscriptions that are shared with stock's nodes, which have no owners: each of them holds all subscriptions,
 //! notifies the watchers of what happens to it, and announces to the others how far it has counted.
+use crate::cluster::numbers::Ceiling;
 use crate::common::counters::{self, Counter};
 use crate::host::dmq::{self, Address, Channel};
 use crate::host::{clock, process};
@@ -33,16 +34,25 @@ enum Decision {
     Ignore,
 }
 
-/// `announced` against `mine`, which belongs to `owner`; `by_ours`: one of ours says so, of a subscription that no node
-/// of ours owns.
-fn decide(announced: &Subscription, mine: &Subscription, owner: NodeId, by_ours: bool) -> Decision {
+/// Which kind of node announces in stock's form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Announcer {
+    /// One of stock's.
+    Stock,
+    /// One of ours, which speaks of a subscription that no node of ours owns.
+    Ours,
+}
+
+/// `announced` against `mine`, which belongs to `owner`.
+fn decide(announced: &Subscription, mine: &Subscription, owner: NodeId, by: Announcer) -> Decision {
+    let by_stock = by == Announcer::Stock;
     let of_ours = !owner.is_stock() && owner != NodeId::ELSEWHERE;
     let counts_further = announced.state.local_cseq > mine.state.local_cseq;
     match announced.state.remote_cseq.cmp(&mine.state.remote_cseq) {
-        Ordering::Greater if !by_ours => Decision::Accept,
-        Ordering::Equal if !by_ours && !of_ours => Decision::Accept,
+        Ordering::Greater if by_stock => Decision::Accept,
+        Ordering::Equal if by_stock && !of_ours => Decision::Accept,
         Ordering::Equal if counts_further => Decision::Count,
-        Ordering::Less if owner.is_here() && !by_ours => Decision::Correct,
+        Ordering::Less if owner.is_here() && by_stock => Decision::Correct,
         _ => Decision::Ignore,
     }
 }
@@ -98,9 +108,12 @@ impl Context<'_> {
         if !self.config.shares_subscriptions {
             return Ok(true);
         }
-        let by_ours = from.is_some_and(|from| self.shared.nodes.is_ours(from));
+        let by = match from.is_some_and(|from| self.shared.nodes.is_ours(from)) {
+            true => Announcer::Ours,
+            false => Announcer::Stock,
+        };
         let owner = match from {
-            Some(from) if !by_ours => {
+            Some(from) if by == Announcer::Stock => {
                 let id = self.shared.stock_nodes.note(from, clock::now())?;
                 self.shared.stock_nodes.note_outcome(from, Outcome::Taken);
                 id
@@ -111,13 +124,13 @@ impl Context<'_> {
             (StockMessage::Subscription(announced), from) => {
                 let announced = self.as_ours(&announced)?;
                 for _ in 0..TRIES {
-                    if self.merge_stock_subscription(&announced, owner, by_ours, from)? == Merging::Done {
+                    if self.merge_stock_subscription(&announced, owner, by, from)? == Merging::Done {
                         return Ok(true);
                     }
                 }
                 return Err(StoreError::Busy);
             }
-            (StockMessage::End(dialog), _) if !by_ours => self.on_stock_end(&dialog)?,
+            (StockMessage::End(dialog), _) if by == Announcer::Stock => self.on_stock_end(&dialog)?,
             (StockMessage::Sync, Some(from)) => self.announce_to_stock_all(from),
             _ => {}
         }
@@ -128,16 +141,16 @@ impl Context<'_> {
         &mut self,
         announced: &Subscription,
         owner: NodeId,
-        by_ours: bool,
+        by: Announcer,
         from: Option<&Address>,
     ) -> Result<Merging, StoreError> {
         let Some((mine, ownership)) = self.owned_subscription(announced.dialog()) else {
-            if !by_ours {
+            if by == Announcer::Stock {
                 self.on_new_stock_subscription(announced, owner, from)?;
             }
             return Ok(Merging::Done);
         };
-        match decide(announced, &mine, ownership.owner, by_ours) {
+        match decide(announced, &mine, ownership.owner, by) {
             Decision::Ignore => {}
             Decision::Count => self.count_on(announced)?,
             Decision::Correct => {
@@ -204,7 +217,7 @@ impl Context<'_> {
             state.version = state.version.max(announced.state.version);
             state.status = announced.state.status;
             mark_changed(&mut state.row_state);
-            stored.ownership.ceiling = stored.ownership.ceiling.max(announced.state.local_cseq);
+            stored.ownership.ceiling = stored.ownership.ceiling.max(Ceiling::at(announced.state.local_cseq));
             true
         })?;
         if owned {
@@ -249,20 +262,20 @@ mod tests {
     #[test]
     fn the_node_that_the_watcher_spoke_to_last_counts() {
         let (here, stock) = (NodeId::HERE, NodeId::of_stock(0));
-        let decided = |announced: (u32, u32), owner, by_ours| {
-            decide(&subscription(announced.0, announced.1), &subscription(2, 10), owner, by_ours)
+        let decided = |announced: (u32, u32), owner, by| {
+            decide(&subscription(announced.0, announced.1), &subscription(2, 10), owner, by)
         };
         for owner in [here, stock, NodeId::ELSEWHERE] {
-            assert_eq!(decided((3, 1), owner, false), Decision::Accept);
-            assert_eq!(decided((3, 1), owner, true), Decision::Ignore, "our own channel says so");
+            assert_eq!(decided((3, 1), owner, Announcer::Stock), Decision::Accept);
+            assert_eq!(decided((3, 1), owner, Announcer::Ours), Decision::Ignore, "our own channel says so");
         }
-        assert_eq!(decided((2, 11), stock, false), Decision::Accept);
-        assert_eq!(decided((2, 11), NodeId::ELSEWHERE, false), Decision::Accept);
-        assert_eq!(decided((2, 11), here, false), Decision::Count);
-        assert_eq!(decided((2, 11), stock, true), Decision::Count);
-        assert_eq!(decided((2, 10), here, false), Decision::Ignore);
-        assert_eq!(decided((1, 90), here, false), Decision::Correct);
-        assert_eq!(decided((1, 90), stock, false), Decision::Ignore);
-        assert_eq!(decided((1, 90), here, true), Decision::Ignore);
+        assert_eq!(decided((2, 11), stock, Announcer::Stock), Decision::Accept);
+        assert_eq!(decided((2, 11), NodeId::ELSEWHERE, Announcer::Stock), Decision::Accept);
+        assert_eq!(decided((2, 11), here, Announcer::Stock), Decision::Count);
+        assert_eq!(decided((2, 11), stock, Announcer::Ours), Decision::Count);
+        assert_eq!(decided((2, 10), here, Announcer::Stock), Decision::Ignore);
+        assert_eq!(decided((1, 90), here, Announcer::Stock), Decision::Correct);
+        assert_eq!(decided((1, 90), stock, Announcer::Stock), Decision::Ignore);
+        assert_eq!(decided((1, 90), here, Announcer::Ours), Decision::Ignore);
     }
 }

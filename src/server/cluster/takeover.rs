@@ -94,16 +94,14 @@ impl Context<'_> {
     /// announced so: otherwise no other node could go on with it.
     fn bind_unleased(&self) {
         let (arbitration, tables) = (&self.shared.cluster_state.arbitration, &self.shared.tables);
-        let lease = arbitration.lease();
-        if lease == 0 {
-            return;
-        }
+        let Some(lease) = arbitration.lease() else { return };
         let mut bound = Vec::new();
         for index in 0..tables.shard_count() {
             let mut shard = tables.nth_shard(index);
-            let unleased = shard.subscriptions_mut().filter(|s| s.ownership.owner.is_here() && s.ownership.lease == 0);
+            let unleased =
+                shard.subscriptions_mut().filter(|s| s.ownership.owner.is_here() && s.ownership.lease.is_none());
             for stored in unleased.take(LARGEST_STEP - bound.len()) {
-                stored.ownership.lease = lease;
+                stored.ownership.lease = Some(lease);
                 bound.push(stored.subscription.to_private());
             }
             if bound.len() >= LARGEST_STEP {

@@ -5,11 +5,12 @@ use crate::presence::notification::Notify;
 use crate::presence::remembered::BodyDigest;
 use crate::server::context::Context;
 use crate::server::notify::named_targets::{MOST, NamedTargets, ReadyNotify};
+use crate::time::Millis;
 use crate::time::{Moment, Seconds};
 use std::cell::RefCell;
 
 /// A look-up that failed and took longer, in milliseconds, lets the name rest.
-const SLOW_MILLIS: u64 = 500;
+const SLOW: Millis = Millis(500);
 /// For so long nothing is sent to a name that rests.
 const REST: Seconds = Seconds(30);
 /// How many names may rest; then all are tried again.
@@ -73,13 +74,13 @@ impl Context<'_> {
     fn send_to_name(&mut self, waiting: &ReadyNotify) {
         let subscription = waiting.subscription.to_private();
         let notify = Notify { subscription, notify_reason: waiting.notify_reason, slot: waiting.slot };
-        let (name, began) = (notify.subscription.name_to_look_up().unwrap_or_default(), clock::monotonic_millis());
+        let (name, began) = (notify.subscription.name_to_look_up().unwrap_or_default(), clock::instant());
         if RESTING.with_borrow_mut(|resting| resting.has(name, clock::now())) {
             return self.note_unsent(&notify);
         }
         let hop = notify.subscription.hop();
         let is_sent = self.send_now(&notify, hop, &waiting.headers, waiting.body.as_deref(), waiting.digest);
-        if !is_sent && clock::monotonic_millis() - began > SLOW_MILLIS {
+        if !is_sent && clock::instant().since(began) > SLOW {
             RESTING.with_borrow_mut(|resting| resting.add(name, clock::now()));
         }
     }

@@ -9,7 +9,7 @@ use crate::host::measured::{self, Measured};
 use crate::host::{clock, log, shm};
 use crate::presence::event_package::PackageId;
 use crate::reference::setting::ParameterValue;
-use crate::server::context::Context;
+use crate::server::operator::inventory::Inventory;
 use crate::server::operator::statistics::{Counts, Statistics};
 
 /// Codes that are shown from the start, so that their first occurrence is seen as a rise.
@@ -20,7 +20,7 @@ const OF_NOTIFY: [u16; 3] = [200, 481, 500];
 /// What is counted of one package, and its name.
 type Named<'a> = (String, &'a OfEvent);
 
-impl Context<'_> {
+impl Inventory {
     /// Adds everything that is known of the presence server.
     pub fn add_metrics(&self, page: &mut MetricsPage) {
         let (Some(metrics), Some(measured)) = (metrics::metrics(), measured::measured()) else { return };
@@ -39,7 +39,7 @@ impl Context<'_> {
 
     /// The packages that anything was counted of.
     fn named_events<'m>(&self, metrics: &'m Metrics) -> Vec<Named<'m>> {
-        let known = self.packages.0.iter().take(EVENTS).enumerate();
+        let known = self.packages().0.iter().take(EVENTS).enumerate();
         let known = known.map(|(at, package)| (log::show(package.name).into_owned(), Some(PackageId(at as u16))));
         let all = known.chain([("other".to_string(), None)]).map(|(name, id)| (name, metrics.event(id)));
         all.filter(|(_, of)| !of.is_untouched()).collect()
@@ -57,7 +57,7 @@ impl Context<'_> {
     }
 
     fn add_subscriptions(&self, page: &mut MetricsPage, events: &[Named<'_>], statistics: &Statistics) {
-        let names = || self.packages.0.iter().map(|package| log::show(package.name)).zip(statistics);
+        let names = || self.packages().0.iter().map(|package| log::show(package.name)).zip(statistics);
         let gauge = |page: &mut MetricsPage, family, value: fn(&Counts) -> i64| {
             let mut samples = page.family(family);
             names().for_each(|(name, counts)| samples.number(&[&name], value(counts).max(0) as u64));
@@ -97,7 +97,7 @@ impl Context<'_> {
         for (name, is_up) in self.shared.nodes.known() {
             nodes.number(&[&log::show(&name)], u64::from(is_up));
         }
-        let is_held = self.shared.cluster_state.arbitration.is_held(clock::monotonic_millis());
+        let is_held = self.shared.cluster_state.arbitration.is_held(clock::instant());
         number(page, Family::LeaseHeld, u64::from(is_held));
         number(page, Family::LeaseRenewals, counters::value(Counter::LeaseBeats));
         number(page, Family::LeasesLost, counters::value(Counter::LeasesLost));

@@ -1,6 +1,6 @@
 //! A subscription as the tables hold it.
 use crate::cluster::clock::Stamp;
-use crate::cluster::numbers::HeldNumbers;
+use crate::cluster::numbers::{Ceiling, HeldNumbers};
 use crate::cluster::version::Version;
 use crate::common::row_groups::Aside;
 use crate::host::shm::ShmBox;
@@ -10,6 +10,7 @@ use crate::presence::subscription::Subscription;
 use crate::server::cluster::node_id::NodeId;
 use crate::shm_safe::shm_safe;
 use crate::time::Moment;
+use std::num::NonZeroU32;
 
 /// A subscription whose strings are in shared memory.
 pub type SharedSubscription = Subscription<ShmBox<[u8]>>;
@@ -23,12 +24,12 @@ pub struct Ownership {
     pub epoch: u32,
     /// When its owner changed it last.
     pub stamp: Stamp,
-    /// No node has used a CSeq above this one; 0: nothing was said of it.
-    pub ceiling: u32,
+    /// No node has used a CSeq above this one.
+    pub ceiling: Ceiling,
     /// It was taken over, and the watcher is notified when no other node objects.
     pub is_claimed: bool,
-    /// The lease of the owner that it is owned under; 0 without an arbiter.
-    pub lease: u32,
+    /// The lease of the owner that it is owned under; `None` without an arbiter.
+    pub lease: Option<NonZeroU32>,
     /// How often its numbers were moved on because a watcher refused them, since its last SUBSCRIBE.
     pub raised: u8,
 }
@@ -94,7 +95,7 @@ impl SubscriptionEntry {
         let word = self.subscription.state.remote_cseq;
         HeldNumbers {
             version: Version { word, epoch, stamp, owner },
-            ceiling: ceiling.max(self.subscription.state.local_cseq),
+            ceiling: ceiling.above(self.subscription.state.local_cseq),
         }
     }
 

@@ -4,6 +4,7 @@ use crate::layers::cluster::clock::{MOST_AHEAD, Stamp};
 use crate::layers::cluster::digest::{DigestEntry, KeyRange, RecordKey, mixed, state_of};
 use crate::layers::cluster::exchange::{self, ExchangeMessage, Pull, Pulling};
 use crate::layers::cluster::numbers::HeldNumbers;
+use crate::layers::cluster::numbers::Role;
 use crate::layers::cluster::version::Version;
 use crate::wire::{DialogId, PresentityId, unchanged_of};
 
@@ -35,9 +36,10 @@ impl Node {
         };
         let held = HeldNumbers { version: mine.version, ceiling: mine.ceiling };
         let other = HeldNumbers { version: theirs.version, ceiling: theirs.ceiling };
+        let role = if is_owned { Role::Owner } else { Role::Replica };
         let merge = match self.arbiter {
-            None => held.merge(is_owned, &other),
-            Some(_) => held.merge_arbitrated(is_owned, &other),
+            None => held.merge(role, &other),
+            Some(_) => held.merge_arbitrated(role, &other),
         };
         if merge.take || merge.moves {
             let local = mine.local.max(theirs.local);

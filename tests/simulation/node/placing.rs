@@ -5,6 +5,7 @@ use crate::layers::cluster::clock::Stamp;
 use crate::layers::cluster::digest::mixed;
 use crate::layers::cluster::exchange;
 use crate::layers::cluster::placement::{Member, Placement, observed};
+use crate::time::{Instant, Millis};
 use std::collections::BTreeSet;
 
 /// There are so many partitions: presentities are few.
@@ -188,7 +189,7 @@ impl Node {
         let others = self.peers.iter().copied().filter(|peer| self.is_there(*peer));
         let mut seen: Vec<(u64, bool)> = others.map(|peer| (key_of(peer), self.places.ready.contains(&peer))).collect();
         seen.push((key_of(self.id), self.places.is_ready));
-        let age = self.now - self.places.changed_at;
+        let age = Millis(self.now - self.places.changed_at);
         if let Some(after) = observed(&self.places.members, &seen, age) {
             if after.is_change {
                 self.places.changed_at = self.now;
@@ -202,7 +203,7 @@ impl Node {
         if self.places.is_ready {
             return;
         }
-        let now = self.now;
+        let now = Instant::at(self.now);
         let others: Vec<NodeId> = self.peers.iter().copied().filter(|peer| self.is_there(*peer)).collect();
         let lacking: Vec<NodeId> = others.into_iter().filter(|peer| !self.places.filled.contains(peer)).collect();
         for peer in lacking.iter().filter(|peer| !self.pulling.contains_key(peer)).copied().collect::<Vec<_>>() {
@@ -210,7 +211,7 @@ impl Node {
             exchange::pull(self, peer, Stamp::default(), now);
         }
         let since = self.places.filling_since.max(self.started);
-        self.places.is_ready = lacking.is_empty() && now - since >= ALONE_AFTER;
+        self.places.is_ready = lacking.is_empty() && self.now - since >= ALONE_AFTER;
     }
 
     /// Gives what this node owns and does not serve to its home.
