@@ -21,11 +21,6 @@ pub fn is_server(has_database: bool, subs_db_mode: i64, publ_cache: i64) -> bool
 }
 
 impl Config {
-    /// Whether neither subscriptions nor publications have rows.
-    pub fn is_in_memory_only(&self) -> bool {
-        self.subscriptions == SubscriptionMode::Memory && self.publications == PublicationMode::Memory
-    }
-
     /// The order in which the documents of a resource come from their store.
     pub fn document_order(&self) -> DocumentOrder {
         match (self.publications, self.order_by_column) {

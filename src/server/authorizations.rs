@@ -3,4 +3,7 @@ pub mod cache;
 pub mod judgements;
 mod judging;
 mod ports;
+pub mod store;
+#[cfg(test)]
+mod tests;
 pub mod watchers_table;

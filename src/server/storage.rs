@@ -1,6 +1,8 @@
 //! Where subscriptions and publications live. The modes are looked at here, once, when the server starts; whatever
 //! needs them later asks the stores.
 use crate::presence::config::{PublicationMode, SubscriptionMode};
+use crate::server::authorizations::store::{AuthorizationStore, NotRemembered};
+use crate::server::authorizations::watchers_table::WatchersTable;
 use crate::server::notify::queue::ResourceQueues;
 use crate::server::notify::row_queue::RowQueue;
 use crate::server::notify::work::NotifyQueue;
@@ -22,6 +24,8 @@ pub struct Storage {
     pub subscriptions: &'static dyn SubscriptionStore,
     /// Where changes wait for their NOTIFYs.
     pub queue: &'static dyn NotifyQueue,
+    /// Authorizations of watchers.
+    pub authorizations: &'static dyn AuthorizationStore,
     /// Publications (`publ_cache`).
     pub publications: &'static dyn PublicationStore,
 }
@@ -33,17 +37,31 @@ impl Storage {
             SubscriptionMode::Database => {
                 let store = InDatabase::new(parts);
                 let publications = publications(parts, Watchers::Rows);
-                return Storage { subscriptions: kept(store), queue: kept(RowQueue::new(parts, store)), publications };
+                let subscriptions = kept(store);
+                return Storage {
+                    subscriptions,
+                    queue: kept(RowQueue::new(parts, store)),
+                    authorizations: authorizations(parts, subscriptions, publications),
+                    publications,
+                };
             }
             SubscriptionMode::Memory => kept(NoRows),
             SubscriptionMode::WriteThrough => kept(WriteThrough::new(parts)),
             SubscriptionMode::WriteBack => kept(WriteBack::new(parts)),
         };
+        let subscriptions = kept(MemorySubscriptions::new(parts, rows));
+        let publications = publications(parts, Watchers::Memory);
         Storage {
-            subscriptions: kept(MemorySubscriptions::new(parts, rows)),
+            subscriptions,
             queue: kept(ResourceQueues::new(parts, rows)),
-            publications: publications(parts, Watchers::Memory),
+            authorizations: authorizations(parts, subscriptions, publications),
+            publications,
         }
+    }
+
+    /// Whether anything that is stored has rows.
+    pub fn has_rows(&self) -> bool {
+        self.subscriptions.has_rows() || self.publications.has_rows()
     }
 }
 
@@ -52,6 +70,18 @@ fn publications(parts: Parts, watchers: Watchers) -> &'static dyn PublicationSto
         PublicationMode::Memory => kept(publications::memory::MemoryPublications::new(parts, watchers)),
         PublicationMode::Cached => kept(publications::cached::Cached::new(parts, watchers)),
         PublicationMode::Database => kept(publications::table::InTable::new(parts, watchers)),
+    }
+}
+
+/// Nothing is remembered without a database, and where everything lives in memory only.
+fn authorizations(
+    parts: Parts,
+    subscriptions: &'static dyn SubscriptionStore,
+    publications: &'static dyn PublicationStore,
+) -> &'static dyn AuthorizationStore {
+    match parts.database.is_configured() && (subscriptions.has_rows() || publications.has_rows()) {
+        true => kept(WatchersTable::new(parts, subscriptions)),
+        false => kept(NotRemembered::new(parts)),
     }
 }
 

@@ -39,7 +39,7 @@ pub(crate) fn clean() {
         }
     });
     each_on_its_own("cleaning the watchers", || {
-        if let Err(error) = context().clean_watchers() {
+        if let Err(error) = context().storage.authorizations.clean() {
             crate::limited!(Error, "cannot clean the watchers table: {error}");
         }
     });
@@ -70,7 +70,7 @@ pub(crate) fn write_what_waits(context: impl Fn() -> Context<'static>, pass: Pas
         }
     });
     each_on_its_own("writing the watchers", || {
-        if let Err(error) = context().write_authorizations(pass) {
+        if let Err(error) = context().storage.authorizations.write(pass) {
             crate::limited!(Error, "cannot write the watchers table: {error}");
         }
     });

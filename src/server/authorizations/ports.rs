@@ -35,26 +35,26 @@ impl Authorizations for Context<'_> {
         self.judge_outstanding(resource).err()
     }
     fn authorization(&mut self, subscription: &Subscription) -> Result<Option<Authorization>, StoreError> {
-        self.find_authorization(subscription)
+        self.storage.authorizations.find(subscription)
     }
     fn store_authorization(
         &mut self,
         subscription: &Subscription,
         authorization: &Authorization,
     ) -> Result<(), StoreError> {
-        self.write_authorization(subscription, authorization)
+        self.storage.authorizations.store(subscription, authorization)
     }
     fn store_first_authorization(
         &mut self,
         subscription: &Subscription,
         authorization: &Authorization,
     ) -> Result<(), StoreError> {
-        self.write_first_authorization(subscription, authorization)
+        self.storage.authorizations.store_first(subscription, authorization)
     }
     fn known_watchers(&mut self, resource: &Resource) -> Result<Vec<Subscription>, StoreError> {
-        self.find_known(resource)
+        self.storage.authorizations.known(resource)
     }
     fn waiting_watchers(&mut self, resource: &Resource) -> Result<Vec<Watcher>, StoreError> {
-        self.find_waiting(resource)
+        self.storage.authorizations.waiting(resource)
     }
 }

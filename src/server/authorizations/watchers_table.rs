@@ -10,9 +10,12 @@ use crate::presence::subscription::{Status, Subscription};
 use crate::presence::subscription_field::Field;
 use crate::presence::winfo::Watcher;
 use crate::server::authorizations::cache::{AuthorizationKey, Room, RowOf};
-use crate::server::context::Context;
+use crate::server::authorizations::store::AuthorizationStore;
+use crate::server::shared::Parts;
+use crate::server::subscriptions::store::SubscriptionStore;
 use crate::sip::{columns, uri};
 use crate::time::{Moment, Seconds};
+use std::ops::Deref;
 
 /// The table's version in Kamailio's `version` table.
 pub const VERSION: u32 = 3;
@@ -147,22 +150,37 @@ fn room_for(subscription: &Subscription, authorization: &Authorization, now: Mom
     }
 }
 
-impl Context<'_> {
-    /// Whether authorizations are remembered at all: not without a database, and not when everything lives in memory
-    /// only.
-    fn remembers(&self) -> bool {
-        self.database.is_configured() && !self.config.is_in_memory_only()
-    }
+/// How long a watcher that nobody decided about is remembered.
+const UNDECIDED_KEPT: Seconds = Seconds(24 * 3600);
 
-    /// See [`crate::presence::ports::authorizations::Authorizations::authorization`].
-    pub(crate) fn find_authorization(
-        &mut self,
-        subscription: &Subscription,
-    ) -> Result<Option<Authorization>, StoreError> {
-        if !self.remembers() {
-            return Ok(None);
-        }
-        let event = self.packages.get(subscription.state.event).name;
+/// Deletes the rows of watchers about whom nobody has decided for a day.
+pub(super) fn delete_undecided(parts: &Parts) -> Result<(), StoreError> {
+    if !parts.database.is_configured() {
+        return Ok(());
+    }
+    let old = [
+        ("inserted_time", Op::Lt, Value::Time((clock::now() - UNDECIDED_KEPT).into())),
+        ("status", Op::Eq, Value::Int(Status::Pending as i64)),
+    ];
+    parts.database.write(|db| db.delete(parts.config.watchers_table, &old))
+}
+
+/// The table with the cache of what was read from it.
+pub(crate) struct WatchersTable {
+    parts: Parts,
+    subscriptions: &'static dyn SubscriptionStore,
+}
+
+impl Deref for WatchersTable {
+    type Target = Parts;
+    fn deref(&self) -> &Parts {
+        &self.parts
+    }
+}
+
+impl AuthorizationStore for WatchersTable {
+    fn find(&self, subscription: &Subscription) -> Result<Option<Authorization>, StoreError> {
+        let event = self.packages().get(subscription.state.event).name;
         let (key, now) = (key_of(subscription, event), clock::now());
         if let Some(known) = self.cache_time().and_then(|time| self.shared.authorizations.get(&key, now - time)) {
             return Ok(Some(known));
@@ -183,43 +201,13 @@ impl Context<'_> {
         Ok(read)
     }
 
-    fn read_row(&self, key: &AuthorizationKey<'_>) -> Result<Row, StoreError> {
-        let (table, rule) = (self.config.watchers_table, self.shared.tables.rule());
-        self.database.read(|db| select_row(db, table, key, rule))
-    }
-
-    /// Subscriptions that live in memory do not end with the database: what has to be written is written when it is
-    /// back.
-    fn goes_on_without_table(&self) -> bool {
-        self.caches_authorizations() && self.storage.subscriptions.goes_on_without_table()
-    }
-
-    /// Servers that share their subscriptions read the table each time: another one may have written it.
-    fn caches_authorizations(&self) -> bool {
-        self.cache_time().is_some()
-    }
-
-    /// How long what was read from the table counts, where it is kept at all.
-    fn cache_time(&self) -> Option<Seconds> {
-        self.config.watchers_cache.filter(|_| !self.storage.subscriptions.is_shared())
-    }
-
-    /// Forgets authorizations that were read long ago.
-    pub(crate) fn forget_old_authorizations(&self) {
+    fn forget_old(&self) {
         self.shared.authorizations.forget_old(clock::now() - self.config.watchers_cache.unwrap_or_default());
     }
 
-    /// See [`crate::presence::ports::authorizations::Authorizations::store_authorization`].
-    pub(crate) fn write_authorization(
-        &mut self,
-        subscription: &Subscription,
-        authorization: &Authorization,
-    ) -> Result<(), StoreError> {
-        if !self.remembers() {
-            return Ok(());
-        }
-        let event = self.packages.get(subscription.state.event).name;
-        let (known, key) = (self.find_authorization(subscription)?, key_of(subscription, event));
+    fn store(&self, subscription: &Subscription, authorization: &Authorization) -> Result<(), StoreError> {
+        let event = self.packages().get(subscription.state.event).name;
+        let (known, key) = (self.find(subscription)?, key_of(subscription, event));
         if known.as_ref() == Some(authorization) {
             return Ok(());
         }
@@ -230,21 +218,117 @@ impl Context<'_> {
         self.cache_authorization(&key, authorization, put, room_for(subscription, authorization, clock::now()))
     }
 
-    /// See [`crate::presence::ports::authorizations::Authorizations::store_first_authorization`].
-    pub(crate) fn write_first_authorization(
-        &mut self,
-        subscription: &Subscription,
-        authorization: &Authorization,
-    ) -> Result<(), StoreError> {
-        if !self.remembers() {
-            return Ok(());
-        }
-        let key = key_of(subscription, self.packages.get(subscription.state.event).name);
+    fn store_first(&self, subscription: &Subscription, authorization: &Authorization) -> Result<(), StoreError> {
+        let key = key_of(subscription, self.packages().get(subscription.state.event).name);
         let put = self.add_authorization(&key, authorization);
         self.cache_authorization(&key, authorization, put, room_for(subscription, authorization, clock::now()))
     }
 
-    /// What became of writing a authorization: it is kept in memory either way, where that is done at all.
+    fn write(&self, pass: Pass) -> Result<(), StoreError> {
+        let (now, mut refusals) = (pass.moment(clock::now()), RefusalLog::default());
+        for part in 0..self.shared.authorizations.parts() {
+            loop {
+                let group = self.shared.authorizations.unwritten(part, GROUP, now, pass);
+                if group.is_empty() {
+                    break;
+                }
+                let outcome = self.write_standing_group(&group);
+                for ((key, authorization), fate) in group.iter().zip(&outcome.fates) {
+                    self.note_standing_fate(
+                        &key.each_ref().map(Vec::as_slice),
+                        authorization,
+                        *fate,
+                        now,
+                        &mut refusals,
+                    );
+                }
+                if let Some(error) = outcome.error {
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn known(&self, resource: &Resource) -> Result<Vec<Subscription>, StoreError> {
+        let (table, event) = (self.config.watchers_table, self.packages().get(resource.event).name);
+        let rule = self.shared.tables.rule();
+        let of_resource =
+            [("presentity_uri", Op::Eq, Value::Text(&resource.uri)), ("event", Op::Eq, Value::Text(event))];
+        self.database.read(|db| {
+            let rows = db.select::<Known>(table, &of_resource, None)?;
+            Ok(rows
+                .iter()
+                .filter(|row| rule.same(row.bytes(Known::Presentity), &resource.uri))
+                .filter_map(|row| {
+                    let status = Status::from_number(row.int(Known::Status))?;
+                    remembered(
+                        resource,
+                        row.bytes(Known::User),
+                        row.bytes(Known::Domain),
+                        status,
+                        row.bytes(Known::Reason),
+                    )
+                })
+                .collect())
+        })
+    }
+
+    fn waiting(&self, resource: &Resource) -> Result<Vec<Watcher>, StoreError> {
+        let (table, event) = (self.config.watchers_table, self.packages().get(resource.event).name);
+        let rule = self.shared.tables.rule();
+        let conditions = [
+            ("presentity_uri", Op::Eq, Value::Text(&resource.uri)),
+            ("event", Op::Eq, Value::Text(event)),
+            ("status", Op::Eq, Value::Int(Status::Pending as i64)),
+        ];
+        self.database.read(|db| {
+            let rows = db.select::<WatcherName>(table, &conditions, None)?;
+            Ok(rows
+                .iter()
+                .filter(|row| rule.same(row.bytes(WatcherName::Presentity), &resource.uri))
+                .map(|row| {
+                    let name = uri::join(row.bytes(WatcherName::User), row.bytes(WatcherName::Domain));
+                    Watcher::waiting(name)
+                })
+                .collect())
+        })
+    }
+
+    fn clean(&self) -> Result<(), StoreError> {
+        self.forget_old();
+        delete_undecided(self)
+    }
+}
+
+impl WatchersTable {
+    /// The table, for subscriptions that live in this store.
+    pub(crate) fn new(parts: Parts, subscriptions: &'static dyn SubscriptionStore) -> WatchersTable {
+        WatchersTable { parts, subscriptions }
+    }
+
+    fn read_row(&self, key: &AuthorizationKey<'_>) -> Result<Row, StoreError> {
+        let (table, rule) = (self.config.watchers_table, self.shared.tables.rule());
+        self.database.read(|db| select_row(db, table, key, rule))
+    }
+
+    /// Subscriptions that live in memory do not end with the database: what has to be written is written when it is
+    /// back.
+    fn goes_on_without_table(&self) -> bool {
+        self.caches_authorizations() && self.subscriptions.goes_on_without_table()
+    }
+
+    /// Servers that share their subscriptions read the table each time: another one may have written it.
+    fn caches_authorizations(&self) -> bool {
+        self.cache_time().is_some()
+    }
+
+    /// How long what was read from the table counts, where it is kept at all.
+    fn cache_time(&self) -> Option<Seconds> {
+        self.config.watchers_cache.filter(|_| !self.subscriptions.is_shared())
+    }
+
+    /// What became of writing an authorization: it is kept in memory either way, where that is done at all.
     fn cache_authorization(
         &self,
         key: &AuthorizationKey<'_>,
@@ -313,38 +397,6 @@ impl Context<'_> {
         }
     }
 
-    /// Writes the authorizations that could not be written when they were decided.
-    ///
-    /// # Errors
-    ///
-    /// Fails when the database cannot be reached or written: what is not written yet stays due, and is written next
-    /// time.
-    pub fn write_authorizations(&mut self, pass: Pass) -> Result<(), StoreError> {
-        let (now, mut refusals) = (pass.moment(clock::now()), RefusalLog::default());
-        for part in 0..self.shared.authorizations.parts() {
-            loop {
-                let group = self.shared.authorizations.unwritten(part, GROUP, now, pass);
-                if group.is_empty() {
-                    break;
-                }
-                let outcome = self.write_standing_group(&group);
-                for ((key, authorization), fate) in group.iter().zip(&outcome.fates) {
-                    self.note_standing_fate(
-                        &key.each_ref().map(Vec::as_slice),
-                        authorization,
-                        *fate,
-                        now,
-                        &mut refusals,
-                    );
-                }
-                if let Some(error) = outcome.error {
-                    return Err(error);
-                }
-            }
-        }
-        Ok(())
-    }
-
     fn write_standing_group(&self, group: &[([Vec<u8>; 4], Authorization)]) -> GroupOutcome {
         let (table, rule) = (self.config.watchers_table, self.shared.tables.rule());
         let write = |db: &Connection, (key, authorization): &([Vec<u8>; 4], Authorization)| -> Result<(), DbError> {
@@ -386,59 +438,6 @@ impl Context<'_> {
                 }
             }
         }
-    }
-
-    /// See [`crate::presence::ports::authorizations::Authorizations::known_watchers`].
-    pub(crate) fn find_known(&mut self, resource: &Resource) -> Result<Vec<Subscription>, StoreError> {
-        if !self.remembers() {
-            return Ok(Vec::new());
-        }
-        let (table, event) = (self.config.watchers_table, self.packages.get(resource.event).name);
-        let rule = self.shared.tables.rule();
-        let of_resource =
-            [("presentity_uri", Op::Eq, Value::Text(&resource.uri)), ("event", Op::Eq, Value::Text(event))];
-        self.database.read(|db| {
-            let rows = db.select::<Known>(table, &of_resource, None)?;
-            Ok(rows
-                .iter()
-                .filter(|row| rule.same(row.bytes(Known::Presentity), &resource.uri))
-                .filter_map(|row| {
-                    let status = Status::from_number(row.int(Known::Status))?;
-                    remembered(
-                        resource,
-                        row.bytes(Known::User),
-                        row.bytes(Known::Domain),
-                        status,
-                        row.bytes(Known::Reason),
-                    )
-                })
-                .collect())
-        })
-    }
-
-    /// See [`crate::presence::ports::authorizations::Authorizations::waiting_watchers`].
-    pub(crate) fn find_waiting(&mut self, resource: &Resource) -> Result<Vec<Watcher>, StoreError> {
-        if !self.remembers() {
-            return Ok(Vec::new());
-        }
-        let (table, event) = (self.config.watchers_table, self.packages.get(resource.event).name);
-        let rule = self.shared.tables.rule();
-        let conditions = [
-            ("presentity_uri", Op::Eq, Value::Text(&resource.uri)),
-            ("event", Op::Eq, Value::Text(event)),
-            ("status", Op::Eq, Value::Int(Status::Pending as i64)),
-        ];
-        self.database.read(|db| {
-            let rows = db.select::<WatcherName>(table, &conditions, None)?;
-            Ok(rows
-                .iter()
-                .filter(|row| rule.same(row.bytes(WatcherName::Presentity), &resource.uri))
-                .map(|row| {
-                    let name = uri::join(row.bytes(WatcherName::User), row.bytes(WatcherName::Domain));
-                    Watcher::waiting(name)
-                })
-                .collect())
-        })
     }
 }
 

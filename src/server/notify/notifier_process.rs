@@ -11,10 +11,6 @@ use crate::server::context::Context;
 use crate::server::notify::missed_changes::{Missed, OwnDialogId, Whom};
 use crate::server::subscriptions::active_watchers_table as rows;
 use crate::server::subscriptions::database::InDatabase;
-use crate::time::Seconds;
-
-/// How long a watcher that nobody decided about is remembered, in seconds.
-const PENDING_KEPT: Seconds = Seconds(24 * 3600);
 
 /// How often a notifier process looks whether its node has marked rows, in microseconds.
 const TICK_MICROS: i32 = 20_000;
@@ -51,24 +47,6 @@ impl Context<'_> {
     /// The database cannot be written.
     pub fn write_subscriptions(&self, pass: Pass) -> Result<usize, StoreError> {
         self.storage.subscriptions.write_back(pass)
-    }
-
-    /// Forgets watchers that nobody has decided about for a day.
-    ///
-    /// # Errors
-    ///
-    /// Fails when the database cannot be written.
-    pub fn clean_watchers(&mut self) -> Result<(), StoreError> {
-        if !self.database.is_configured() {
-            return Ok(());
-        }
-        self.forget_old_authorizations();
-        let table = self.config.watchers_table;
-        let old = [
-            ("inserted_time", Op::Lt, Value::Time((clock::now() - PENDING_KEPT).into())),
-            ("status", Op::Eq, Value::Int(Status::Pending as i64)),
-        ];
-        self.database.write(|db| db.delete(table, &old))
     }
 
     /// Writes what the table lacks of publications; see

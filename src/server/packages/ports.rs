@@ -99,7 +99,7 @@ impl EventPackages for Context<'_> {
         before: Status,
     ) -> Result<Authorization, NoVerdict> {
         // As with stock, which asks for no rules there.
-        let without_rules = self.config.is_in_memory_only().then_some(Status::Active);
+        let without_rules = (!self.storage.has_rows()).then_some(Status::Active);
         self.process.registry.evaluate_rules(package, subscription, before, without_rules)
     }
     fn forget_rules(&mut self) {
