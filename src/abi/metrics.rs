@@ -35,7 +35,7 @@ pub unsafe extern "C" fn kr_presence_metrics(msg: *mut sip_msg_t) -> c_int {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_pua_metrics(msg: *mut sip_msg_t) -> c_int {
     entry!(kr_pua_metrics, -1, {
-        // SAFETY: as above.
+        // SAFETY: the host runs the script function with this message, and waits until it returns.
         unsafe { answer(msg, "pua_metrics", None) }
     })
 }
@@ -43,7 +43,7 @@ pub unsafe extern "C" fn kr_pua_metrics(msg: *mut sip_msg_t) -> c_int {
 /// # Safety
 /// `msg` is the message of the script function in progress.
 unsafe fn answer(msg: *mut sip_msg_t, function: &str, presence: Option<Context<'_>>) -> c_int {
-    // SAFETY: as promised.
+    // SAFETY: the caller hands in the message of the script function in progress.
     let Some(message) = (unsafe { SipMsg::new(msg) }) else { return -1 };
     if !xhttp::is_http(message) || !xhttp::load() {
         limited!(Error, "{function} answers HTTP requests: call it in event_route[xhttp:request], with xhttp loaded");
@@ -51,7 +51,7 @@ unsafe fn answer(msg: *mut sip_msg_t, function: &str, presence: Option<Context<'
     }
     let mut page = MetricsPage::new();
     if let Some(context) = presence {
-        context.add_metrics(&mut page);
+        context.inventory().add_metrics(&mut page);
     }
     if let Some(process) = pua_state::process() {
         process.add_metrics(&mut page);

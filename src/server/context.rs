@@ -22,6 +22,7 @@ use crate::server::cluster::arbitration::Beating;
 use crate::server::notify::missed_changes::OwnDialogId;
 use crate::server::notify::turn_retries::TurnRetries;
 use crate::server::notify::work::Work;
+use crate::server::operator::inventory::Inventory;
 use crate::server::packages::foreseen_body::ForeseenBody;
 use crate::server::packages::omitted_check::OmittedCheck;
 use crate::server::packages::prediction::Predictions;
@@ -135,7 +136,12 @@ impl<'m> Context<'m> {
 
     /// Whether there is neither a database nor everything in memory: other modules use our functions only.
     pub fn is_library(&self) -> bool {
-        !self.database.is_configured() && !self.config.is_in_memory_only()
+        !self.database.is_configured() && self.storage.has_rows()
+    }
+
+    /// All that the server holds.
+    pub fn inventory(&self) -> Inventory {
+        Inventory::new(self.parts, self.storage)
     }
 
     /// Subscriptions that ended, the latest first; see [`crate::server::operator::history::History::latest`].

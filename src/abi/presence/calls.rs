@@ -7,6 +7,7 @@ use crate::presence::event_package::{PackageId, Trait};
 use crate::presence::placed::Placed;
 use crate::presence::subscription::Subscription;
 use crate::presence::{direct_publish, judgement, refresh, sphere};
+use crate::server::cluster::replacement::RefreshedBy;
 use crate::server::context::Context;
 use crate::sip::checked::{HostPart, UserPart};
 use crate::sip::entity_tag::EntityTag;
@@ -83,7 +84,8 @@ fn is_refreshed_here(uri: &[u8], event: &[u8], kind: i32, file: [&[u8]; 2]) -> b
     };
     let uri = as_stored(uri);
     let message = Placed::Refresh { uri: uri.clone(), event: event.to_vec(), kind, file: file.map(<[u8]>::to_vec) };
-    context.refresh_elsewhere(&uri, &message, kind != 0)
+    let by = if kind == 0 { RefreshedBy::Home } else { RefreshedBy::Holders };
+    context.refresh_elsewhere(&uri, &message, by)
 }
 
 /// The same on this node alone.

@@ -36,6 +36,7 @@ fn pairs(
     };
     let fits = |by: &[u8], of: &[u8], event| events.contains(&event) && watcher.fits(by) && presentity.fits(of);
     let present = context
+        .inventory()
         .page_of_subscriptions(0, LARGEST_ANSWER, |s| fits(&s.watcher_uri(), s.get(Field::PresUri), s.state.event))?;
     for s in present {
         add(s.watcher_uri(), s.get(Field::PresUri), s.state.event);
@@ -57,7 +58,7 @@ fn unknown(context: &Context, watcher: &Name, presentity: &Name, events: &[Packa
 fn others(context: &Context, watcher: &Name, presentity: &Name) -> Result<String, StoreError> {
     let all: Vec<PackageId> = packages(context, None).unwrap_or_default();
     let known = context.packages();
-    let found = context.page_of_subscriptions(0, LARGEST_ANSWER, |s| {
+    let found = context.inventory().page_of_subscriptions(0, LARGEST_ANSWER, |s| {
         all.contains(&s.state.event) && watcher.fits(&s.watcher_uri()) && presentity.fits(s.get(Field::PresUri))
     })?;
     let mut names: Vec<String> =
@@ -158,8 +159,5 @@ pub(crate) fn digest(crc: u32) -> Vec<u8> {
 /// `presence.explain watcher presentity [event]`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_presence_rpc_explain(rpc: *mut rpc_t, ctx: *mut c_void) {
-    entry!(kr_presence_rpc_explain, (), {
-        // SAFETY: the host's own arguments of the command that it is carrying out.
-        unsafe { call(rpc, ctx, 3, |rpc| answered(rpc, explain_all)) }
-    })
+    entry!(kr_presence_rpc_explain, (), { command!(call, (rpc, ctx), 3, |rpc| answered(rpc, explain_all)) })
 }

@@ -5,6 +5,7 @@ use crate::host::rpc::Rpc;
 use crate::presence::event_package::PackageId;
 use crate::presence::subscription::Status;
 use crate::server::context::Context;
+use crate::server::operator::subscription_lists::PageOrder;
 use crate::sip::{text, uri};
 use std::collections::HashSet;
 
@@ -75,7 +76,7 @@ pub(crate) struct Sorting {
     /// The name of a field.
     pub(crate) by: Vec<u8>,
     /// The largest first.
-    pub(crate) falls: bool,
+    pub(crate) order: PageOrder,
 }
 
 /// What a list is narrowed to.
@@ -175,11 +176,11 @@ impl Filter {
             }
             b"what" => self.what = Some(one_of(value, allowed.what)?),
             b"sort" => {
-                let (falls, by) = match value.strip_prefix(b"-") {
-                    Some(by) => (true, by),
-                    None => (false, value),
+                let (order, by) = match value.strip_prefix(b"-") {
+                    Some(by) => (PageOrder::Falling, by),
+                    None => (PageOrder::Rising, value),
                 };
-                self.sort = Some(Sorting { by: one_of(by, allowed.sort)?, falls });
+                self.sort = Some(Sorting { by: one_of(by, allowed.sort)?, order });
             }
             _ => return Err(String::new()),
         }

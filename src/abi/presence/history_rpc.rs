@@ -151,16 +151,16 @@ pub(crate) fn show_count(rpc: &Rpc, count: usize) {
 }
 
 fn publications(rpc: &Rpc) -> Result<(), String> {
-    let Some(mut context) = state::context() else { return Ok(()) };
+    let Some(context) = state::context() else { return Ok(()) };
     let filter = Filter::read(rpc, &context, &PUBLICATIONS)?;
     let wanted = |presentity: &[u8], event| filter.wants_resource(presentity, event);
     let fail = |error: crate::presence::error::StoreError| error.to_string();
     if filter.count {
-        show_count(rpc, context.count_publications(wanted).map_err(fail)?);
+        show_count(rpc, context.inventory().count_publications(wanted).map_err(fail)?);
         return Ok(());
     }
-    let order = filter.sort.as_ref().map(|sort| PublicationOrder { by_event: sort.by == b"event", falls: sort.falls });
-    let page = context.page_of_publications(filter.offset, filter.limit, order, wanted).map_err(fail)?;
+    let order = filter.sort.as_ref().map(|sort| PublicationOrder { by_event: sort.by == b"event", order: sort.order });
+    let page = context.inventory().page_of_publications(filter.offset, filter.limit, order, wanted).map_err(fail)?;
     for (resource, publication) in page {
         let Some(out) = rpc.add_struct() else { break };
         let left = publication.expires_at.moment().map_or(-1, |end| (end - clock::now()).0);
@@ -177,8 +177,7 @@ fn publications(rpc: &Rpc) -> Result<(), String> {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_presence_rpc_history(rpc: *mut rpc_t, ctx: *mut c_void) {
     entry!(kr_presence_rpc_history, (), {
-        // SAFETY: the host's own arguments of the command that it is carrying out.
-        unsafe { call(rpc, ctx, HISTORY.names.len(), |rpc| answered(rpc, history)) }
+        command!(call, (rpc, ctx), HISTORY.names.len(), |rpc| answered(rpc, history))
     })
 }
 
@@ -186,7 +185,6 @@ pub unsafe extern "C" fn kr_presence_rpc_history(rpc: *mut rpc_t, ctx: *mut c_vo
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_presence_rpc_publications(rpc: *mut rpc_t, ctx: *mut c_void) {
     entry!(kr_presence_rpc_publications, (), {
-        // SAFETY: the host's own arguments of the command that it is carrying out.
-        unsafe { call(rpc, ctx, PUBLICATIONS.names.len(), |rpc| answered(rpc, publications)) }
+        command!(call, (rpc, ctx), PUBLICATIONS.names.len(), |rpc| answered(rpc, publications))
     })
 }

@@ -87,14 +87,14 @@ fn subscriptions(rpc: &Rpc) -> Result<(), String> {
     };
     let fail = |error: StoreError| error.to_string();
     if filter.count {
-        show_count(rpc, context.count_subscriptions(wanted).map_err(fail)?);
+        show_count(rpc, context.inventory().count_subscriptions(wanted).map_err(fail)?);
         return Ok(());
     }
     let page = match &filter.sort {
-        None => context.page_of_subscriptions(filter.offset, filter.limit, wanted),
+        None => context.inventory().page_of_subscriptions(filter.offset, filter.limit, wanted),
         Some(sort) => {
             let key = |s: &Subscription| sort_key(s, &sort.by, packages.get(s.state.event).name, now);
-            context.sorted_page_of_subscriptions(filter.offset, filter.limit, sort.falls, wanted, key)
+            context.inventory().sorted_page_of_subscriptions(filter.offset, filter.limit, sort.order, wanted, key)
         }
     };
     for s in page.map_err(fail)? {
@@ -179,6 +179,7 @@ impl Ending {
             return Ok(all.into_iter().filter(|s| self.whose.has(s, event)).skip(passed_over).collect());
         }
         context
+            .inventory()
             .page_of_subscriptions(passed_over, LARGEST_PAGE, |s| self.whose.has(s, packages.get(s.state.event).name))
     }
 
@@ -307,7 +308,8 @@ fn wanted_entries(rpc: &Rpc) -> Result<usize, String> {
 
 fn busiest(rpc: &Rpc) {
     let Some(context) = state::context() else { return };
-    let found = wanted_entries(rpc).and_then(|limit| context.busiest(limit).map_err(|error| error.to_string()));
+    let found =
+        wanted_entries(rpc).and_then(|limit| context.inventory().busiest(limit).map_err(|error| error.to_string()));
     match found {
         Ok(found) => {
             for busy in found {
@@ -326,7 +328,7 @@ fn failing(rpc: &Rpc) {
         Ok(limit) => limit,
         Err(why) => return fault(rpc, &why),
     };
-    for failing in context.failing(limit) {
+    for failing in context.inventory().failing(limit) {
         let Some(out) = rpc.add_struct() else { return };
         let s = &failing.subscription;
         out.text(c"watcher", &s.watcher_uri()).text(c"presentity", s.get(Field::PresUri));
@@ -341,7 +343,7 @@ fn failing(rpc: &Rpc) {
         out.text(c"event", context.packages().get(ended.event).name).text(c"contact", &ended.contact);
         out.int(c"answer", code.into()).int(c"last_notify", ended.at / 1_000_000).int(c"ended", ended.at / 1_000_000);
     }
-    for row in context.refused_rows(limit) {
+    for row in context.inventory().refused_rows(limit) {
         let Some(out) = rpc.add_struct() else { return };
         if !row.watcher.is_empty() {
             out.text(c"watcher", &row.watcher);
@@ -353,19 +355,13 @@ fn failing(rpc: &Rpc) {
 /// `presence.busiest [limit]`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_presence_rpc_busiest(rpc: *mut rpc_t, ctx: *mut c_void) {
-    entry!(kr_presence_rpc_busiest, (), {
-        // SAFETY: the host's own arguments of the command that it is carrying out.
-        unsafe { call(rpc, ctx, 1, busiest) }
-    })
+    entry!(kr_presence_rpc_busiest, (), { command!(call, (rpc, ctx), 1, busiest) })
 }
 
 /// `presence.failing [limit]`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_presence_rpc_failing(rpc: *mut rpc_t, ctx: *mut c_void) {
-    entry!(kr_presence_rpc_failing, (), {
-        // SAFETY: the host's own arguments of the command that it is carrying out.
-        unsafe { call(rpc, ctx, 1, failing) }
-    })
+    entry!(kr_presence_rpc_failing, (), { command!(call, (rpc, ctx), 1, failing) })
 }
 
 /// `presence.config`.
@@ -377,8 +373,7 @@ pub unsafe extern "C" fn kr_presence_rpc_config(rpc: *mut rpc_t, ctx: *mut c_voi
                 show_config(rpc, &process.config.settings(), &process.config.without_effect);
             }
         };
-        // SAFETY: the host's own arguments of the command that it is carrying out.
-        unsafe { call(rpc, ctx, 0, run) }
+        command!(call, (rpc, ctx), 0, run)
     })
 }
 
@@ -393,8 +388,7 @@ pub unsafe extern "C" fn kr_presence_rpc_version(rpc: *mut rpc_t, ctx: *mut c_vo
                 out.text(c"events", &events).moment(c"started", Some(process.config.started));
             }
         };
-        // SAFETY: the host's own arguments of the command that it is carrying out.
-        unsafe { call(rpc, ctx, 0, run) }
+        command!(call, (rpc, ctx), 0, run)
     })
 }
 
@@ -402,34 +396,24 @@ pub unsafe extern "C" fn kr_presence_rpc_version(rpc: *mut rpc_t, ctx: *mut c_vo
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_presence_rpc_subscriptions(rpc: *mut rpc_t, ctx: *mut c_void) {
     entry!(kr_presence_rpc_subscriptions, (), {
-        // SAFETY: the host's own arguments of the command that it is carrying out.
-        unsafe { call(rpc, ctx, SUBSCRIPTIONS.names.len(), |rpc| answered(rpc, subscriptions)) }
+        command!(call, (rpc, ctx), SUBSCRIPTIONS.names.len(), |rpc| answered(rpc, subscriptions))
     })
 }
 
 /// `presence.subscription_end watcher|. presentity|. event|. [reason] [retry-after]`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_presence_rpc_subscription_end(rpc: *mut rpc_t, ctx: *mut c_void) {
-    entry!(kr_presence_rpc_subscription_end, (), {
-        // SAFETY: the host's own arguments of the command that it is carrying out.
-        unsafe { call(rpc, ctx, 5, end_subscriptions) }
-    })
+    entry!(kr_presence_rpc_subscription_end, (), { command!(call, (rpc, ctx), 5, end_subscriptions) })
 }
 
 /// `presence.publication_expire presentity event etag`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_presence_rpc_publication_expire(rpc: *mut rpc_t, ctx: *mut c_void) {
-    entry!(kr_presence_rpc_publication_expire, (), {
-        // SAFETY: the host's own arguments of the command that it is carrying out.
-        unsafe { call(rpc, ctx, 3, expire_publication) }
-    })
+    entry!(kr_presence_rpc_publication_expire, (), { command!(call, (rpc, ctx), 3, expire_publication) })
 }
 
 /// `presence.drain [seconds]`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_presence_rpc_drain(rpc: *mut rpc_t, ctx: *mut c_void) {
-    entry!(kr_presence_rpc_drain, (), {
-        // SAFETY: the host's own arguments of the command that it is carrying out.
-        unsafe { call(rpc, ctx, 1, drain) }
-    })
+    entry!(kr_presence_rpc_drain, (), { command!(call, (rpc, ctx), 1, drain) })
 }

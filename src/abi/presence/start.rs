@@ -236,7 +236,9 @@ pub(crate) fn restore() -> Result<(), String> {
     if process.shared.engine.may_serve() {
         // SAFETY: the module's response function, made for whatever message the host has received.
         unsafe { take_answers_first(kr_presence_on_response) };
-        process.shared.engine.choose_datagrams(process.config.notify_early_answers, kr_presence_on_datagram);
+        if process.config.notify_early_answers {
+            process.shared.engine.choose_datagrams(kr_presence_on_datagram);
+        }
     }
     let granted = raise_receive_buffers(process.config.receive_buffer);
     process.shared.senders.outstanding.fit(granted.map(u64::from));

@@ -30,7 +30,7 @@ pub(crate) fn start() -> Result<(), String> {
     metrics::start().map_err(|error| error.to_string())?;
     let shared = AgentShared::new().map_err(|error| error.to_string())?;
     start_timers(&config)?;
-    let events = event::built_in(config.count_dialog_versions, config.count_reg_versions);
+    let events = event::built_in(&config);
     state::set(AgentProcess {
         config,
         registry: CallbackRegistry::with_events(events),

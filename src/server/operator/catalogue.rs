@@ -2,10 +2,10 @@
 use crate::host::clock;
 use crate::presence::error::StoreError;
 use crate::presence::event_package::PackageId;
-use crate::presence::ports::publications::Publications;
 use crate::presence::publication::Publication;
 use crate::presence::resource::Resource;
-use crate::server::context::Context;
+use crate::server::operator::inventory::Inventory;
+use crate::server::operator::subscription_lists::PageOrder;
 
 /// An order of publications: by presentity, then event package.
 #[derive(Debug, Clone, Copy)]
@@ -13,10 +13,10 @@ pub struct PublicationOrder {
     /// By event package, then presentity.
     pub by_event: bool,
     /// The last come first.
-    pub falls: bool,
+    pub order: PageOrder,
 }
 
-impl Context<'_> {
+impl Inventory {
     /// Some of the publications whose presentity and package are `wanted`, in a stable order, or in the wanted one.
     ///
     /// # Errors
@@ -24,7 +24,7 @@ impl Context<'_> {
     /// Fails when the publications have to be read from the database and it cannot be read, and when shared memory runs
     /// out.
     pub fn page_of_publications(
-        &mut self,
+        &self,
         offset: usize,
         limit: usize,
         order: Option<PublicationOrder>,
@@ -32,18 +32,18 @@ impl Context<'_> {
     ) -> Result<Vec<(Resource, Publication)>, StoreError> {
         let (mut skipped, mut page) = (0, Vec::new());
         let mut resources = self.storage.publications.resources(&wanted)?;
-        if let Some(PublicationOrder { by_event, falls }) = order {
-            let name = |resource: &Resource| self.packages.get(resource.event).name;
+        if let Some(PublicationOrder { by_event, order }) = order {
+            let name = |resource: &Resource| self.packages().get(resource.event).name;
             resources.sort_by(|a, b| match by_event {
                 true => (name(a), &a.uri).cmp(&(name(b), &b.uri)),
                 false => (&a.uri, name(a)).cmp(&(&b.uri, name(b))),
             });
-            if falls {
+            if order == PageOrder::Falling {
                 resources.reverse();
             }
         }
         for resource in resources {
-            for document in self.documents(&resource)? {
+            for document in self.storage.publications.documents(&resource)? {
                 if skipped < offset {
                     skipped += 1;
                     continue;
@@ -63,10 +63,10 @@ impl Context<'_> {
     ///
     /// Fails when the publications have to be read from the database and it cannot be read, and when shared memory runs
     /// out.
-    pub fn count_publications(&mut self, wanted: impl Fn(&[u8], PackageId) -> bool) -> Result<usize, StoreError> {
+    pub fn count_publications(&self, wanted: impl Fn(&[u8], PackageId) -> bool) -> Result<usize, StoreError> {
         let mut count = 0;
         for resource in self.storage.publications.resources(&wanted)? {
-            count += self.documents(&resource)?.len();
+            count += self.storage.publications.documents(&resource)?.len();
         }
         Ok(count)
     }
@@ -75,11 +75,15 @@ impl Context<'_> {
     ///
     /// # Errors
     /// The table cannot be read.
-    pub fn each_publication(&mut self, mut show: impl FnMut(&Resource, &Publication)) -> Result<(), StoreError> {
+    pub fn each_publication(&self, mut show: impl FnMut(&Resource, &Publication)) -> Result<(), StoreError> {
         let now = clock::now();
         for resource in self.storage.publications.published()? {
-            for publication in
-                self.documents(&resource)?.iter().filter(|p| p.expires_at.moment().is_some_and(|end| end > now))
+            for publication in self
+                .storage
+                .publications
+                .documents(&resource)?
+                .iter()
+                .filter(|p| p.expires_at.moment().is_some_and(|end| end > now))
             {
                 show(&resource, publication);
             }

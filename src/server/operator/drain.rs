@@ -20,13 +20,14 @@ impl Context<'_> {
         let drain = &self.shared.drain;
         let Some(until) = drain.until.get() else { return Ok(0) };
         let left = (until - clock::now()).0.max(0) as usize;
-        let counted = self.statistics().iter().map(|counts| counts.subscriptions).sum::<i64>() as usize;
+        let counted = self.inventory().statistics().iter().map(|counts| counts.subscriptions).sum::<i64>() as usize;
         // Where the driver cannot count, they go page by page.
         let all = if counted == 0 { LARGEST_STEP } else { counted };
         let share = all.div_ceil(left + 1).min(LARGEST_STEP);
         let passed_over = drain.passed_over.load(Ordering::Relaxed);
-        let page =
-            self.page_of_subscriptions(passed_over, share, |subscription| self.is_owned(subscription.dialog()))?;
+        let page = self
+            .inventory()
+            .page_of_subscriptions(passed_over, share, |subscription| self.is_owned(subscription.dialog()))?;
         let mut failed = 0;
         for subscription in &page {
             if let Err(error) = expiry::end(self, subscription, b"deactivated") {

@@ -1,7 +1,7 @@
 //! How much there is: what operators see as gauges. Counted when somebody asks, at most once a second.
 use crate::host::db::{Column, Connection, DbError, Row, row_columns};
 use crate::presence::subscription::{RowState, Status};
-use crate::server::context::Context;
+use crate::server::operator::inventory::Inventory;
 use crate::server::tables::publication_entry::PublicationRowState;
 use crate::server::tables::resource_entry::Documents;
 
@@ -43,10 +43,10 @@ pub struct Counts {
 /// Counts of all packages, by their place among the registered ones.
 pub type Statistics = Vec<Counts>;
 
-impl Context<'_> {
+impl Inventory {
     /// Counts what there is.
     pub fn statistics(&self) -> Statistics {
-        let mut counts = vec![Counts::default(); self.packages.0.len()];
+        let mut counts = vec![Counts::default(); self.packages().0.len()];
         if self.storage.subscriptions.is_shared() {
             self.row_statistics(self.config.active_watchers_table, "event, status", Watching::Event, |event, row| {
                 let Some(count) = counts.get_mut(event) else { return };
@@ -104,7 +104,7 @@ impl Context<'_> {
     fn row_statistics<C: Column>(&self, table: &[u8], by: &str, event: C, mut add: impl FnMut(usize, Row<'_, C>)) {
         let (columns, table) = (C::NAMES.join(", "), String::from_utf8_lossy(table));
         let text = format!("select {columns} from {table} group by {by}");
-        let packages = self.packages;
+        let packages = self.packages();
         let _ = self.database.read(|db: &Connection| {
             if db.driver().scheme() == b"text" {
                 return Ok(());

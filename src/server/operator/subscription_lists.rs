@@ -1,10 +1,19 @@
 //! The subscriptions that there are, in all storage modes: counted, and page by page in a stable or a wanted order.
 use crate::presence::error::StoreError;
 use crate::presence::subscription::Subscription;
-use crate::server::context::Context;
+use crate::server::operator::inventory::Inventory;
 use std::collections::HashMap;
 
-impl Context<'_> {
+/// The order in which a page is sorted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PageOrder {
+    /// The smallest first.
+    Rising,
+    /// The largest first.
+    Falling,
+}
+
+impl Inventory {
     /// Shows one subscription after the other until `take` wants no more.
     fn each_subscription(&self, take: &mut dyn FnMut(Subscription) -> bool) -> Result<(), StoreError> {
         self.storage.subscriptions.each(take)
@@ -51,7 +60,7 @@ impl Context<'_> {
         Ok(count)
     }
 
-    /// Some of the subscriptions that are `wanted`, by their `key`; `falls`: the largest first. Of all of them only key
+    /// Some of the subscriptions that are `wanted`, by their `key`. Of all of them only key
     /// and dialog are kept, and the page is read in a second pass: what has ended meanwhile is missing in it.
     ///
     /// # Errors
@@ -61,7 +70,7 @@ impl Context<'_> {
         &self,
         offset: usize,
         limit: usize,
-        falls: bool,
+        order: PageOrder,
         wanted: impl Fn(&Subscription) -> bool,
         key: impl Fn(&Subscription) -> K,
     ) -> Result<Vec<Subscription>, StoreError> {
@@ -74,7 +83,7 @@ impl Context<'_> {
             true
         })?;
         keys.sort_unstable();
-        if falls {
+        if order == PageOrder::Falling {
             keys.reverse();
         }
         let places: HashMap<u64, usize> =

@@ -4,7 +4,7 @@ use crate::presence::event_package::PackageId;
 use crate::presence::notification::NotifyHistory;
 use crate::presence::subscription::Subscription;
 use crate::presence::subscription_field::Field;
-use crate::server::context::Context;
+use crate::server::operator::inventory::Inventory;
 use crate::server::tables::resource_entry::{Documents, ResourceEntry};
 use crate::server::tables::subscription_entry::SubscriptionEntry;
 use crate::sip::uri;
@@ -45,7 +45,7 @@ pub struct RefusedRow {
     pub watcher: Vec<u8>,
 }
 
-impl Context<'_> {
+impl Inventory {
     /// Rows that the database has refused and that were not written since, at most `limit`.
     pub fn refused_rows(&self, limit: usize) -> Vec<RefusedRow> {
         let mut found = Vec::new();
@@ -60,7 +60,7 @@ impl Context<'_> {
                 found.extend(refused.map(|_| RefusedRow {
                     table: self.config.presentity_table,
                     presentity: entry.uri.to_vec(),
-                    event: self.packages.get(entry.event).name.to_vec(),
+                    event: self.packages().get(entry.event).name.to_vec(),
                     watcher: Vec::new(),
                 }));
             }
@@ -82,7 +82,7 @@ impl Context<'_> {
         RefusedRow {
             table: self.config.active_watchers_table,
             presentity: stored.subscription.get(Field::PresUri).to_vec(),
-            event: self.packages.get(stored.subscription.state.event).name.to_vec(),
+            event: self.packages().get(stored.subscription.state.event).name.to_vec(),
             watcher: stored.subscription.watcher_uri(),
         }
     }

@@ -3,7 +3,7 @@
 
 /// A number that stands for some strings.
 #[inline]
-pub fn mark(parts: &[&[u8]]) -> u64 {
+pub(crate) fn mark(parts: &[&[u8]]) -> u64 {
     const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
     let mut state = FACTOR;
     for part in parts {
