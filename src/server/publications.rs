@@ -9,6 +9,8 @@ mod ports;
 pub mod presentity_table;
 pub mod store;
 pub mod table;
+#[cfg(test)]
+mod tests;
 pub mod trims;
 pub(crate) mod undo;
 pub mod unreadable;

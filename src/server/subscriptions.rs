@@ -10,5 +10,7 @@ mod ports;
 pub mod recent_dialogs;
 pub mod rows_behind;
 pub mod store;
+#[cfg(test)]
+mod tests;
 pub mod write_back;
 pub mod write_through;

@@ -86,6 +86,12 @@ pub enum AddError {
 }
 
 impl PackageRegistry {
+    /// A registry that knows of packages which no module has registered.
+    #[cfg(test)]
+    pub(crate) fn of_packages(packages: Packages) -> PackageRegistry {
+        PackageRegistry { packages: Cell::new(Box::leak(Box::new(packages))), ..PackageRegistry::default() }
+    }
+
     /// What presence knows of the packages.
     pub fn packages(&self) -> &'static Packages {
         self.packages.get()
@@ -126,7 +132,7 @@ impl PackageRegistry {
             return Err(AddError::NoName);
         }
         let (id, entry) = self.find_or_append(name)?;
-        // SAFETY: as above.
+        // SAFETY: the module that registers wrote `given`, and keeps what it points at; the entry was made for it.
         entry.set(unsafe { filled(entry.get(), &given) }?);
         if let Some(base) = name.strip_suffix(b".winfo") {
             entry.pair(self.find_or_append(base)?.1);
