@@ -11,6 +11,8 @@
 //! common, pua <- agent         carries out on the host what pua asks for
 //! everything <- abi           the C entries, one macro for all
 //! ```
+#![cfg_attr(test, allow(unreachable_pub, reason = "what tests offer each other is seen in private modules"))]
+
 #[cfg(not(panic = "unwind"))]
 compile_error!("a panic must stay inside one request: build with panic = \"unwind\"");
 

@@ -295,7 +295,7 @@ impl AgentPorts for Bench {
         self.wall
     }
     fn event(&self, flag: i32) -> Option<Event> {
-        event::built_in(false, false).into_iter().find(|event| event.flag == flag)
+        event::built_in(&self.config).into_iter().find(|event| event.flag == flag)
     }
     fn process(&mut self, _: &Event, request: &Request, _: u32, tuple_id: &[u8]) -> Result<Processed, RequestError> {
         let body = request.get(RequestField::Body).to_vec();

@@ -160,8 +160,8 @@ impl Arbiter {
         self.seen.iter().map(|seen| &seen.row)
     }
 
-    /// One second: beats, looks at the others, takes over what has stopped. After a failure nothing that was seen before
-    /// counts as having stood still.
+    /// One second: beats, looks at the others, takes over what has stopped. After a failure nothing that was seen
+    /// before counts as having stood still.
     ///
     /// # Errors
     ///

@@ -4,6 +4,7 @@ use super::error::StoreError;
 use super::publication::Publication;
 use super::subscription::Subscription;
 use super::winfo::Watcher;
+use crate::presence::winfo::Extent;
 use crate::shm_safe::shm_safe;
 use crate::time::{Moment, Seconds, ShortMoment};
 
@@ -114,8 +115,8 @@ pub enum StateChange<'a> {
     Watchers {
         /// The watcher that changed.
         watcher: Watcher,
-        /// Whether the full list goes out.
-        full: bool,
+        /// Which watchers the next document lists.
+        extent: Extent,
     },
     /// Nothing new: send what is due.
     Due,

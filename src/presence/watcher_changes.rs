@@ -33,9 +33,7 @@ pub(super) fn queue<P: Ports>(
     if !ports.may_be_watched(&resource) {
         return None;
     }
-    ports
-        .mark(&resource, StateChange::Watchers { watcher: watcher(), full: extent == Extent::Full })
-        .then_some(resource)
+    ports.mark(&resource, StateChange::Watchers { watcher: watcher(), extent }).then_some(resource)
 }
 
 /// Sends for the resource that [`queue`] returned.

@@ -1,5 +1,7 @@
 //! The events that can be published and subscribed to, by the flags of the host's `pua/hash.h`.
 
+use super::config::Config;
+
 /// What is done to a body before it is published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Processing {
@@ -46,15 +48,15 @@ pub const XCAP_DIFF: i32 = 1 << 7;
 pub const AS_FEATURE: i32 = 1 << 8;
 
 /// The events that are there from the start.
-pub fn built_in(count_dialog_versions: bool, count_reg_versions: bool) -> Vec<Event> {
+pub fn built_in(config: &Config) -> Vec<Event> {
     let counted = |wanted, element| if wanted { Processing::Version(element) } else { Processing::AsIs };
     let all: [(i32, &str, &str, Processing); 9] = [
         (PRESENCE, "presence", "application/pidf+xml", Processing::TupleId),
-        (DIALOG, "dialog", "application/dialog-info+xml", counted(count_dialog_versions, "dialog-info")),
+        (DIALOG, "dialog", "application/dialog-info+xml", counted(config.count_dialog_versions, "dialog-info")),
         (DIALOG_SLA, "dialog;sla", "application/dialog-info+xml", Processing::Version("dialog-info")),
         (MESSAGE_SUMMARY, "message-summary", "application/simple-message-summary", Processing::AsIs),
         (PRESENCE_WINFO, "presence.winfo", "", Processing::AsIs),
-        (REG, "reg", "application/reginfo+xml", counted(count_reg_versions, "reginfo")),
+        (REG, "reg", "application/reginfo+xml", counted(config.count_reg_versions, "reginfo")),
         (XCAP_DIFF, "xcap-diff", "application/xcap-diff+xml", Processing::AsIs),
         (AS_FEATURE, "as-feature-event", "application/x-as-feature-event+xml", Processing::AsIs),
         (CONFERENCE, "conference", "application/conference-info+xml", Processing::AsIs),

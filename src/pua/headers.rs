@@ -103,7 +103,9 @@ pub fn read_answer<P: AgentPorts>(
     answer: &FinalResponse,
 ) -> (Option<Request>, ResponseMeaning) {
     let authorized = digest::with_credentials(ports.config().credentials, &sent.request, answer);
-    forget_refused(ports, &sent.request, answer.code, authorized.is_some());
+    if authorized.is_none() {
+        forget_refused(ports, &sent.request, answer.code);
+    }
     let meaning = match authorized {
         Some(_) => ResponseMeaning::Challenged,
         None => answer.verdict(sent.attempts),
@@ -112,8 +114,8 @@ pub fn read_answer<P: AgentPorts>(
 }
 
 /// A request was refused for its credentials: what the server asked before is not answered again unasked.
-fn forget_refused<P: AgentPorts>(ports: &mut P, request: &Request, code: u16, is_answered: bool) {
-    if matches!(code, 401 | 403 | 407) && !is_answered && !ports.config().credentials.is_empty() {
+fn forget_refused<P: AgentPorts>(ports: &mut P, request: &Request, code: u16) {
+    if matches!(code, 401 | 403 | 407) && !ports.config().credentials.is_empty() {
         let server = server_of(ports.config(), request);
         ports.forget_challenges(&server);
     }

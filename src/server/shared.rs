@@ -28,8 +28,10 @@ use crate::server::packages::callbacks::PackageRegistry;
 use crate::server::publications::late_documents::LateDocuments;
 use crate::server::subscriptions::ended_dialogs::EndedDialogs;
 use crate::server::subscriptions::pending_deletions::PendingDeletions;
+use crate::server::subscriptions::recent_dialogs::Places;
 use crate::server::subscriptions::recent_dialogs::RecentDialogs;
-use crate::server::tables::Tables;
+use crate::server::tables::watcher_counts::Counting;
+use crate::server::tables::{Sharing, Tables};
 use std::cell::OnceCell;
 use std::sync::atomic::AtomicI64;
 
@@ -104,7 +106,7 @@ impl Shared {
         crate::host::fault::install();
         let order = (0..WRITE_LOCKS).map(|_| ProcessMutex::leak()).collect::<Result<_, _>>()?;
         Ok(Shared {
-            tables: Tables::new(rule, config.max_subscriptions > 0, config.shares_subscriptions)?,
+            tables: Tables::new(rule, counting(config), sharing(config))?,
             authorizations: AuthorizationCache::new(rule)?,
             judgements: shm::leak(Judgements::new()?)?,
             order,
@@ -116,7 +118,7 @@ impl Shared {
             interrupted: shm::leak(Interrupted::new()?)?,
             clock_set_by: shm::leak(AtomicI64::new(0))?,
             unread: shm::leak(Interrupted::new()?)?,
-            missed_changes: shm::leak(MissedChanges::new(config.has_subscription_rows_only())?)?,
+            missed_changes: shm::leak(MissedChanges::new(places(config))?)?,
             change_counts: shm::leak(ChangeCounts::default())?,
             drain: shm::leak(Drain::default())?,
             nodes: shm::leak(Nodes::new())?,
@@ -124,14 +126,27 @@ impl Shared {
             cluster_state: shm::leak(ClusterState::new())?,
             stock_nodes: shm::leak(StockNodes::new())?,
             tombstones: shm::leak(Tombstones::new(rule))?,
-            recent_dialogs: RecentDialogs::new(config.has_subscription_rows_only())?,
-            recent_ends: RecentDialogs::new(config.has_subscription_rows_only())?,
+            recent_dialogs: RecentDialogs::new(places(config))?,
+            recent_ends: RecentDialogs::new(places(config))?,
             pending_deletions: shm::leak(PendingDeletions::new())?,
             late_documents: shm::leak(LateDocuments::new())?,
             ended_dialogs: EndedDialogs::new()?,
             history: shm::leak(History::new(config.history_size)?)?,
         })
     }
+}
+
+fn counting(config: &Config) -> Counting {
+    if config.max_subscriptions > 0 { Counting::PerWatcher } else { Counting::Off }
+}
+
+fn sharing(config: &Config) -> Sharing {
+    if config.shares_subscriptions { Sharing::WithNodes } else { Sharing::None }
+}
+
+/// Room for what only the database-only mode remembers.
+fn places(config: &Config) -> Places {
+    if config.has_subscription_rows_only() { Places::Reserved } else { Places::None }
 }
 
 /// The parts of the server in this process. They live as long as it does: this is a handful of references.
@@ -162,6 +177,16 @@ impl Parts {
             node_name: Box::leak(Box::default()),
             placement: Box::leak(Box::default()),
         }
+    }
+
+    /// Parts with a configuration and the event packages of unit tests, and without a database.
+    #[cfg(test)]
+    pub(crate) fn without_database(config: Config) -> Parts {
+        let door = Door::new(&config).expect("no secret");
+        let shared = Shared::new(&config, door).expect("memory");
+        let registry = PackageRegistry::of_packages(crate::presence::testing::fixtures::packages());
+        let database = Database::new(None, None, crate::common::metrics::Owner::Presence);
+        Parts { registry: Box::leak(Box::new(registry)), ..Parts::new(config, shared, database) }
     }
 
     /// The event packages that are registered by now.

@@ -29,7 +29,7 @@ use crate::presence::seen::NotifiedChanges;
 use crate::server::tables::dialog_index::DialogIndex;
 use crate::server::tables::sharding::{FIRST, SHARDS, index};
 use crate::server::tables::subscription_entry::SubscriptionEntry;
-use crate::server::tables::watcher_counts::WatcherCounts;
+use crate::server::tables::watcher_counts::{Counting, WatcherCounts};
 use hashbrown::HashTable;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -92,6 +92,15 @@ impl std::ops::DerefMut for FoundSubscription<'_> {
     }
 }
 
+/// Whether other nodes hold the same subscriptions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sharing {
+    /// They may, and name a subscription by its key.
+    WithNodes,
+    /// They do not.
+    None,
+}
+
 /// All subscriptions and publications of the server.
 pub struct Tables {
     shards: ShmVec<Lock<Shard>>,
@@ -109,20 +118,23 @@ pub struct Tables {
 }
 
 impl Tables {
-    /// Empty tables; `counts_watchers`: the subscriptions of each watcher are counted; `are_shared`: with other nodes.
+    /// Empty tables.
     ///
     /// # Errors
     ///
     /// Fails when shared memory runs out.
-    pub fn new(rule: UriComparison, counts_watchers: bool, are_shared: bool) -> Result<Tables, NoMemory> {
+    pub fn new(rule: UriComparison, counting: Counting, sharing: Sharing) -> Result<Tables, NoMemory> {
         let mut shards = ShmVec::new_in(Shm);
         shards.try_reserve_exact(SHARDS).map_err(|_| NoMemory)?;
         for _ in 0..SHARDS {
             shards.push(Lock::new(Shard::new()?));
         }
-        let (dialogs, watchers) = (DialogIndex::new()?, WatcherCounts::new(counts_watchers)?);
+        let (dialogs, watchers) = (DialogIndex::new()?, WatcherCounts::new(counting)?);
         let (unjudged, subscribed_to) = (shm::leak(AtomicUsize::new(0))?, shm::leak(AtomicU64::new(0))?);
-        let keys = are_shared.then(DialogIndex::new).transpose()?;
+        let keys = match sharing {
+            Sharing::WithNodes => Some(DialogIndex::new()?),
+            Sharing::None => None,
+        };
         Ok(Tables { shards, dialogs, keys, watchers, unjudged, subscribed_to, rule })
     }
 
@@ -461,7 +473,7 @@ mod tests {
 
     #[test]
     fn members_keep_their_places_when_others_leave() {
-        let tables = Tables::new(RULE, true, true).unwrap();
+        let tables = Tables::new(RULE, Counting::PerWatcher, Sharing::WithNodes).unwrap();
         let resource = RULE.resource(b"sip:alice@example.org", PackageId(0));
         for i in 0..50 {
             add(&tables, &resource, &format!("call-{i}")).unwrap();
@@ -481,7 +493,7 @@ mod tests {
 
     #[test]
     fn a_dialog_has_one_subscription() {
-        let tables = Tables::new(RULE, true, true).unwrap();
+        let tables = Tables::new(RULE, Counting::PerWatcher, Sharing::WithNodes).unwrap();
         let resource = RULE.resource(b"sip:alice@example.org", PackageId(0));
         let hash = add(&tables, &resource, "call").unwrap();
         assert!(tables.claim_dialog(hash, resource.hash).unwrap().is_none());
@@ -493,7 +505,7 @@ mod tests {
 
     #[test]
     fn everything_is_given_back() {
-        let tables = Tables::new(RULE, true, true).unwrap();
+        let tables = Tables::new(RULE, Counting::PerWatcher, Sharing::WithNodes).unwrap();
         let resource = RULE.resource(b"sip:alice@example.org", PackageId(0));
         let pass = || {
             for number in 0..100 {
@@ -511,7 +523,7 @@ mod tests {
     #[test]
     fn without_memory_nothing_changes_and_nothing_leaks() {
         for n in 0.. {
-            let tables = Tables::new(RULE, true, true).unwrap();
+            let tables = Tables::new(RULE, Counting::PerWatcher, Sharing::WithNodes).unwrap();
             let resource = RULE.resource(b"sip:alice@example.org", PackageId(0));
             let (added, failed) = fake::failing_at(n, || add(&tables, &resource, "call"));
             assert_eq!(fake::held_locks(), 0);

@@ -14,12 +14,12 @@ pub struct Success<'a> {
 
 /// What a message has to have (RFC 3261 8.1.1), as bits.
 mod seen {
-    pub const VIA: u8 = 1;
-    pub const CSEQ: u8 = 2;
-    pub const FROM: u8 = 4;
-    pub const TO: u8 = 8;
-    pub const CALL_ID: u8 = 16;
-    pub const ALL: u8 = 31;
+    pub(crate) const VIA: u8 = 1;
+    pub(crate) const CSEQ: u8 = 2;
+    pub(crate) const FROM: u8 = 4;
+    pub(crate) const TO: u8 = 8;
+    pub(crate) const CALL_ID: u8 = 16;
+    pub(crate) const ALL: u8 = 31;
 }
 
 /// Reads a datagram as a 2xx to a NOTIFY. `None`: it is something else, or is not written plainly (folded lines,

@@ -4,56 +4,56 @@ use libc::{c_char, c_int, c_void};
 use std::sync::OnceLock;
 
 /// An open database file.
-pub type SqliteHandle = *mut c_void;
+pub(crate) type SqliteHandle = *mut c_void;
 /// A prepared statement.
-pub type Statement = *mut c_void;
+pub(crate) type Statement = *mut c_void;
 /// What SQLite calls to free a bound value; `None` says that the value outlives the statement's run.
 type Destructor = Option<unsafe extern "C" fn(*mut c_void)>;
 
 /// `SQLITE_OK`.
-pub const OK: c_int = 0;
+pub(crate) const OK: c_int = 0;
 /// `SQLITE_ROW`: a row is ready.
-pub const ROW: c_int = 100;
+pub(crate) const ROW: c_int = 100;
 /// `SQLITE_DONE`: the statement has run to its end.
-pub const DONE: c_int = 101;
+pub(crate) const DONE: c_int = 101;
 /// `SQLITE_OPEN_READONLY`.
-pub const OPEN_READ_ONLY: c_int = 0x1;
+pub(crate) const OPEN_READ_ONLY: c_int = 0x1;
 /// `SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE`.
-pub const OPEN_TO_WRITE: c_int = 0x2 | 0x4;
+pub(crate) const OPEN_TO_WRITE: c_int = 0x2 | 0x4;
 /// `SQLITE_PREPARE_PERSISTENT`: the statement will be used many times.
-pub const PREPARE_PERSISTENT: u32 = 1;
+pub(crate) const PREPARE_PERSISTENT: u32 = 1;
 
 /// `SQLITE_INTEGER`, `SQLITE_FLOAT` and `SQLITE_NULL`; the other classes are text and blob.
-pub mod class {
+pub(crate) mod class {
     use libc::c_int;
     /// A whole number.
-    pub const INTEGER: c_int = 1;
+    pub(crate) const INTEGER: c_int = 1;
     /// A floating point number.
-    pub const FLOAT: c_int = 2;
+    pub(crate) const FLOAT: c_int = 2;
     /// Nothing.
-    pub const NULL: c_int = 5;
+    pub(crate) const NULL: c_int = 5;
 }
 
 /// The lower byte of a result code.
-pub mod code {
+pub(crate) mod code {
     use libc::c_int;
     /// A general error: a trigger that raised one, a missing column.
-    pub const ERROR: c_int = 1;
+    pub(crate) const ERROR: c_int = 1;
     /// A value is too large.
-    pub const TOO_BIG: c_int = 18;
+    pub(crate) const TOO_BIG: c_int = 18;
     /// A value is there twice, or NULL where none may be.
-    pub const CONSTRAINT: c_int = 19;
+    pub(crate) const CONSTRAINT: c_int = 19;
     /// A value is of the wrong type.
-    pub const MISMATCH: c_int = 20;
+    pub(crate) const MISMATCH: c_int = 20;
     /// There is no such placeholder.
-    pub const RANGE: c_int = 25;
+    pub(crate) const RANGE: c_int = 25;
 }
 
 macro_rules! functions {
     ($($field:ident: $symbol:literal, fn($($argument:ty),*) $(-> $result:ty)?;)*) => {
         /// The functions of `sqlite3.h` that are used, each by its name there.
         #[allow(missing_docs, reason = "the names say it")]
-        pub struct Library {
+        pub(crate) struct Library {
             $(pub $field: unsafe extern "C" fn($($argument),*) $(-> $result)?,)*
         }
 
@@ -102,7 +102,7 @@ functions! {
 
 impl Library {
     /// The library, if a driver has loaded it; it is not loaded for us alone.
-    pub fn loaded() -> Option<&'static Library> {
+    pub(crate) fn loaded() -> Option<&'static Library> {
         static LIBRARY: OnceLock<Option<Library>> = OnceLock::new();
         let open = || {
             // SAFETY: a literal name; RTLD_NOLOAD runs no code of a library that is not there yet.

@@ -6,7 +6,7 @@ use crate::sys;
 use std::ffi::{CString, c_int, c_void};
 
 /// Readers go on while one writes. Where the file cannot have it, the mode it has will do.
-pub const WRITE_AHEAD: &str = "PRAGMA journal_mode=WAL";
+pub(crate) const WRITE_AHEAD: &str = "PRAGMA journal_mode=WAL";
 
 /// How a file is opened.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -27,7 +27,7 @@ enum Access {
 }
 
 /// The file that the driver would open for a URL: what follows the host, up to the parameters.
-pub fn path_of(url: &[u8]) -> Option<CString> {
+pub(crate) fn path_of(url: &[u8]) -> Option<CString> {
     let after = &url[memchr::memmem::find(url, b"://")? + 3..];
     let path = &after[memchr::memchr(b'/', after)? + 1..];
     let path = &path[..memchr::memchr(b'?', path).unwrap_or(path.len())];
@@ -94,7 +94,7 @@ fn search_of<F: Copy>(init: F) -> Option<Search> {
 }
 
 /// What was set for the file of a URL in the driver that has the function `init`.
-pub fn of_driver<F: Copy>(init: Option<F>, url: &[u8]) -> Settings {
+pub(crate) fn of_driver<F: Copy>(init: Option<F>, url: &[u8]) -> Settings {
     let (Some(search), Some(path)) = (init.and_then(search_of), path_of(url)) else { return Settings::default() };
     // SAFETY: the driver compares the text, which ends with a NUL.
     let known = unsafe { search(lend(path.as_bytes())) };

@@ -8,7 +8,7 @@ use crate::shm_safe::shm_safe;
 use crate::time::Moment;
 
 /// At most so many removals are kept; of more, the oldest are forgotten first.
-pub const MOST: usize = 10_000;
+pub(crate) const MOST: usize = 10_000;
 
 struct Removal {
     /// Of a publication; otherwise of a subscription.
@@ -25,7 +25,7 @@ struct Removal {
 shm_safe!(Removal { is_document, uri, name, text, until });
 
 /// The removals, in shared memory, the oldest first.
-pub struct OwnRemovals {
+pub(crate) struct OwnRemovals {
     list: Lock<ShmVec<Removal>>,
 }
 
@@ -43,7 +43,7 @@ fn digest(name: [&[u8]; 3]) -> u64 {
 
 impl OwnRemovals {
     /// Something that belongs to a presentity was removed. Without memory the comparison of the nodes has to do.
-    pub fn note(&self, kind: RecordKind, uri: &[u8], name: [&[u8]; 3], text: &[u8], until: Moment) {
+    pub(crate) fn note(&self, kind: RecordKind, uri: &[u8], name: [&[u8]; 3], text: &[u8], until: Moment) {
         let (Ok(uri), Ok(text)) = (shm::copy(uri), shm::copy(text)) else { return };
         let is_document = kind == RecordKind::Publications;
         let mut list = self.list.lock();
@@ -55,14 +55,14 @@ impl OwnRemovals {
     }
 
     /// Another node knows of it.
-    pub fn forget(&self, kind: RecordKind, name: [&[u8]; 3]) {
+    pub(crate) fn forget(&self, kind: RecordKind, name: [&[u8]; 3]) {
         let (is_document, name) = (kind == RecordKind::Publications, digest(name));
         self.list.lock().retain(|removal| removal.is_document != is_document || removal.name != name);
     }
 
     /// The presentities and texts of at most so many of a kind whose presentity is wanted. What would have ended by now
     /// is forgotten.
-    pub fn wanted(
+    pub(crate) fn wanted(
         &self,
         kind: RecordKind,
         most: usize,

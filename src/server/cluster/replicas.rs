@@ -350,9 +350,9 @@ impl Context<'_> {
         }
     }
 
-    /// Who notifies the watchers of a change that is announced: the node that announces it with `skip_notify_dmq`. Where
-    /// ours share subscriptions each notifies its own watchers and no others, so that a change of ours is never left to
-    /// it.
+    /// Who notifies the watchers of a change that is announced: with `skip_notify_dmq` the node that announces it.
+    /// Where ours share subscriptions each notifies its own watchers and no others, so that a change of ours is never
+    /// left to it.
     fn notified_by(&self, from: Option<&Address>) -> NotifiedBy {
         let by_stock = from.is_none_or(|from| self.shared.stock_nodes.has(from));
         match self.config.replicas_are_silent && (by_stock || !self.config.shares_subscriptions) {

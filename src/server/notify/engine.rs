@@ -131,8 +131,8 @@ impl Engine {
 
     /// Has the host show datagrams to `take`, unless something of the configuration would miss the messages that are
     /// not made of answers then, and says so in the log; call it after [`Engine::choose`].
-    pub fn choose_datagrams(&self, is_wanted: bool, take: datagram::DatagramCallback) {
-        if !self.may_serve() || !is_wanted {
+    pub fn choose_datagrams(&self, take: datagram::DatagramCallback) {
+        if !self.may_serve() {
             return;
         }
         match datagram::onlooker() {

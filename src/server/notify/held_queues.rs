@@ -236,12 +236,15 @@ mod tests {
     use super::*;
     use crate::presence::event_package::PackageId;
     use crate::presence::resource::UriComparison;
+    use crate::server::tables::Sharing;
     use crate::server::tables::resource_entry::Documents;
+    use crate::server::tables::watcher_counts::Counting;
 
     #[test]
     fn more_resources_wait_than_can_be_named() {
         let rule = UriComparison { ignore_case: false, seed: 7 };
-        let tables: &'static Tables = Box::leak(Box::new(Tables::new(rule, true, false).unwrap()));
+        let tables: &'static Tables =
+            Box::leak(Box::new(Tables::new(rule, Counting::PerWatcher, Sharing::None).unwrap()));
         let (again, unread) = (Interrupted::new().unwrap(), Interrupted::new().unwrap());
         let (again, unread) = (&*Box::leak(Box::new(again)), &*Box::leak(Box::new(unread)));
         let mut held = HeldQueues::new(tables, again, unread);
@@ -285,7 +288,8 @@ mod tests {
         let resources = [b"sip:a@example.org", b"sip:b@example.org"].map(|uri| rule.resource(uri, PackageId(0)));
         // What the entry does with the second resource before it ends, and what is tried again then.
         for (step, expected) in [("claims", vec![0]), ("holds", vec![0, 1]), ("marks", vec![0, 1])] {
-            let tables: &'static Tables = Box::leak(Box::new(Tables::new(rule, true, false).unwrap()));
+            let tables: &'static Tables =
+                Box::leak(Box::new(Tables::new(rule, Counting::PerWatcher, Sharing::None).unwrap()));
             let (again, unread) = (Interrupted::new().unwrap(), Interrupted::new().unwrap());
             let (again, unread) = (&*Box::leak(Box::new(again)), &*Box::leak(Box::new(unread)));
             for resource in &resources {

@@ -11,6 +11,7 @@ use crate::presence::event_package::PackageId;
 use crate::presence::notification::{Notify, NotifyReason, TransientBody};
 use crate::presence::resource::Resource;
 use crate::server::notify::change_counts::CameIn;
+use crate::server::subscriptions::recent_dialogs::Places;
 use crate::server::tables::watched::{FinalNotify, SharedTransientBody};
 use crate::shm_safe::shm_safe;
 
@@ -275,15 +276,17 @@ pub struct MissedChanges {
 shm_safe!(MissedChanges { named, sweep });
 
 impl MissedChanges {
-    /// Nothing waits, and there is room for it where `wanted`; call before the processes fork.
+    /// Nothing waits; call before the processes fork.
     ///
     /// # Errors
     ///
     /// Fails when shared memory runs out.
-    pub fn new(wanted: bool) -> Result<MissedChanges, NoMemory> {
+    pub fn new(places: Places) -> Result<MissedChanges, NoMemory> {
         let mut list = ShmVec::new_in(Shm);
         // Room from the start: it is needed when things go wrong.
-        list.try_reserve_exact(if wanted { MOST } else { 0 }).map_err(|_| NoMemory)?;
+        if places == Places::Reserved {
+            list.try_reserve_exact(MOST).map_err(|_| NoMemory)?;
+        }
         Ok(MissedChanges { named: Lock::new(list), sweep: Lock::new(Sweep::default()) })
     }
 
@@ -392,7 +395,7 @@ mod tests {
 
     #[test]
     fn each_watcher_and_each_resource_waits_once() {
-        let list = MissedChanges::new(true).unwrap();
+        let list = MissedChanges::new(Places::Reserved).unwrap();
         let missed = [
             ("sip:a@b", 1, Whom::All),
             ("sip:b@b", 1, Whom::All),
@@ -411,7 +414,7 @@ mod tests {
 
     #[test]
     fn the_publisher_and_a_document_shown_once_are_kept() {
-        let list = MissedChanges::new(true).unwrap();
+        let list = MissedChanges::new(Places::Reserved).unwrap();
         let body = |text: &str| Some(TransientBody::Body(text.as_bytes().to_vec()));
         let note = |sender: &[u8], transient_body| {
             list.note(&Missed { sender: sender.to_vec(), transient_body, ..change("sip:a@b", 1, Whom::All) });
@@ -443,7 +446,7 @@ mod tests {
     #[test]
     fn what_fails_again_and_again_is_tried_less_and_less_often() {
         assert_eq!((0..8).map(pause).collect::<Vec<_>>(), [0, 1, 2, 4, 8, 16, 16, 16]);
-        let list = MissedChanges::new(true).unwrap();
+        let list = MissedChanges::new(Places::Reserved).unwrap();
         list.note(&Missed { tries: 5, ..change("sip:a@b", 1, Whom::All) });
         list.note(&change("sip:b@b", 1, Whom::All));
         assert_eq!(taken(&list), [("sip:b@b1".to_string(), "all".to_string())]);
@@ -452,7 +455,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_named_has_all_gone_through_once() {
-        let missed = MissedChanges::new(true).unwrap();
+        let missed = MissedChanges::new(Places::Reserved).unwrap();
         let note = |n: usize| missed.note(&change(&format!("sip:{n}@b"), 1, Whom::All));
         (0..MOST).chain([0]).for_each(note);
         assert_eq!((missed.len(), missed.is_empty(), missed.next_portion()), (MOST, false, None));

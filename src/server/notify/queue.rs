@@ -272,11 +272,11 @@ impl ResourceQueues {
                     skip_sender(&mut shard, rule, resource, sender);
                 }
             }
-            (StateChange::Watchers { full, .. }, Prepared::Watcher(changed)) => {
+            (StateChange::Watchers { extent, .. }, Prepared::Watcher(changed)) => {
                 if entry.subscriptions().is_empty() {
                     return false;
                 }
-                outdated = entry.note_watcher(changed, *full);
+                outdated = entry.note_watcher(changed, *extent);
             }
             (StateChange::Subscription(dialog, notify_reason), _) => {
                 entry.due.add(DueNotify::Something);

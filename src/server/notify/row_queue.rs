@@ -9,6 +9,7 @@ use crate::presence::notification::{Notify, NotifyReason, NotifyRun, StateChange
 use crate::presence::resource::Resource;
 use crate::presence::subscription::Subscription;
 use crate::presence::subscription_field::Field;
+use crate::presence::winfo::Extent;
 use crate::server::notify::change_counts::CameIn;
 use crate::server::notify::missed_changes::{Missed, OwnDialogId, Whom, tries_after};
 use crate::server::notify::row_run::{RowNotifyRun, RunUnderWay};
@@ -76,14 +77,14 @@ impl NotifyQueue for RowQueue {
                     is_left_to_notifiers: self.config.notifier_processes > 0 && !is_winfo,
                 });
             }
-            StateChange::Watchers { watcher, full } => {
+            StateChange::Watchers { watcher, extent } => {
                 self.know_watching(work, resource);
                 work.rows.notify_runs.push(RowNotifyRun {
                     resource: resource.clone(),
                     transient_body: None,
                     sender: Vec::new(),
                     came_in: CameIn::at(work.began_at),
-                    change: Some((watcher, full)),
+                    change: Some((watcher, extent)),
                     only: None,
                     is_of_documents: false,
                     is_left_to_notifiers: false,
@@ -131,7 +132,7 @@ impl NotifyQueue for RowQueue {
             work.rows.under_way = None;
         };
         let (changes, full) = match mine.change {
-            Some((watcher, full)) => (vec![watcher], full),
+            Some((watcher, extent)) => (vec![watcher], extent == Extent::Full),
             // Nobody knows any more what has changed of the watchers: those who watch them get the whole list.
             None => (Vec::new(), true),
         };

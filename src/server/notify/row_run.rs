@@ -3,6 +3,7 @@ use crate::presence::error::StoreError;
 use crate::presence::notification::{Notify, TransientBody};
 use crate::presence::resource::Resource;
 use crate::presence::subscription::Subscription;
+use crate::presence::winfo::Extent;
 use crate::presence::winfo::Watcher;
 use crate::server::notify::change_counts::{CameIn, ChangeNumber};
 use crate::server::notify::missed_changes::{Missed, MissedChanges, OwnDialogId, Whom};
@@ -15,7 +16,7 @@ pub struct RowNotifyRun {
     pub(crate) sender: Vec<u8>,
     /// When it came in: a document shown only once gives way to what is newer.
     pub(crate) came_in: CameIn,
-    pub(crate) change: Option<(Watcher, bool)>,
+    pub(crate) change: Option<(Watcher, Extent)>,
     /// The only watcher that is notified; `None`: all are.
     pub(crate) only: Option<OwnDialogId>,
     /// Documents have changed.
@@ -155,10 +156,11 @@ impl Drop for RowWork {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::server::subscriptions::recent_dialogs::Places;
 
     #[test]
     fn an_entry_is_no_copy_of_itself() {
-        let recent = RecentDialogs::new(true).unwrap();
+        let recent = RecentDialogs::new(Places::Reserved).unwrap();
         let (mut first, mut copy) = (RowWork::default(), RowWork::default());
         assert!(!first.is_copy_of_end(&recent, 7) && !first.is_copy_of_end(&recent, 7), "the row was another one");
         assert!(copy.is_copy_of_end(&recent, 7) && copy.is_copy_of_end(&recent, 7));

@@ -84,7 +84,9 @@ mod tests {
     use crate::presence::event_package::PackageId;
     use crate::presence::publication::Dialogs;
     use crate::presence::resource::UriComparison;
+    use crate::server::tables::Sharing;
     use crate::server::tables::publication_entry::SharedPublication;
+    use crate::server::tables::watcher_counts::Counting;
     use crate::time::{Expiry, Moment};
 
     const RULE: UriComparison = UriComparison { ignore_case: false, seed: 7 };
@@ -115,7 +117,7 @@ mod tests {
 
     /// How often another process changes the document, keeping its entity tag, while it is trimmed.
     fn a_document_is_trimmed_as_it_is((changes, outcome): (usize, Result<usize, StoreError>)) {
-        let tables = Tables::new(RULE, true, false).expect("memory");
+        let tables = Tables::new(RULE, Counting::PerWatcher, Sharing::None).expect("memory");
         let resource = RULE.resource(b"sip:alice@example.org", PackageId(1));
         store(&tables, &resource, &document("same", &[("a", "early"), ("b", "early")]));
         let new = Change::Insert(document("new", &[("a", "confirmed")]));

@@ -8,18 +8,27 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// the second row of its dialog.
 const PLACES: usize = 4096;
 
+/// Whether there is room to remember anything in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Places {
+    /// There is, from the start.
+    Reserved,
+    /// There is none, and nothing is remembered.
+    None,
+}
+
 /// The hashes of dialogs, in shared memory.
 pub struct RecentDialogs(ShmVec<AtomicU64>);
 
 impl RecentDialogs {
-    /// None yet, and room for them where `wanted`; call before the processes fork.
+    /// None yet; call before the processes fork.
     ///
     /// # Errors
     ///
     /// Fails when shared memory runs out.
-    pub fn new(wanted: bool) -> Result<RecentDialogs, NoMemory> {
+    pub fn new(room: Places) -> Result<RecentDialogs, NoMemory> {
         let mut places = ShmVec::new_in(Shm);
-        if wanted {
+        if room == Places::Reserved {
             places.try_reserve_exact(PLACES).map_err(|_| NoMemory)?;
             places.extend((0..PLACES).map(|_| AtomicU64::new(0)));
         }
@@ -47,12 +56,12 @@ mod tests {
 
     #[test]
     fn what_was_noted_last_is_known() {
-        let recent = RecentDialogs::new(true).unwrap();
+        let recent = RecentDialogs::new(Places::Reserved).unwrap();
         assert!(!recent.note(7) && recent.note(7));
         assert!(recent.may_have(7) && !recent.may_have(8));
         assert!(!recent.note(7 + PLACES as u64));
         assert!(!recent.may_have(7));
-        let none = RecentDialogs::new(false).unwrap();
+        let none = RecentDialogs::new(Places::None).unwrap();
         assert!(!none.note(7) && !none.note(7));
         assert!(!none.may_have(7));
     }

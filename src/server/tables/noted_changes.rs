@@ -1,5 +1,6 @@
 //! Changes that wait in a resource entry for the next pass over its watchers.
 use crate::host::shm::ShmBox;
+use crate::presence::winfo::Extent;
 use crate::presence::winfo::MOST_CHANGES;
 use crate::server::tables::lazy_vec::LazyVec;
 use crate::server::tables::resource_entry::{DueNotify, ResourceEntry};
@@ -46,15 +47,15 @@ impl ResourceEntry {
         outdated
     }
 
-    /// A watcher of the presentity that this winfo resource reports on has changed; without it, or `is_full`, the next
-    /// pass lists all of them. It names each watcher once (RFC 3858 4.2: ids are unique), as it is then, and at most
-    /// [`MOST_CHANGES`]: more become the whole list.
-    pub fn note_watcher(&mut self, changed: Option<ChangedWatcher>, is_full: bool) -> Outdated {
+    /// A watcher of the presentity that this winfo resource reports on has changed. Without it, and for the full
+    /// extent, the next pass lists all of them. It names each watcher once (RFC 3858 4.2: ids are unique), as it is
+    /// then, and at most [`MOST_CHANGES`]: more become the whole list.
+    pub fn note_watcher(&mut self, changed: Option<ChangedWatcher>, extent: Extent) -> Outdated {
         self.generation = self.generation.wrapping_add(1);
         self.due.add(DueNotify::Something);
         self.due.add(DueNotify::ForAll);
         let mut outdated = Outdated::default();
-        let is_listed = !is_full && !self.due.has(DueNotify::FullList);
+        let is_listed = extent == Extent::Partial && !self.due.has(DueNotify::FullList);
         let Ok(watched) = self.watched_or_new() else {
             self.due.add(DueNotify::FullList);
             return outdated;
@@ -121,7 +122,7 @@ mod tests {
         let before = fake::live_blocks();
         let mut entry = entry();
         for (name, status) in [("bob", Status::Active), ("carol", Status::Active), ("bob", Status::Terminated)] {
-            entry.note_watcher(changed(name, status), false);
+            entry.note_watcher(changed(name, status), Extent::Partial);
         }
         let carried = entry.carry();
         assert_eq!(names(&carried), [("carol".into(), Status::Active), ("bob".into(), Status::Terminated)]);
@@ -135,13 +136,13 @@ mod tests {
         let mut entry = entry();
         let some = |entry: &mut ResourceEntry, count: usize| {
             for n in 0..count {
-                entry.note_watcher(changed(&n.to_string(), Status::Active), false);
+                entry.note_watcher(changed(&n.to_string(), Status::Active), Extent::Partial);
                 assert!(entry.watched_or_new().expect("memory").changes.len() <= MOST_CHANGES);
             }
         };
         some(&mut entry, first);
         if whole {
-            entry.note_watcher(changed("bob", Status::Terminated), true);
+            entry.note_watcher(changed("bob", Status::Terminated), Extent::Full);
         }
         some(&mut entry, then);
         let carried = entry.carry();
@@ -164,7 +165,7 @@ mod tests {
     #[test]
     fn a_change_that_finds_no_memory_becomes_the_list() {
         let mut entry = entry();
-        entry.note_watcher(None, false);
+        entry.note_watcher(None, Extent::Partial);
         assert!(entry.carry().is_full);
     }
 

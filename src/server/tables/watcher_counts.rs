@@ -12,18 +12,29 @@ struct Count {
 
 shm_safe!(Count { hash, count });
 
+/// Whether the subscriptions of each watcher are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counting {
+    /// Those of each watcher, because they are limited.
+    PerWatcher,
+    /// Nobody's.
+    Off,
+}
+
 /// The counts; none where nothing is limited.
 pub struct WatcherCounts(Option<ShmBox<Lock<HashTable<Count, Shm>>>>);
 
 impl WatcherCounts {
-    /// Counts nobody's subscriptions yet, or never any.
+    /// No subscription is counted yet.
     ///
     /// # Errors
     ///
     /// Fails when shared memory runs out.
-    pub fn new(counts: bool) -> Result<WatcherCounts, NoMemory> {
-        let table = counts.then(|| shm::boxed(Lock::new(HashTable::new_in(Shm)))).transpose()?;
-        Ok(WatcherCounts(table))
+    pub fn new(counting: Counting) -> Result<WatcherCounts, NoMemory> {
+        Ok(WatcherCounts(match counting {
+            Counting::PerWatcher => Some(shm::boxed(Lock::new(HashTable::new_in(Shm)))?),
+            Counting::Off => None,
+        }))
     }
 
     /// Whether anything is counted.

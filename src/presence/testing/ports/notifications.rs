@@ -10,6 +10,7 @@ use crate::presence::remembered::BodyDigest;
 use crate::presence::resource::Resource;
 use crate::presence::subscription_field::Field;
 use crate::presence::testing::{MemoryPorts, Sent};
+use crate::presence::winfo::Extent;
 use crate::presence::winfo::MOST_CHANGES;
 
 impl Notifications for MemoryPorts {
@@ -52,13 +53,13 @@ impl Notifications for MemoryPorts {
                 }
             }
             StateChange::Watchers { .. } if !watched => return false,
-            StateChange::Watchers { watcher, full } => {
+            StateChange::Watchers { watcher, extent } => {
                 let queue = self.queue(resource);
                 queue.generation += 1;
                 queue.pending = true;
                 queue.changes.retain(|other| (&other.uri, &other.id) != (&watcher.uri, &watcher.id));
                 queue.changes.push(watcher);
-                queue.full |= full || queue.changes.len() > MOST_CHANGES;
+                queue.full |= extent == Extent::Full || queue.changes.len() > MOST_CHANGES;
             }
             StateChange::Subscription(dialog, notify_reason) => {
                 if let Some(entry) = self.slot_of(dialog).and_then(|slot| self.entries[slot].as_mut()) {
