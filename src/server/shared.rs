@@ -183,7 +183,9 @@ impl Parts {
     #[cfg(test)]
     pub(crate) fn without_database(config: Config) -> Parts {
         let door = Door::new(&config).expect("no secret");
-        let shared = Shared::new(&config, door).expect("memory");
+        let mut shared = Shared::new(&config, door).expect("memory");
+        // The host of unit tests has no size of its memory.
+        shared.authorizations = AuthorizationCache::within(shared.tables.rule(), 1 << 20).expect("memory");
         let registry = PackageRegistry::of_packages(crate::presence::testing::fixtures::packages());
         let database = Database::new(None, None, crate::common::metrics::Owner::Presence);
         Parts { registry: Box::leak(Box::new(registry)), ..Parts::new(config, shared, database) }

@@ -117,7 +117,7 @@ impl AuthorizationCache {
     }
 
     /// The same, with at most so many bytes.
-    fn within(rule: UriComparison, bytes: usize) -> Result<AuthorizationCache, NoMemory> {
+    pub(crate) fn within(rule: UriComparison, bytes: usize) -> Result<AuthorizationCache, NoMemory> {
         let mut shards = ShmVec::new_in(Shm);
         shards.try_reserve_exact(SHARDS).map_err(|_| NoMemory)?;
         (0..SHARDS).for_each(|_| shards.push(Lock::new(Shard::new())));
