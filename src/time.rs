@@ -257,6 +257,7 @@ impl AtomicInstant {
     }
 
     /// Sets it where there is none; `false` where there is one.
+    #[must_use = "only one of several processes has begun"]
     pub fn begin(&self, instant: Instant) -> bool {
         self.0.compare_exchange(0, instant.0.get(), Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }

@@ -11,8 +11,8 @@ use crate::presence::placed::Placed;
 use crate::presence::replica::{self, ReplicaMessage};
 use crate::presence::replication;
 use crate::presence::replication::Reader;
+use crate::server::cluster::full_sync::Owners;
 use crate::server::cluster::message_rate::{MOST_OF_NODE, MOST_OF_STRANGER, Sender};
-use crate::server::cluster::replicas::Owners;
 use crate::server::cluster::stock_nodes::Outcome;
 use crate::server::context::{Context, Process};
 use crate::sys;
@@ -47,7 +47,7 @@ pub(crate) fn join(config: &Config) -> Result<(), String> {
 unsafe extern "C" fn on_joined() -> c_int {
     entry!(on_joined, -1, {
         let Some(world) = state::context() else { return -1 };
-        world.process().shared.nodes.note_joined(clock::now());
+        world.process().shared.nodes.joining.note_joined(clock::now());
         0
     })
 }
@@ -56,7 +56,7 @@ unsafe extern "C" fn on_joined() -> c_int {
 unsafe extern "C" fn on_joined_nodes() -> c_int {
     entry!(on_joined_nodes, -1, {
         let Some(world) = state::context() else { return -1 };
-        world.process().shared.nodes.note_joined(clock::now());
+        world.process().shared.nodes.joining.note_joined(clock::now());
         let name = world.node_name();
         if name.is_empty() || greet_all(&world) { 0 } else { -1 }
     })
@@ -385,7 +385,7 @@ fn on_hello(world: &mut Context, from: &Address, their_name: &[u8], reply: Hello
         world.greet(from, &cluster::hello(name, HelloReply::Given, kinds));
     }
     world.share().into_iter().for_each(|share| _ = world.send_on(Channel::Nodes, from, &share));
-    if !nodes.take_question() {
+    if !nodes.joining.take_question() {
         return;
     }
     let common = |kind: RecordKind| kinds & compares & kind.bit() != 0;
@@ -422,9 +422,13 @@ pub(crate) fn step(world: &mut Context) {
     }
     world.cluster_step();
     let nodes = world.process().shared.nodes;
-    if nodes.is_alone_since_joining(clock::now()) && nodes.take_question() && config.replicates && config.asks_for_all {
+    if nodes.joining.is_alone_since_joining(clock::now())
+        && nodes.joining.take_question()
+        && config.replicates
+        && config.asks_for_all
+    {
         if dmq::nodes().iter().any(|node| node.active && !node.local) {
-            nodes.note_asked_all(clock::now());
+            nodes.joining.note_asked_all(clock::now());
         }
         world.broadcast_on(Channel::Publications, replica::SYNC);
     }

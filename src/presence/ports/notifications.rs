@@ -18,6 +18,7 @@ pub trait Notifications {
     /// [`Self::claim`] the resource once it has answered.
     fn mark(&mut self, resource: &Resource, event: StateChange<'_>) -> bool;
     /// Takes a resource that was marked; `true` when the caller has to send, because nobody else has begun to.
+    #[must_use = "the caller has taken the queue, and sends"]
     fn claim(&mut self, resource: &Resource) -> bool;
     /// Starts a pass over what is due, or lets go of the resource when nothing is.
     fn begin_run(&mut self, resource: &Resource) -> Option<NotifyRun>;

@@ -38,6 +38,7 @@ pub trait Publications {
     /// Forgets what is cached for a resource: the tables may have been changed by others.
     fn forget(&mut self, resource: &Resource);
     /// Holds back a document that may have been overtaken; `false` where there is no place for it.
+    #[must_use = "what is not held is shown"]
     fn hold_late(&mut self, late: &Late) -> bool;
     /// The document that is held back for the publication under this entity tag. Once it is stored
     /// [`Self::release_late`] is called; if that does not happen it is due later.

@@ -24,7 +24,7 @@ impl Parts {
             return true;
         }
         if self.config.has_arbiter() && !self.shared.cluster_state.arbitration.is_held(clock::instant()) {
-            self.shared.nodes.note_waiting();
+            self.shared.nodes.joining.note_waiting();
             return false;
         }
         match self.shared.cluster_state.lease.look(clock::instant()) {

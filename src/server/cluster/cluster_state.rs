@@ -71,6 +71,7 @@ impl ClusterState {
     }
 
     /// Whether there are such; once.
+    #[must_use = "the caller notifies the watchers"]
     pub fn take_claims(&self) -> bool {
         self.claims.swap(false, Ordering::Relaxed)
     }

@@ -60,6 +60,7 @@ impl Arbitration {
     }
 
     /// Whether somebody has to look for subscriptions that have come to us: once.
+    #[must_use = "the caller looks for them"]
     pub fn take_news(&self) -> bool {
         self.has_news.swap(false, Ordering::Relaxed)
     }

@@ -7,49 +7,26 @@ use crate::host::lock::Lock;
 use crate::host::no_memory::NoMemory;
 use crate::host::shm::{self, Shm, ShmVec};
 use crate::presence::comparison::RecordKind;
+use crate::server::cluster::joining::Joining;
 use crate::server::cluster::known_node::{DmqView, Node, Reachability};
 use crate::server::cluster::node_id::NodeId;
 use crate::shm_safe::shm_safe;
-use crate::time::{AtomicMoment, Instant, Moment, Seconds};
-use std::sync::atomic::{AtomicBool, Ordering};
+use crate::time::{Instant, Moment, Seconds};
 
 /// All nodes that were ever heard of, in shared memory.
 pub struct Nodes {
     pub(super) list: Lock<ShmVec<Node>>,
-    /// Somebody was asked for all there is.
-    asked: AtomicBool,
-    /// When all nodes were asked.
-    asked_all_at: AtomicMoment,
-    /// When dmq found the cluster.
-    joined_at: AtomicMoment,
-    /// Subscriptions read from the table at start are ours, or somebody else has said so.
-    settled: AtomicBool,
-    /// Watchers wait for what is published elsewhere.
-    waiting: AtomicBool,
+    /// How far this node has come into the cluster.
+    pub joining: Joining,
 }
 
-shm_safe!(Nodes { list, asked, asked_all_at, joined_at, settled, waiting });
+shm_safe!(Nodes { list, joining });
 
 /// More than this is no cluster but an attack.
 const MOST: usize = 256;
 
 /// A node that misses messages again and again is sent everything this often at most.
 const TOLD_INTERVAL: Seconds = Seconds(5);
-
-/// For so long after we found the cluster, its nodes are new to us, not we to them.
-const JOINING: Seconds = Seconds(10);
-
-/// How long after the question to all what comes may be an answer to it.
-const ANSWERING: Seconds = Seconds(60);
-
-/// For so long after we found the cluster, watchers wait for what is published elsewhere.
-const FILLING: Seconds = Seconds(2);
-
-/// So long after the start a node that sees no other begins to serve what it read from the table.
-const ALONE_AFTER: Seconds = Seconds(3);
-
-/// So long after the start the others have said what they serve.
-const SETTLED_AFTER: Seconds = Seconds(10);
 
 /// A node is lost when it has not answered for so long; dmq has tried for a while before.
 const LOST_AFTER: Seconds = Seconds(2);
@@ -83,63 +60,7 @@ pub struct Lost {
 impl Nodes {
     /// None is known.
     pub fn new() -> Nodes {
-        Nodes {
-            list: Lock::new(ShmVec::new_in(Shm)),
-            asked: AtomicBool::new(false),
-            asked_all_at: AtomicMoment::none(),
-            joined_at: AtomicMoment::none(),
-            settled: AtomicBool::new(false),
-            waiting: AtomicBool::new(false),
-        }
-    }
-
-    /// dmq has found the cluster.
-    pub fn note_joined(&self, now: Moment) {
-        self.joined_at.set(now);
-    }
-
-    /// Whether what we asked the others for may still be on its way.
-    pub fn has_just_joined(&self, now: Moment, started: Moment) -> bool {
-        // Others may announce subscriptions to us before dmq has notified us that we joined.
-        now - self.joined_at.get().unwrap_or(started).max(started) < FILLING
-    }
-
-    /// All nodes were asked what there is: none is of our kind.
-    pub fn note_asked_all(&self, now: Moment) {
-        self.asked_all_at.set(now);
-    }
-
-    /// Whether a message may be a node's answer to the question to all.
-    pub fn may_be_answered(&self, now: Moment) -> bool {
-        self.asked_all_at.get().is_some_and(|asked_at| now - asked_at < ANSWERING)
-    }
-
-    /// Watchers wait for what is published elsewhere.
-    pub fn note_waiting(&self) {
-        self.waiting.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether watchers wait; the caller notifies them.
-    pub fn take_waiting(&self) -> bool {
-        self.waiting.swap(false, Ordering::Relaxed)
-    }
-
-    /// Whether the caller shall ask for all there is: once, and only it.
-    pub fn take_question(&self) -> bool {
-        self.joined_at.get().is_some() && !self.asked.swap(true, Ordering::Relaxed)
-    }
-
-    /// Whether none of our kind has answered for a while after the cluster was found.
-    pub fn is_alone_since_joining(&self, now: Moment) -> bool {
-        self.joined_at.get().is_some_and(|joined_at| now - joined_at >= ALONE_AFTER)
-    }
-
-    /// Whether the time has come to take what was read from the table as ours: once, `age` seconds after the start,
-    /// sooner without other nodes.
-    pub fn take_settling(&self, seen: &[dmq::DmqNode], age: Seconds) -> bool {
-        let alone = !seen.iter().any(|node| node.active && !node.local);
-        let due = age >= if alone { ALONE_AFTER } else { SETTLED_AFTER };
-        due && !self.settled.swap(true, Ordering::Relaxed)
+        Nodes { list: Lock::new(ShmVec::new_in(Shm)), joining: Joining::default() }
     }
 
     /// The place of a node, made when it is new.
@@ -213,7 +134,7 @@ impl Nodes {
     pub fn observe(&self, seen: &[dmq::DmqNode], now: Moment) -> Vec<Address> {
         let mut returned = Vec::new();
         // A node that joins after us asks for the subscriptions; a node that we find, or find again, gets ours.
-        let new_here = self.joined_at.get().is_some_and(|joined_at| now - joined_at <= JOINING);
+        let new_here = self.joining.are_others_new(now);
         for other in seen.iter().filter(|node| !node.local) {
             let Ok(fresh) = Node::new(b"", Some(&other.address), now) else { continue };
             let mut list = self.list.lock();
@@ -298,6 +219,7 @@ impl Nodes {
     }
 
     /// Whether a sealed message is new; it is not from then on. Without room for another node it counts as old.
+    #[must_use = "a message that is not new is not carried out"]
     pub fn take_number(&self, by: &Sealed, now: Moment) -> bool {
         let Ok(id) = self.of_name(&by.sender, now) else { return false };
         self.change(id, |node| node.window.take(by)).unwrap_or_default()
@@ -356,6 +278,7 @@ impl Nodes {
     }
 
     /// Whether it is time to compare with a node, which the caller does.
+    #[must_use = "the caller compares"]
     pub fn take_comparison(&self, with: NodeId, kind: RecordKind, now: Moment, interval: Seconds) -> bool {
         let due = |node: &mut Node| {
             let compared_at = &mut node.compared_at[kind as usize];
@@ -475,7 +398,7 @@ mod tests {
     #[test]
     fn nodes_come_go_and_return() {
         let nodes = Nodes::new();
-        nodes.note_joined(Moment::at(5));
+        nodes.joining.note_joined(Moment::at(5));
         assert_eq!(nodes.observe(&seen(&[(1, true)]), Moment::at(10)), [at(1)]);
         assert!(nodes.present().is_empty(), "it has not said who it is");
         nodes.on_heard(b"b", &at(1), Moment::at(10)).unwrap();

@@ -31,7 +31,7 @@ impl Cluster for Context<'_> {
         self.view().is_some_and(|view| !view.is_held_here(&resource.uri))
     }
     fn expects_answers(&self) -> bool {
-        self.shared.nodes.may_be_answered(clock::now())
+        self.shared.nodes.joining.may_be_answered(clock::now())
     }
     fn was_removed(&self, resource: &Resource, ruid: &[u8], etag: EntityTag<&[u8]>) -> bool {
         let tombstones = self.shared.tombstones;

@@ -4,11 +4,10 @@ use crate::cluster::numbers::Ceiling;
 use crate::cluster::numbers::{BLOCK, HIGHEST};
 use crate::cluster::version::Version;
 use crate::common::counters::{self, Counter};
-use crate::host::dmq::{self, Address, Channel};
-use crate::host::{clock, log, process, shm};
+use crate::host::dmq::{Address, Channel};
+use crate::host::{clock, log, shm};
 use crate::limited;
-use crate::presence::cluster::{self, Ending, HelloReply};
-use crate::presence::comparison::RecordKind;
+use crate::presence::cluster::Ending;
 use crate::presence::dialog::DialogId;
 use crate::presence::error::{Failure, StoreError};
 use crate::presence::notification::{NotifyReason, StateChange};
@@ -17,7 +16,6 @@ use crate::presence::ports::server::Server;
 use crate::presence::ports::subscriptions::Stored;
 use crate::presence::replica::Replica;
 use crate::presence::replication::NotifiedBy;
-use crate::presence::replication::Reader;
 use crate::presence::subscription::{RowState, Status, Subscription};
 use crate::presence::subscription_field::Field;
 use crate::presence::winfo::{Extent, Watcher};
@@ -30,18 +28,6 @@ use crate::server::tables::subscription_entry::{Ownership, SubscriptionEntry};
 use crate::sip::uri;
 use crate::time::Seconds;
 
-/// After so many messages a node that announces all it has pauses.
-const SYNC_BURST: usize = 50;
-
-/// Whose subscriptions are announced to a node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Owners {
-    /// Those that we own.
-    Here,
-    /// All we know of, but those of stock's nodes: these announce their own.
-    All,
-}
-
 /// Whether other nodes may object to a takeover before the watcher is notified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Objections {
@@ -50,9 +36,6 @@ pub(super) enum Objections {
     /// The watcher is notified at once.
     NotAwaited,
 }
-
-/// A node that has not said who it is, is asked again after so many seconds.
-const HELLO_INTERVAL: Seconds = Seconds(10);
 
 /// How often the numbers of a subscription are moved on because its watcher answers 500, between two SUBSCRIBEs.
 const MOST_RAISES: u8 = 3;
@@ -204,7 +187,7 @@ impl Context<'_> {
     pub(super) fn notify_of_subscribe(&mut self, dialog: DialogId<'_>) -> Result<(), StoreError> {
         if self.waits_for_publications() {
             self.shared.tables.mark_due(dialog, NotifyReason::Subscribe);
-            self.shared.nodes.note_waiting();
+            self.shared.nodes.joining.note_waiting();
         } else if let Some((subscription, _)) = self.owned_subscription(dialog) {
             let resource = self.shared.tables.resource_of(&subscription);
             if self.enqueue(&resource, StateChange::Subscription(dialog, NotifyReason::Subscribe)) {
@@ -243,7 +226,7 @@ impl Context<'_> {
     /// go out and on.
     fn waits_for_publications(&self) -> bool {
         let asks = self.config.replicates && self.config.asks_for_all;
-        asks && self.shared.nodes.has_just_joined(clock::now(), self.config.started)
+        asks && self.shared.nodes.joining.has_just_joined(clock::now(), self.config.started)
     }
 
     /// Notifies the watchers that had to wait for the publications of the other nodes.
@@ -269,85 +252,6 @@ impl Context<'_> {
         let package = *self.packages.get(subscription.state.event);
         let watcher = || Watcher { status, ..Watcher::of(subscription) };
         watcher_changes::notify(self, &package, subscription.get(Field::PresUri), watcher, Extent::Full);
-    }
-
-    /// One second of a node's life in the cluster: who came, who is lost, and what has to be announced to whom.
-    pub fn cluster_step(&mut self) {
-        let now = clock::now();
-        let seen = dmq::nodes();
-        let name = self.node_name();
-        if name.is_empty() {
-            return;
-        }
-        for address in self.shared.nodes.observe(&seen, now) {
-            self.greet(&address, &cluster::hello(name, HelloReply::Wanted, self.compared_kinds()));
-            self.share().into_iter().for_each(|share| _ = self.send_to_node(&address, &share));
-        }
-        if now.is_each(HELLO_INTERVAL) {
-            // Ours say who they are, and what they read; stock's nodes answer that they do not know what this is.
-            let unknown = self.shared.nodes.unknown().into_iter();
-            for address in unknown.filter(|address| !self.shared.stock_nodes.has(address)) {
-                self.send_to_node(&address, &cluster::hello(name, HelloReply::Wanted, self.compared_kinds()));
-            }
-        }
-        // dmq may be wrong: who answers is there.
-        for address in self.shared.nodes.doubted(now) {
-            self.send_to_node(&address, &cluster::hello(name, HelloReply::Wanted, self.compared_kinds()));
-        }
-        self.stock_step(&seen, now);
-        // Nodes that compare are compared with; to the others everything is announced.
-        for (address, compares) in self.shared.nodes.take_owed(now) {
-            let compares = compares & self.compared_kinds();
-            if compares & (1 << RecordKind::Subscriptions as u8) == 0 {
-                self.send_subscriptions(&address, Owners::Here);
-            }
-            if self.config.replicates && compares & (1 << RecordKind::Publications as u8) == 0 {
-                self.send_publications(&address, Reader::Ours);
-            }
-        }
-        self.placement_step(now);
-        self.compare_with_others();
-        if self.config.shares_subscriptions {
-            if !self.may_speak() {
-                self.resume();
-                return;
-            }
-            self.note_running();
-            if self.shared.cluster_state.take_claims() {
-                self.notify_claimed();
-            }
-            if !self.waits_for_publications() && self.shared.nodes.take_waiting() {
-                self.notify_waiting_watchers();
-            }
-            let may_adopt = !self.config.has_arbiter() || self.shared.cluster_state.arbitration.has_inherited_own();
-            if may_adopt && self.shared.nodes.take_settling(&seen, now - self.config.started) {
-                self.adopt_restored();
-            }
-            match self.config.has_arbiter() {
-                true => self.take_over_inherited(now),
-                false => self.take_over_lost(Objections::Awaited),
-            }
-        }
-    }
-
-    /// Sends what had to wait while the node asked the others, once they have answered.
-    pub fn resume(&mut self) {
-        if self.has_resumed() {
-            self.notify_waiting_watchers();
-        }
-    }
-
-    /// A node says that it ends: others go on at once; under an arbiter its `heir`.
-    pub fn on_goodbye(&mut self, from: NodeId, name: &[u8], heir: Option<&[u8]>) {
-        self.shared.nodes.note_left(from);
-        if !self.config.shares_subscriptions || !self.may_speak() {
-            return;
-        }
-        match heir {
-            _ if !self.config.has_arbiter() => self.take_over_lost(Objections::NotAwaited),
-            Some(heir) if heir == self.node_name() => self.inherit_from(name),
-            _ => {}
-        }
     }
 
     /// Who notifies the watchers of a change that is announced: with `skip_notify_dmq` the node that announces it.
@@ -400,79 +304,7 @@ impl Context<'_> {
             }
         }
     }
-
-    /// Announces to a node the publications there are.
-    pub fn send_publications(&mut self, to: &Address, reader: Reader) {
-        let (mut sent, mut failed) = (0, 0);
-        let (now, packages) = (clock::now(), self.packages);
-        let parts = self.parts;
-        let announced = self.inventory().each_publication(|resource, publication| {
-            let replica = replication::of_stored(resource, packages.get(resource.event).name, publication, now, reader);
-            failed += usize::from(!parts.send_on(Channel::Publications, to, &replica.to_json()));
-            sent += 1;
-            if sent % SYNC_BURST == 0 {
-                process::sleep_millis(5);
-            }
-        });
-        if announced.is_err() || failed > 0 {
-            limited!(
-                Error,
-                "not everything was announced to a node: {failed} of {sent} publications could not be sent"
-            );
-        }
-    }
-
-    /// Announces to a node the subscriptions there are.
-    pub fn send_subscriptions(&self, to: &Address, owners: Owners) {
-        if !self.config.shares_subscriptions {
-            return;
-        }
-        let tables = &self.shared.tables;
-        let (mut sent, mut failed) = (0, 0);
-        for index in 0..tables.shard_count() {
-            let ours: Vec<(Subscription, Ownership)> = {
-                let shard = tables.nth_shard(index);
-                // Stock's nodes announce their own.
-                let is_announced = |owner: NodeId| owner.is_here() || (owners == Owners::All && !owner.is_stock());
-                let wanted = shard.subscriptions().filter(|stored| is_announced(stored.ownership.owner));
-                wanted.map(|stored| (stored.subscription.to_private(), stored.ownership)).collect()
-            };
-            for (subscription, ownership) in ours {
-                failed += usize::from(!self.send_to_node(to, &self.announcement_text(subscription, ownership)));
-                sent += 1;
-                if sent % SYNC_BURST == 0 {
-                    process::sleep_millis(5);
-                }
-            }
-        }
-        if failed > 0 {
-            limited!(
-                Error,
-                "not everything was announced to a node: {failed} of {sent} subscriptions could not be sent"
-            );
-        }
-    }
-
-    /// Forgets removals that are long past, and rows of subscriptions that went to other nodes.
-    ///
-    /// # Errors
-    ///
-    /// Fails when the database cannot be written.
-    pub fn clean_cluster(&mut self) -> Result<(), StoreError> {
-        let now = clock::now();
-        self.shared.tombstones.forget_old(now);
-        let keeps_rows = self.storage.subscriptions.has_rows();
-        if !self.config.shares_subscriptions || !self.database.is_configured() || !keeps_rows {
-            return Ok(());
-        }
-        let table = self.config.active_watchers_table;
-        let before = now - self.config.expires_offset - LONG_PAST;
-        self.database.write(|db| crate::server::subscriptions::active_watchers_table::delete_ended(db, table, before))
-    }
 }
-
-/// How long a row that nobody owns any more stays after its end, in seconds.
-const LONG_PAST: Seconds = Seconds(600);
 
 /// The Contact of a node that goes on with another node's subscription: its address, or its socket; empty for neither.
 pub(super) fn own_contact(server_address: &[u8], socket: &[u8]) -> Vec<u8> {

@@ -92,6 +92,7 @@ impl Senders {
     }
 
     /// Whether a timer has stopped for want of memory since this was last asked.
+    #[must_use = "the caller sends what is left"]
     pub fn take_left_over(&self) -> bool {
         self.left_over.swap(false, Ordering::Relaxed)
     }

@@ -65,6 +65,7 @@ pub trait NotifyQueue {
     /// See [`crate::presence::ports::notifications::Notifications::mark`].
     fn mark(&self, work: &mut Work, resource: &Resource, event: StateChange<'_>) -> bool;
     /// See [`crate::presence::ports::notifications::Notifications::claim`].
+    #[must_use = "the caller has taken the queue, and sends"]
     fn claim(&self, work: &mut Work, resource: &Resource) -> bool;
     /// See [`crate::presence::ports::notifications::Notifications::begin_run`].
     fn begin_run(&self, work: &mut Work, resource: &Resource) -> Option<NotifyRun>;

@@ -53,6 +53,7 @@ impl LateDocuments {
     }
 
     /// Holds one; `false` where there is no place. `now` in seconds of the monotonic clock.
+    #[must_use = "what is not held is shown"]
     pub fn hold(&self, late: &Late, now: u64) -> bool {
         if late.body.len() > LONGEST {
             return false;

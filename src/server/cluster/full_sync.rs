@@ -1,0 +1,75 @@
+//! All that there is, announced to one node: it has joined, or was away, and does not compare.
+use crate::host::dmq::{Address, Channel};
+use crate::host::{clock, process};
+use crate::limited;
+use crate::presence::replication::{self, Reader};
+use crate::presence::subscription::Subscription;
+use crate::server::cluster::node_id::NodeId;
+use crate::server::context::Context;
+use crate::server::tables::subscription_entry::Ownership;
+
+/// After so many messages a node that announces all it has pauses.
+const SYNC_BURST: usize = 50;
+
+/// Whose subscriptions are announced to a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owners {
+    /// Those that we own.
+    Here,
+    /// All we know of, but those of stock's nodes: these announce their own.
+    All,
+}
+
+impl Context<'_> {
+    /// Announces to a node the publications there are.
+    pub fn send_publications(&mut self, to: &Address, reader: Reader) {
+        let (mut sent, mut failed) = (0, 0);
+        let (now, packages) = (clock::now(), self.packages);
+        let parts = self.parts;
+        let announced = self.inventory().each_publication(|resource, publication| {
+            let replica = replication::of_stored(resource, packages.get(resource.event).name, publication, now, reader);
+            failed += usize::from(!parts.send_on(Channel::Publications, to, &replica.to_json()));
+            sent += 1;
+            if sent % SYNC_BURST == 0 {
+                process::sleep_millis(5);
+            }
+        });
+        if announced.is_err() || failed > 0 {
+            limited!(
+                Error,
+                "not everything was announced to a node: {failed} of {sent} publications could not be sent"
+            );
+        }
+    }
+
+    /// Announces to a node the subscriptions there are.
+    pub fn send_subscriptions(&self, to: &Address, owners: Owners) {
+        if !self.config.shares_subscriptions {
+            return;
+        }
+        let tables = &self.shared.tables;
+        let (mut sent, mut failed) = (0, 0);
+        for index in 0..tables.shard_count() {
+            let ours: Vec<(Subscription, Ownership)> = {
+                let shard = tables.nth_shard(index);
+                // Stock's nodes announce their own.
+                let is_announced = |owner: NodeId| owner.is_here() || (owners == Owners::All && !owner.is_stock());
+                let wanted = shard.subscriptions().filter(|stored| is_announced(stored.ownership.owner));
+                wanted.map(|stored| (stored.subscription.to_private(), stored.ownership)).collect()
+            };
+            for (subscription, ownership) in ours {
+                failed += usize::from(!self.send_to_node(to, &self.announcement_text(subscription, ownership)));
+                sent += 1;
+                if sent % SYNC_BURST == 0 {
+                    process::sleep_millis(5);
+                }
+            }
+        }
+        if failed > 0 {
+            limited!(
+                Error,
+                "not everything was announced to a node: {failed} of {sent} subscriptions could not be sent"
+            );
+        }
+    }
+}
