@@ -2,6 +2,7 @@
 pub mod cache;
 pub mod judgements;
 mod judging;
+pub mod not_remembered;
 mod ports;
 pub mod store;
 #[cfg(test)]

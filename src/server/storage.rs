@@ -1,7 +1,8 @@
 //! Where subscriptions and publications live. The modes are looked at here, once, when the server starts; whatever
 //! needs them later asks the stores.
 use crate::presence::config::{PublicationMode, SubscriptionMode};
-use crate::server::authorizations::store::{AuthorizationStore, NotRemembered};
+use crate::server::authorizations::not_remembered::NotRemembered;
+use crate::server::authorizations::store::AuthorizationStore;
 use crate::server::authorizations::watchers_table::WatchersTable;
 use crate::server::notify::queue::ResourceQueues;
 use crate::server::notify::row_queue::RowQueue;

@@ -58,7 +58,7 @@ pub(super) struct Node {
     pub(super) reach: Reachability,
     /// When that changed.
     pub(super) since: Moment,
-    /// When it spoke though dmq said that it does not answer; 0: dmq knows.
+    /// When it spoke though dmq said that it does not answer; `None`: dmq knows.
     pub(super) heard_at: Option<Moment>,
     /// Until when it counts as there whatever dmq says: dmq's word is from before this node was frozen.
     pub(super) presumed_until: Option<Moment>,

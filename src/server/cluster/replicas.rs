@@ -202,7 +202,7 @@ impl Context<'_> {
     }
 
     /// Notifies the watchers of what was taken over a second ago: nobody has objected.
-    fn notify_claimed(&mut self) {
+    pub(super) fn notify_claimed(&mut self) {
         let tables = &self.shared.tables;
         for index in 0..tables.shard_count() {
             let (mut shard, mut due) = (tables.nth_shard(index), Vec::new());
@@ -224,13 +224,13 @@ impl Context<'_> {
 
     /// Whether the other nodes are still announcing to us what is published: a watcher notified now would see its lamp
     /// go out and on.
-    fn waits_for_publications(&self) -> bool {
+    pub(super) fn waits_for_publications(&self) -> bool {
         let asks = self.config.replicates && self.config.asks_for_all;
         asks && self.shared.nodes.joining.has_just_joined(clock::now(), self.config.started)
     }
 
     /// Notifies the watchers that had to wait for the publications of the other nodes.
-    fn notify_waiting_watchers(&mut self) {
+    pub(super) fn notify_waiting_watchers(&mut self) {
         let (tables, mut due) = (&self.shared.tables, Vec::new());
         for index in 0..tables.shard_count() {
             due.extend(
@@ -280,7 +280,7 @@ impl Context<'_> {
     }
 
     /// Nobody else has gone on with the rest of what was read from the table at start: it is ours.
-    fn adopt_restored(&mut self) {
+    pub(super) fn adopt_restored(&mut self) {
         let (tables, view) = (&self.shared.tables, self.view());
         let mut resources = Vec::new();
         for index in 0..tables.shard_count() {
