@@ -320,7 +320,8 @@ impl<'a> SipMsg<'a> {
         }
     }
 
-    /// All that follows the headers, also behind the end of the body that Content-Length says; empty where nothing does.
+    /// All that follows the headers, also behind the end of the body that Content-Length says; empty where nothing
+    /// does.
     pub fn after_headers(&self) -> &'a [u8] {
         let mut rest = bytes::null();
         // SAFETY: a live message and a place for the result.
