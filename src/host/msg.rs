@@ -112,9 +112,13 @@ impl<'a> Parsed<'a> {
 
     /// The values of the headers of this name, ignoring case, from this one on.
     fn named(self, name: &[u8]) -> impl Iterator<Item = &'a [u8]> {
+        self.that(|found| found.eq_ignore_ascii_case(name))
+    }
+
+    /// The values of the headers whose names are meant, from this one on.
+    fn that(self, is_meant: impl Fn(&[u8]) -> bool) -> impl Iterator<Item = &'a [u8]> {
         let all = std::iter::successors(Some(self), |header| header.next());
-        all.filter(|header| header.name().is_some_and(|found| found.eq_ignore_ascii_case(name)))
-            .filter_map(Parsed::body)
+        all.filter(move |header| header.name().is_some_and(&is_meant)).filter_map(Parsed::body)
     }
 
     fn next(self) -> Option<Parsed<'a>> {
@@ -293,8 +297,11 @@ impl<'a> SipMsg<'a> {
 
     /// The first coding of Content-Encoding, or its short form, that changes the body (RFC 3261 20.12).
     pub fn content_coding(&self) -> Option<&'a [u8]> {
-        let codings = self.find_all(b"Content-Encoding").chain(self.find_all(b"e"));
-        codings
+        let is_meant = |name: &[u8]| match name.len() {
+            1 => matches!(name, b"e" | b"E"),
+            _ => name.eq_ignore_ascii_case(b"Content-Encoding"),
+        };
+        Parsed::that(header!(self.headers), is_meant)
             .flat_map(|value| value.split(|c| *c == b','))
             .map(<[u8]>::trim_ascii)
             .find(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity"))

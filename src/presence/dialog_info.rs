@@ -193,7 +193,7 @@ impl Reading {
                 if self.depth > MAX_DEPTH {
                     return None;
                 }
-                match local(name) {
+                match local_if_known(name) {
                     b"dialog" => self.in_dialog = Some(self.info.add_dialog(attributes, self.depth)),
                     b"state" if self.in_dialog.as_ref().is_some_and(|dialog| dialog.depth == self.depth - 1) => {
                         self.in_state = true;
@@ -222,6 +222,11 @@ impl Reading {
         }
         Some(())
     }
+}
+
+/// The name without its prefix where it may be one that is looked for.
+fn local_if_known(name: &[u8]) -> &[u8] {
+    if name.ends_with(b"dialog") || name.ends_with(b"state") { local(name) } else { b"" }
 }
 
 fn version(attributes: &[u8]) -> Option<u64> {

@@ -13,6 +13,7 @@ use crate::cluster::digest::RecordKey;
 use crate::sip::entity_tag::EntityTag;
 use crate::sip::uri;
 use crate::time::{Expiry, Seconds};
+use std::borrow::Cow;
 
 /// What another module does to a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,7 +108,7 @@ fn modify<P: Ports>(ports: &mut P, direct: &Direct<'_>, new: &Document<'_>) -> R
     let change = Change::Modify(Modification {
         etag: direct.etag.to_owned_tag(),
         new_etag: direct.etag.to_owned_tag(),
-        body: body.map(<[u8]>::to_vec),
+        body: body.map(Cow::Borrowed),
         // The caller knows in which order it calls.
         dialogs: dialogs(new.description, body.unwrap_or_default()).in_order(),
         expires_at: Expiry::At(now + Seconds::from(new.expires)),

@@ -1,7 +1,7 @@
 //! The tags of a document that has nothing but tags and text, read without a parser of all of XML: what is written in
 //! another way (comments, CDATA, document types, apostrophes, references in text, tags that do not fit) is left to one.
 
-use crate::sip::blocks::has_any;
+use crate::sip::blocks::{has_any, is_odd_count};
 
 /// A piece of a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +16,9 @@ pub(super) enum Piece<'a> {
     Text(&'a [u8]),
 }
 
+/// Deeper documents are left to a parser.
+const MAX_DEPTH: usize = 32;
+
 const DECLARATIONS: [&[u8]; 2] = [b"<?xml version=\"1.0\" encoding=\"UTF-8\"?>", b"<?xml version=\"1.0\"?>"];
 
 /// The name without its prefix.
@@ -26,11 +29,11 @@ pub(super) fn local(name: &[u8]) -> &[u8] {
 /// Calls `take` for each piece, until it gives `None`. `None`: the document is not plain, or `take` has given it.
 pub(super) fn each<'a>(document: &'a [u8], mut take: impl FnMut(Piece<'a>) -> Option<()>) -> Option<()> {
     let mut rest = DECLARATIONS.iter().find_map(|start| document.strip_prefix(*start)).unwrap_or(document);
-    let mut open = Vec::with_capacity(8);
+    let (mut open, mut depth) = ([&document[..0]; MAX_DEPTH], 0);
     while let Some(at) = tag_in(rest) {
         let text = &rest[..at];
         if !text.is_empty() {
-            if open.is_empty() && !text.trim_ascii().is_empty() || has_any(text, |c| c == b'&') {
+            if depth == 0 && !text.trim_ascii().is_empty() || has_any(text, |c| c == b'&') {
                 return None;
             }
             take(Piece::Text(text))?;
@@ -39,7 +42,8 @@ pub(super) fn each<'a>(document: &'a [u8], mut take: impl FnMut(Piece<'a>) -> Op
         rest = match tag.first()? {
             b'!' | b'?' => return None,
             b'/' => {
-                let name = open.pop()?;
+                depth = usize::checked_sub(depth, 1)?;
+                let name = open[depth];
                 let behind = tag[1..].strip_prefix(name)?.strip_prefix(b">")?;
                 take(Piece::End(name))?;
                 behind
@@ -49,14 +53,15 @@ pub(super) fn each<'a>(document: &'a [u8], mut take: impl FnMut(Piece<'a>) -> Op
                 if tag.is_empty {
                     take(Piece::Empty(tag.name, tag.attributes))?;
                 } else {
-                    open.push(tag.name);
+                    *open.get_mut(depth)? = tag.name;
+                    depth += 1;
                     take(Piece::Start(tag.name, tag.attributes))?;
                 }
                 tag.behind
             }
         };
     }
-    (open.is_empty() && rest.trim_ascii().is_empty()).then_some(())
+    (depth == 0 && rest.trim_ascii().is_empty()).then_some(())
 }
 
 /// Where the next tag begins.
@@ -85,8 +90,7 @@ impl<'a> StartTag<'a> {
             _ => {
                 let (inside, behind) = rest.split_at(memchr::memchr(b'>', rest)?);
                 let attributes = inside.strip_suffix(b"/").unwrap_or(inside);
-                let is_whole = memchr::memchr_iter(b'"', attributes).count() % 2 == 0;
-                if !is_whole || has_any(attributes, |c| c == b'\'') {
+                if is_odd_count(attributes, b'"') || has_any(attributes, |c| c == b'\'') {
                     return None;
                 }
                 (attributes, attributes.len() < inside.len(), &behind[1..])

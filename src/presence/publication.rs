@@ -4,6 +4,7 @@ use super::dialog_info::{DialogInfo, DialogState, Mark};
 use crate::shm_safe::shm_safe;
 use crate::sip::entity_tag::EntityTag;
 use crate::time::{Expiry, Moment, Seconds};
+use std::borrow::Cow;
 
 /// The dialogs a dialog document speaks of (RFC 4235); empty for other documents.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -152,13 +153,13 @@ pub struct Publication {
 
 /// A refresh or modification.
 #[derive(Debug, Clone, Default)]
-pub struct Modification {
+pub struct Modification<'a> {
     /// The entity tag asked for.
     pub etag: EntityTag,
     /// The entity tag from now on.
     pub new_etag: EntityTag,
     /// The new document; none for a refresh.
-    pub body: Option<Vec<u8>>,
+    pub body: Option<Cow<'a, [u8]>>,
     /// The dialogs in it.
     pub dialogs: Dialogs,
     /// When it ends from now on.
@@ -188,11 +189,11 @@ impl SharedLine {
 
 /// A change of a presentity's documents.
 #[derive(Debug, Clone)]
-pub enum Change {
+pub enum Change<'a> {
     /// An initial publication.
     Insert(Publication),
     /// A refresh or a modification.
-    Modify(Modification),
+    Modify(Modification<'a>),
     /// The removal of the document under this entity tag.
     Remove(EntityTag),
     /// These dialogs are over: what speaks of them goes.
@@ -360,7 +361,8 @@ impl Publication {
     pub fn modify(&mut self, change: &Modification, keeps: Keeps) -> bool {
         self.renew(change, keeps);
         let Some(body) = change.body.as_ref().filter(|_| keeps == Keeps::Nothing) else { return false };
-        self.body.clone_from(body);
+        self.body.clear();
+        self.body.extend_from_slice(body);
         self.dialogs = change.dialogs.clone();
         true
     }
@@ -464,8 +466,13 @@ mod tests {
             ..Publication::default()
         }];
         let received_at = Some(Moment::at(100 + seconds));
-        let change =
-            Modification { etag, body: Some(b"x".to_vec()), dialogs: new, received_at, ..Modification::default() };
+        let change = Modification {
+            etag,
+            body: Some(Cow::Borrowed(b"x")),
+            dialogs: new,
+            received_at,
+            ..Modification::default()
+        };
         match Plan::of(&stored, &Change::Modify(change)) {
             Plan::Modify { keeps, .. } => keeps,
             other => panic!("{other:?}"),
@@ -516,7 +523,7 @@ mod tests {
         let late = |stored: &Publication| Modification {
             etag: stored.etag.clone(),
             new_etag: "a.1.2.3.8".into(),
-            body: Some(b"x".to_vec()),
+            body: Some(Cow::Borrowed(b"x")),
             dialogs: state("0", "", "early"),
             received_at: Some(Moment::at(100)),
             ..Modification::default()
@@ -553,7 +560,7 @@ mod tests {
         let idle = |sender: &[u8], ignore_case| {
             Change::Modify(Modification {
                 etag: "a".into(),
-                body: Some(b"<dialog-info/>".to_vec()),
+                body: Some(Cow::Borrowed(b"<dialog-info/>")),
                 sender: sender.to_vec(),
                 line: Some(SharedLine { ignore_case }),
                 ..Modification::default()

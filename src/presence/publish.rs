@@ -13,6 +13,7 @@ use super::{bad_event, judgement, limits, notifier, readable, sphere};
 use crate::sip::entity_tag::EntityTag;
 use crate::sip::{text, uri};
 use crate::time::{Expiry, Moment, Seconds};
+use std::borrow::Cow;
 
 /// A PUBLISH taken apart.
 #[derive(Debug, Clone, Copy, Default)]
@@ -270,7 +271,7 @@ fn modify<P: Ports>(
     let change = Change::Modify(Modification {
         etag: etag.to_owned_tag(),
         new_etag: new_etag.clone(),
-        body: request.body.map(<[u8]>::to_vec),
+        body: request.body.map(Cow::Borrowed),
         dialogs: request.body.map(|body| dialogs(new.description, body)).unwrap_or_default(),
         expires_at: Expiry::At(now + Seconds::from(new.expires)),
         received_at: Some(now),
@@ -356,7 +357,7 @@ pub(super) fn show_late<P: Ports>(ports: &mut P, late: &Late, taken: Taken) -> R
         etag: late.etag.clone(),
         new_etag: late.etag.clone(),
         dialogs: dialogs(&package, &late.body),
-        body: Some(late.body.clone()),
+        body: Some(Cow::Borrowed(&late.body)),
         expires_at: stored.expires_at,
         received_at: Some(ports.now()),
         priority: stored.priority,

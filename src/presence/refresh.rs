@@ -6,6 +6,7 @@ use super::publish;
 use super::resource::Resource;
 use crate::sip::entity_tag::EntityTag;
 use crate::time::Expiry;
+use std::borrow::Cow;
 
 /// The documents of a resource may have changed behind our back: they are read again and every watcher is notified.
 pub fn documents<P: Ports>(ports: &mut P, resource: &Resource) {
@@ -34,7 +35,7 @@ pub fn hard_state<P: Ports>(
             let change = Modification {
                 etag: EntityTag::new(filename.to_vec()),
                 new_etag: EntityTag::new(filename.to_vec()),
-                body: Some(body.clone()),
+                body: Some(Cow::Borrowed(&body)),
                 expires_at: Expiry::Never,
                 received_at: Some(now),
                 ..Modification::default()

@@ -11,6 +11,7 @@ use crate::cluster::version::DocumentVersion;
 use crate::sip::entity_tag::EntityTag;
 use crate::sip::uri;
 use crate::time::{Expiry, Moment, Seconds};
+use std::borrow::Cow;
 
 /// From when the `expires` of a message counts. Nodes of stock's before Kamailio 6.1 and from 6.1 on do not agree, and
 /// a cluster may have both while it is upgraded.
@@ -293,7 +294,7 @@ fn modify<P: Ports>(
     let change = Modification {
         etag: mine.etag,
         new_etag: replica.last_etag().clone(),
-        body: body.cloned(),
+        body: body.map(|body| Cow::Borrowed(body.as_slice())),
         dialogs: body.map(|body| publish::dialogs(new.description, body)).unwrap_or_default(),
         expires_at,
         received_at: replica.received_at,

@@ -104,7 +104,8 @@ fn is_of_notify(cseq: &[u8]) -> bool {
 fn branch_of(via: &[u8]) -> Option<&[u8]> {
     let (before, parameters) = via.split_at(memchr::memchr(b';', via)?);
     // What nearly all write: the branch is the only parameter.
-    let is_odd = |c| (c == b';') | (c == b',') | (c == b'"') | (c == b' ') | (c == b'\t');
+    // Below the hyphen are commas, quotes and spaces, and nothing that a branch usually has.
+    let is_odd = |c| (c == b';') | (c < b'-');
     match parameters.strip_prefix(b";branch=") {
         Some(branch) if !has_any(branch, is_odd) && !has_any(before, |c| (c == b',') | (c == b'"')) => Some(branch),
         _ => branch_among(via),

@@ -21,9 +21,42 @@ fn in_block<const N: usize>(block: &[u8; N], is_meant: impl Fn(u8) -> bool) -> b
     block.iter().fold(false, |seen, c| seen | is_meant(*c))
 }
 
+/// Whether a byte stands in a text an odd number of times: eight bytes are compared at once, and the differences added
+/// up without carrying.
+#[inline]
+pub fn is_odd_count(text: &[u8], byte: u8) -> bool {
+    const LOW: u64 = 0x7f7f_7f7f_7f7f_7f7f;
+    let pattern = u64::from_ne_bytes([byte; 8]);
+    // The highest bit of each byte: whether it is another one.
+    let others = |part: [u8; 8]| {
+        let difference = u64::from_ne_bytes(part) ^ pattern;
+        (((difference & LOW) + LOW) | difference) & !LOW
+    };
+    let parts = text.chunks_exact(8);
+    let rest = parts.remainder();
+    let sum = parts.filter_map(<[u8]>::first_chunk).fold(0, |sum, part| sum ^ others(*part));
+    let mut last = [!byte; 8];
+    rest.iter().zip(&mut last).for_each(|(c, place)| *place = *c);
+    let sum: u64 = sum ^ others(last);
+    // Eight bytes less those that are others.
+    sum.count_ones() % 2 == 1
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn odd_counts_are_odd_wherever_the_bytes_stand() {
+        for length in 0..50 {
+            let mut text = vec![b'x'; length];
+            for at in 0..length {
+                assert_eq!(is_odd_count(&text, b'"'), at % 2 == 1, "{at} of {length}");
+                text[at] = b'"';
+            }
+            assert_eq!(is_odd_count(&text, b'"'), length % 2 == 1);
+        }
+    }
 
     #[test]
     fn a_byte_is_found_wherever_it_stands() {

@@ -2,6 +2,7 @@
 use crate::abi::c_types::sip_msg_t;
 use crate::abi::presence::state;
 use crate::abi::presence::timers::{completed, each_on_its_own};
+use crate::host::clock;
 use crate::host::datagram::Datagram;
 use crate::host::direct::AGAIN;
 use crate::host::msg::SipMsg;
@@ -18,10 +19,10 @@ pub unsafe extern "C" fn kr_presence_on_response(msg: *mut sip_msg_t) -> c_int {
         let Some(process) = state::process() else { return 1 };
         // SAFETY: the message in the hand of the host, which outlives this call.
         let Some(reply) = (unsafe { SipMsg::new(msg) }) else { return 1 };
-        let is_taken = process.shared.engine.receive(reply, |pending, status| {
+        let is_taken = process.shared.engine.receive(reply, |pending, status, now| {
             // It is taken whatever becomes of the rest.
             each_on_its_own("the answer to a NOTIFY", || {
-                complete(pending, TransactionOutcome::Answered(reply, status))
+                complete(pending, TransactionOutcome::Answered(reply, status), now)
             });
         });
         i32::from(!is_taken)
@@ -35,9 +36,9 @@ pub(crate) unsafe extern "C" fn kr_presence_on_datagram(event: *mut sys::sr_even
         let Some(process) = state::process() else { return 0 };
         // SAFETY: the event in the hand of the host, which outlives this call.
         let Some(datagram) = (unsafe { Datagram::new(event) }) else { return 0 };
-        let is_taken = process.shared.engine.receive_datagram(datagram, |pending, status| {
+        let is_taken = process.shared.engine.receive_datagram(datagram, |pending, status, now| {
             // It is taken whatever becomes of the rest.
-            each_on_its_own("the answer to a NOTIFY", || complete(pending, TransactionOutcome::Taken(status)));
+            each_on_its_own("the answer to a NOTIFY", || complete(pending, TransactionOutcome::Taken(status), now));
         });
         -c_int::from(is_taken)
     })
@@ -66,14 +67,16 @@ pub(crate) unsafe extern "C" fn kr_presence_on_timeouts(
     entry!(kr_presence_on_timeouts, AGAIN, {
         if let Some(process) = state::process() {
             process.shared.engine.take_timed_out(|pending| {
-                each_on_its_own("a NOTIFY without an answer", || complete(pending, TransactionOutcome::Silence));
+                each_on_its_own("a NOTIFY without an answer", || {
+                    complete(pending, TransactionOutcome::Silence, clock::monotonic_micros())
+                });
             });
         }
         AGAIN
     })
 }
 
-fn complete(pending: &Pending, outcome: TransactionOutcome<'_>) {
+fn complete(pending: &Pending, outcome: TransactionOutcome<'_>, now: u64) {
     let (done, under_way) = pending.completed(outcome);
-    completed(&done, Some(under_way), None);
+    completed(&done, Some(under_way), None, now);
 }

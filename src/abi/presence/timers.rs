@@ -83,10 +83,10 @@ pub(crate) fn write_publications(context: &mut Context, pass: Pass) {
     }
 }
 
-/// A NOTIFY has been answered, or will not be; `seen` is its subscription as the routes saw it at the sending.
-pub(crate) fn completed(done: &tm::Completed<'_>, under_way: Option<UnderWay>, seen: Option<Subscription>) {
+/// A NOTIFY has been answered, or will not be, as is known at `now`, in microseconds of the clock for measuring; `seen`
+/// is its subscription as the routes saw it at the sending.
+pub(crate) fn completed(done: &tm::Completed<'_>, under_way: Option<UnderWay>, seen: Option<Subscription>, now: u64) {
     let Some(process) = state::process() else { return };
-    let now = clock::monotonic_micros();
     let waited = under_way.map(|under_way| under_way.age(now));
     // What came to nothing is no answer, and is not waited for any more.
     let answered = under_way.filter(|under_way| under_way.is_udp && !done.is_silence());
@@ -161,7 +161,7 @@ pub(crate) unsafe extern "C" fn kr_presence_notify_completed(
         // SAFETY: tm's own arguments.
         if let Some((done, carried)) = unsafe { tm::completed(cell, params) } {
             let (under_way, seen) = under_way::take(carried);
-            completed(&done, under_way, seen);
+            completed(&done, under_way, seen, clock::monotonic_micros());
         }
     })
 }

@@ -212,7 +212,7 @@ impl Engine {
             Some(body) => Some(scratch.share(body)?),
             None => None,
         };
-        let now = clock::millis();
+        let now = under_way.sent_at / MICROS_OF_A_MILLI;
         let reliability = match target.carrier {
             Carrier::Udp => Reliability::Unreliable,
             _ => Reliability::Reliable,
@@ -251,8 +251,8 @@ impl Engine {
     }
 
     /// Looks at a reply of the network. `false`: it is none to a NOTIFY of ours, and others look at it. `completed` is
-    /// given what has its final answer, and the status.
-    pub fn receive(&self, reply: SipMsg<'_>, completed: impl FnOnce(&Pending, u16)) -> bool {
+    /// given what has its final answer, the status, and the microseconds of the clock for measuring.
+    pub fn receive(&self, reply: SipMsg<'_>, completed: impl FnOnce(&Pending, u16, u64)) -> bool {
         if self.is_off.load(Ordering::Relaxed) {
             return false;
         }
@@ -270,8 +270,9 @@ impl Engine {
     }
 
     /// Looks at a datagram before the host makes a message of it. `false`: it is no plain 2xx to a NOTIFY of ours, and
-    /// the host goes on with it. `completed` is given what has its final answer, and the status.
-    pub fn receive_datagram(&self, datagram: Datagram<'_>, completed: impl FnOnce(&Pending, u16)) -> bool {
+    /// the host goes on with it. `completed` is given what has its final answer, the status, and the microseconds of
+    /// the clock for measuring.
+    pub fn receive_datagram(&self, datagram: Datagram<'_>, completed: impl FnOnce(&Pending, u16, u64)) -> bool {
         let Some(Success { status, branch }) = answer::success_to_notify(datagram.text()) else { return false };
         let BranchOrigin::Ours(key) = self.secret.origin(branch) else { return false };
         if datagram::is_watched() {
@@ -290,12 +291,12 @@ impl Engine {
         key: TransactionKey,
         status: u16,
         is_from: impl FnOnce(&Destination) -> bool,
-        completed: impl FnOnce(&Pending, u16),
+        completed: impl FnOnce(&Pending, u16, u64),
     ) {
-        let mut is_elsewhere = false;
+        let (mut is_elsewhere, now) = (false, clock::monotonic_micros());
         let seen = |pending: &Pending| is_elsewhere = !is_from(&pending.destination);
-        let over = |pending: &Pending, _| completed(pending, status);
-        let answered = self.transactions.answer(key, status, clock::millis(), seen, over);
+        let over = |pending: &Pending, _| completed(pending, status, now);
+        let answered = self.transactions.answer(key, status, now / MICROS_OF_A_MILLI, seen, over);
         if is_elsewhere {
             count(Counter::NotifyAnswersElsewhere);
         }
@@ -333,6 +334,9 @@ fn timers() -> Timers {
 fn target_of(subscription: &Subscription, hop: NextHop) -> Option<Target<'_>> {
     hop.target(subscription.get(Field::Contact)).filter(|_| !subscription.get(Field::ToTag).is_empty())
 }
+
+/// Transactions count milliseconds.
+const MICROS_OF_A_MILLI: u64 = 1_000;
 
 /// The status that ends a transaction whose request nobody was sent.
 const TAKEN_BACK: u16 = 699;

@@ -21,6 +21,8 @@ pub struct PackageRegistry {
     head: Cell<*mut sys::pres_ev>,
     /// The rules of the pass under way: of which presentity and package.
     rules: RefCell<PassRules>,
+    /// What is found for packages that have none.
+    no_rules: Rc<Rules>,
     /// A rule has asked for the presentity's sphere, and it could not be read.
     is_sphere_unread: Cell<bool>,
 }
@@ -69,6 +71,7 @@ impl Default for PackageRegistry {
             entries: Cell::new(&[]),
             head: Cell::new(std::ptr::null_mut()),
             rules: RefCell::default(),
+            no_rules: Rc::new(Rules { document: None, is_missing: false }),
             is_sphere_unread: Cell::new(false),
         }
     }
@@ -289,6 +292,9 @@ impl PackageRegistry {
         ev: &sys::pres_ev,
         subscription: &Subscription,
     ) -> Result<Rc<Rules>, NoVerdict> {
+        if ev.get_rules_doc.is_none() {
+            return Ok(self.no_rules.clone());
+        }
         let uri = subscription.get(Field::PresUri);
         if let PassRules { presentity, found: Some((package, found)) } = &*self.rules.borrow() {
             if *package == id && presentity == uri {

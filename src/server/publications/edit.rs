@@ -101,7 +101,7 @@ impl<'e> Edit<'e> {
             self.undo.in_place.push((at, std::mem::replace(&mut self.list[at], fresh)));
         }
         if self.behind.has_at_once(&document.ruid) {
-            document.body.extend_from_slice(body.map(Vec::as_slice).unwrap_or_default());
+            document.body.extend_from_slice(body.map(|body| &**body).unwrap_or_default());
             self.rows.push(update(&modification.etag, document, BodyCell::of(body.is_some())));
         }
         Ok(Applied::Modified { keeps })

@@ -12,6 +12,7 @@ use crate::server::publications::table::InTable;
 use crate::server::shared::Parts;
 use crate::sip::entity_tag::EntityTag;
 use crate::time::{Expiry, Moment, Seconds};
+use std::borrow::Cow;
 
 fn publication(etag: &str, body: &str, expires_at: Moment) -> Publication {
     Publication {
@@ -24,11 +25,11 @@ fn publication(etag: &str, body: &str, expires_at: Moment) -> Publication {
     }
 }
 
-fn modification(etag: &str, new_etag: &str, body: Option<&str>) -> Change {
+fn modification<'a>(etag: &str, new_etag: &str, body: Option<&'a str>) -> Change<'a> {
     Change::Modify(Modification {
         etag: EntityTag::from(etag),
         new_etag: EntityTag::from(new_etag),
-        body: body.map(Into::into),
+        body: body.map(|body| Cow::Borrowed(body.as_bytes())),
         expires_at: Expiry::At(in_an_hour()),
         ..Modification::default()
     })

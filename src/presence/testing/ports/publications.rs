@@ -56,7 +56,7 @@ impl Publications for MemoryPorts {
                 document.renew(&new, keeps);
                 let changed = keeps == Keeps::Nothing;
                 if let Some(body) = new.body.filter(|_| changed) {
-                    document.body = body;
+                    document.body = body.into_owned();
                     document.dialogs = new.dialogs;
                 }
                 list.push(document);
