@@ -37,6 +37,7 @@ def test_of_the_server(name, value, words):
     ("update_period", "5", "update_period is 5: allowed is 0 (no timers), or 6 to 100000000 seconds"),
     ("check_remote_contact", "2", "check_remote_contact is 2: allowed is 0 (off) or 1 (on)"),
     ("sqlite_direct", "-1", "sqlite_direct is -1: allowed is 0 or 1"),
+    ("print_statements", "2", "print_statements is 2: allowed is 0 or 1"),
     ("credential", '"s3cret\x03"', "credential is a text that is not shown here"),
 ])
 def test_of_the_user_agent(name, value, words):

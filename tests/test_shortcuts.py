@@ -123,3 +123,37 @@ def test_a_file_that_db_sqlite_only_reads_is_not_written(direct):
         assert alice.publish(body=pidf(alice.user)).code == 500
         alice.close()
         assert server.rows("presentity") == [] and server.alive()
+
+
+def kept(database, printing):
+    """What a life with a name that has to be escaped, and one that has not, leaves in the tables."""
+    database.sql("delete from presentity; delete from active_watchers; delete from watchers;")
+    presence = dict(print_statements=printing, subs_db_mode=3, publ_cache=0, notifier_processes=0)
+    with Kamailio("ours", db=database.url, presence=presence, workers=1, debug=2) as server:
+        assert statistics(server)["statements_printed"] == printing
+        assert ("that need no escaping are handed to db_" in server.log()) == bool(printing)
+        shown, clients = [], [Client(server, name) for name in ("alice", "bob", "o'brien")]
+        alice, *watchers = clients
+        reply = alice.publish(body=pidf(alice.user, note="it's \\one"))
+        for watcher in watchers:
+            watch = watcher.subscribe(alice.uri)
+            assert (watch.reply.code, watch.refresh().code) == (200, 200)
+            shown.append([body_of(notify) for notify in watch.wait(2)])
+        assert alice.publish(body=pidf(alice.user, note="two"), etag=reply.get("SIP-ETag")).code == 200
+        shown.append(body_of(watch.wait(3)[-1]))
+        rows = database.sql("select presentity_uri, watcher_username, event, event_id, status, reason, local_cseq, "
+                            "remote_cseq, version, flags from active_watchers order by watcher_username")
+        rows += database.sql("select presentity_uri, watcher_username, event, status, reason from watchers "
+                             "order by watcher_username")
+        assert watch.unsubscribe().code == 200
+        left = database.sql("select watcher_username from active_watchers")
+        assert not [line for line in server.log().split("\n") if "ERROR" in line]
+        for client in clients:
+            client.close()
+        return shown, rows, left
+
+
+@pytest.mark.parametrize("name", ("postgres", "mysql"))
+def test_printed_statements_leave_the_same_rows(database_server, name):
+    database = database_server(name)
+    assert kept(database, 1) == kept(database, 0)

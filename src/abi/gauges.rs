@@ -136,6 +136,11 @@ unsafe extern "C" fn sqlite_direct(_id: c_ushort, _what: *mut c_void) -> c_long 
     entry!(sqlite_direct, 0, { state::process().map_or(0, |process| process.database.goes_past_driver().into()) })
 }
 
+/// Whether statements are printed here where nothing has to be escaped.
+unsafe extern "C" fn statements_printed(_id: c_ushort, _what: *mut c_void) -> c_long {
+    entry!(statements_printed, 0, { state::process().map_or(0, |process| process.database.prints_statements().into()) })
+}
+
 /// Whether this node may send NOTIFYs, by the word of the arbiter.
 unsafe extern "C" fn lease_held(_id: c_ushort, _what: *mut c_void) -> c_long {
     entry!(lease_held, 0, {
@@ -147,7 +152,7 @@ unsafe extern "C" fn lease_held(_id: c_ushort, _what: *mut c_void) -> c_long {
 /// A statistic that is computed: name, what it says, the function, and the word that the function gets.
 type Gauge = (&'static CStr, &'static CStr, Compute, usize);
 
-const PRESENCE: [Gauge; 14] = [
+const PRESENCE: [Gauge; 15] = [
     (c"subscriptions", c"subscriptions that this node serves", total, Of::Subscriptions as usize),
     (c"subscriptions_replicas", c"subscriptions of other nodes that are held here, too", total, Of::Replicas as usize),
     (c"subscriptions_pending", c"subscriptions that nobody has decided about", total, Of::Pending as usize),
@@ -167,6 +172,7 @@ const PRESENCE: [Gauge; 14] = [
     (c"memory_seeds", c"free blocks left in shared memory at start", memory_seeds, 0),
     (c"lease_held", c"1 where this node holds a lease of the arbiter", lease_held, 0),
     (c"sqlite_direct", c"1 where statements go past db_sqlite", sqlite_direct, 0),
+    (c"statements_printed", c"1 where statements are handed to the driver as text", statements_printed, 0),
 ];
 
 const PUA: [Gauge; 3] = [

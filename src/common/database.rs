@@ -64,6 +64,11 @@ impl Database {
         self.driver.as_ref().is_some_and(Driver::goes_past_sqlite_driver)
     }
 
+    /// See [`Driver::prints_statements`].
+    pub fn prints_statements(&self) -> bool {
+        self.driver.as_ref().is_some_and(Driver::prints_statements)
+    }
+
     /// Whether texts are limited in length and have to be UTF-8, see [`crate::sip::columns`].
     pub fn limits_texts(&self) -> bool {
         self.driver.as_ref().is_some_and(Driver::limits_texts)

@@ -4,11 +4,12 @@ pub mod connection;
 pub mod failure;
 pub mod link;
 pub mod rows;
+mod statement_text;
 mod table_name;
 mod transaction;
 pub mod value;
 
-pub use connection::{Connection, Driver, SqliteWay};
+pub use connection::{Connection, Driver, Printing, SqliteWay, Ways};
 pub use failure::{DbError, of_sqlite};
 pub use link::Borrowed;
 pub(crate) use rows::row_columns;

@@ -314,6 +314,9 @@ parameters! {
         /// 1: on SQLite, statements go to the library that db_sqlite has loaded, where they are prepared once. 0: they
         /// go through db_sqlite.
         sqlite_direct: bool = switch(c"sqlite_direct", true).ours("1.0.0").example("0");
+        /// 1: with db_mysql and db_postgres, a statement whose texts need no escaping is printed here, with the bytes
+        /// that the driver would print, and handed to the driver as text. 0: the driver prints each.
+        print_statements: bool = switch(c"print_statements", true).ours("1.0.0").example("0");
         /// 1: at the start, free blocks of the usual sizes are left in shared and private memory, so that the
         /// allocators fm and qm find one at once. 0: memory is left as it is, as it always is with other allocators.
         seed_memory: bool = switch(c"seed_memory", true).ours("1.0.0").example("0");

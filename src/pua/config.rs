@@ -76,6 +76,9 @@ parameters! {
         /// 1: on SQLite, statements go to the library that db_sqlite has loaded, where they are prepared once. 0: they
         /// go through db_sqlite.
         sqlite_direct: bool = switch(c"sqlite_direct", true).ours("1.0.0").example("0");
+        /// 1: with db_mysql and db_postgres, a statement whose texts need no escaping is printed here, with the bytes
+        /// that the driver would print, and handed to the driver as text. 0: the driver prints each.
+        print_statements: bool = switch(c"print_statements", true).ours("1.0.0").example("0");
         /// 1: small blocks of shared memory are cut from chunks of our own. 0: each comes from the server's allocator,
         /// whose debugger then sees it. Of presence and pua the module that is loaded first decides for both.
         shm_slab: bool = switch(c"shm_slab", true).ours("1.0.0").example("0");

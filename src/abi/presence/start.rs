@@ -11,7 +11,7 @@ use crate::cluster::arbiter::LeaseTable;
 use crate::common::database::Database;
 use crate::common::ids::Ids;
 use crate::common::metrics::{self, Owner};
-use crate::host::db::{Driver, SqliteWay};
+use crate::host::db::{Driver, Ways};
 use crate::host::db_url::DbUrl;
 use crate::host::direct::{TimerKind, every_millis, take_answers_first};
 use crate::host::params::ParameterBlock;
@@ -101,6 +101,10 @@ pub(crate) fn start(commit: &'static [u8], host_version: &'static [u8]) -> Resul
     start_timers(process.config)
 }
 
+fn ways(config: &Config) -> Ways {
+    Ways { sqlite: config.sqlite_direct.into(), printing: config.print_statements.into() }
+}
+
 fn open_database(config: &Config, url: DbUrl) -> Result<Database, String> {
     if url.is_empty() {
         return Ok(Database::new(None, None, Owner::Presence));
@@ -110,7 +114,7 @@ fn open_database(config: &Config, url: DbUrl) -> Result<Database, String> {
         (config.active_watchers_table, active_watchers_table::VERSION),
         (config.watchers_table, watchers_table::VERSION),
     ];
-    let database = open_tables(url, config.sqlite_direct.into(), &tables, Owner::Presence)?;
+    let database = open_tables(url, ways(config), &tables, Owner::Presence)?;
     if config.has_subscription_rows_only() && !database.compares_and_writes() {
         log!(
             Warn,
@@ -134,7 +138,7 @@ fn open_leases(config: &Config, db_url: DbUrl) -> Result<Option<&'static Databas
     if url.is_empty() {
         return Err("cluster_arbiter is database: set db_url or cluster_arbiter_url".into());
     }
-    let opened = open_tables(url, config.sqlite_direct.into(), &[], Owner::Presence)?;
+    let opened = open_tables(url, ways(config), &[], Owner::Presence)?;
     let database: &'static Database = Box::leak(Box::new(opened));
     let table = config.cluster_leases_table;
     let found = LeasesTable { database, table }.rows();
@@ -159,14 +163,14 @@ const BEAT_MICROS: i32 = 1_000_000;
 /// Binds the driver, and looks whether the tables have the versions that are wanted.
 pub(crate) fn open_tables(
     url: DbUrl,
-    way: SqliteWay,
+    ways: Ways,
     tables: &[(&'static [u8], u32)],
     owner: Owner,
 ) -> Result<Database, String> {
     if !url.is_readable() {
         return Err(format!("db_url {url} is not of the form scheme://user:password@host:port/database"));
     }
-    let driver = Driver::bind(url, way).ok_or_else(|| {
+    let driver = Driver::bind(url, ways).ok_or_else(|| {
         format!(
             "no database driver for db_url {url}: load db_sqlite, db_postgres, db_mysql or another before this module"
         )

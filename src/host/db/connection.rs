@@ -1,7 +1,7 @@
 //! A bound driver, and the connections that a process opens through it.
 use crate::host::bytes::lend;
 use crate::host::db::failure::DbError;
-use crate::host::db::link::{Link, delete_where, insert_into, update_where};
+use crate::host::db::link::Link;
 use crate::host::db::rows::{Column, ResultSet, Rows};
 use crate::host::db::table_name::TableName;
 use crate::host::db::value::{Cell, Cond};
@@ -21,7 +21,31 @@ const MYSQL_BLOB: usize = 65_535;
 pub struct Driver {
     pub(super) functions: sys::db_func_t,
     pub(super) url: DbUrl,
-    pub(super) sqlite: SqliteWay,
+    pub(super) ways: Ways,
+}
+
+/// How statements go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ways {
+    /// To SQLite.
+    pub sqlite: SqliteWay,
+    /// To MariaDB, MySQL and PostgreSQL.
+    pub printing: Printing,
+}
+
+/// Who prints statements for MariaDB, MySQL and PostgreSQL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Printing {
+    /// We do, where nothing has to be escaped.
+    Here,
+    /// The driver.
+    Driver,
+}
+
+impl From<bool> for Printing {
+    fn from(here: bool) -> Printing {
+        if here { Printing::Here } else { Printing::Driver }
+    }
 }
 
 /// How statements reach SQLite.
@@ -54,16 +78,20 @@ pub(super) enum Way {
 
 impl Driver {
     /// Finds the driver for `url`. The driver module must be loaded before ours.
-    pub fn bind(url: DbUrl, sqlite: SqliteWay) -> Option<Driver> {
+    pub fn bind(url: DbUrl, ways: Ways) -> Option<Driver> {
         let mut functions = sys::db_func_t::default();
         // SAFETY: fills `functions`; the URL is only read.
         let bound = unsafe { sys::kr_db_bind(&mut lend(url.for_driver()), &mut functions) };
         if bound < 0 {
             return None;
         }
-        let driver = Driver { functions, url, sqlite };
-        if driver.scheme() == b"sqlite" && sqlite == SqliteWay::Direct {
+        let driver = Driver { functions, url, ways };
+        if driver.scheme() == b"sqlite" && ways.sqlite == SqliteWay::Direct {
             crate::log!(Info, "statements go to SQLite past db_sqlite");
+        }
+        if driver.prints_statements() {
+            let scheme = String::from_utf8_lossy(driver.scheme());
+            crate::log!(Info, "statements that need no escaping are handed to db_{scheme} as text");
         }
         Some(driver)
     }
@@ -75,7 +103,16 @@ impl Driver {
 
     /// Whether statements go to SQLite past this driver.
     pub fn goes_past_sqlite_driver(&self) -> bool {
-        self.scheme() == b"sqlite" && self.sqlite == SqliteWay::Direct && sqlite::library::Library::loaded().is_some()
+        self.scheme() == b"sqlite"
+            && self.ways.sqlite == SqliteWay::Direct
+            && sqlite::library::Library::loaded().is_some()
+    }
+
+    /// Whether statements are printed here where nothing has to be escaped.
+    pub fn prints_statements(&self) -> bool {
+        self.ways.printing == Printing::Here
+            && matches!(self.scheme(), b"mysql" | b"postgres")
+            && self.functions.raw_query.is_some()
     }
 
     /// Whether texts are limited in length and have to be UTF-8: SQLite and db_text store any bytes.
@@ -150,7 +187,7 @@ impl Driver {
         if settings.is_default() {
             let _ = link.raw_query(WRITE_AHEAD);
         }
-        let direct = match self.sqlite {
+        let direct = match self.ways.sqlite {
             SqliteWay::Direct => sqlite::SqliteConnection::open(self.url.for_driver(), &settings),
             SqliteWay::Driver => return Ok(Connection { driver: self.clone(), way: Way::Driver(link) }),
         };
@@ -176,6 +213,7 @@ impl Driver {
             raw,
             empty: self.empty_text(),
             scheme: self.scheme(),
+            prints: self.prints_statements(),
             table: TableName::default(),
         })
     }
@@ -246,7 +284,7 @@ impl Connection {
     /// Fails when the database refuses the row, cannot write, or has another transaction in the way.
     pub fn insert(&self, table: &[u8], cells: &[Cell<'_>]) -> Result<(), DbError> {
         match &self.way {
-            Way::Driver(link) => insert_into(&link.on_table(table)?, cells),
+            Way::Driver(link) => link.insert(table, cells),
             Way::Sqlite(database, _) => database.run(table, Verb::Insert(cells), &[]).map(|_| ()),
         }
     }
@@ -259,7 +297,7 @@ impl Connection {
     /// meets the conditions is no failure.
     pub fn update(&self, table: &[u8], cells: &[Cell<'_>], conditions: &[Cond<'_>]) -> Result<(), DbError> {
         match &self.way {
-            Way::Driver(link) => update_where(&link.on_table(table)?, cells, conditions),
+            Way::Driver(link) => link.update(table, cells, conditions),
             Way::Sqlite(database, _) => database.run(table, Verb::Update(cells), conditions).map(|_| ()),
         }
     }
@@ -272,7 +310,7 @@ impl Connection {
     /// no failure.
     pub fn delete(&self, table: &[u8], conditions: &[Cond<'_>]) -> Result<(), DbError> {
         match &self.way {
-            Way::Driver(link) => delete_where(&link.on_table(table)?, conditions),
+            Way::Driver(link) => link.delete(table, conditions),
             Way::Sqlite(database, _) => database.run(table, Verb::Delete, conditions).map(|_| ()),
         }
     }
@@ -348,7 +386,8 @@ mod tests {
     fn writers_take_turns_where_nobody_says_what_was_written() {
         for (url, compares) in [("unixodbc://a:b@c/d", false), ("sqlite:///a", true), ("text:///a", true)] {
             let (url, functions) = (DbUrl::new(url.as_bytes()), sys::db_func_t::default());
-            let driver = Driver { functions, url, sqlite: SqliteWay::Driver };
+            let ways = Ways { sqlite: SqliteWay::Driver, printing: Printing::Driver };
+            let driver = Driver { functions, url, ways };
             assert_eq!((driver.compares_and_writes(), driver.writers_take_turns()), (compares, true), "{url}");
         }
     }

@@ -1,8 +1,9 @@
 //! A connection as a driver of the host has it: statements are arrays of columns and values, and why one failed is
 //! asked for afterwards.
-use crate::host::bytes::lend;
+use crate::host::bytes::{c_text, lend};
 use crate::host::db::failure::{DbError, of_mysql};
 use crate::host::db::rows::{ResultSet, Rows, row_columns};
+use crate::host::db::statement_text::StatementText;
 use crate::host::db::table_name::TableName;
 use crate::host::db::value::{Cell, Columns, Cond, Value, raw_op};
 use crate::sys;
@@ -16,6 +17,8 @@ pub(super) struct Link {
     /// What an empty text is written as.
     pub(super) empty: &'static [u8],
     pub(super) scheme: &'static [u8],
+    /// Whether statements are printed here where nothing has to be escaped.
+    pub(super) prints: bool,
     pub(super) table: TableName,
 }
 
@@ -93,7 +96,7 @@ impl StatementTarget<'_> {
     }
 }
 
-pub(super) fn insert_into(to: &StatementTarget<'_>, cells: &[Cell<'_>]) -> Result<(), DbError> {
+fn insert_into(to: &StatementTarget<'_>, cells: &[Cell<'_>]) -> Result<(), DbError> {
     let insert = to.functions.insert.ok_or(DbError::Away)?;
     let mut columns = Columns::new(to.empty, cells.iter().copied());
     // SAFETY: arrays and their length belong together.
@@ -102,11 +105,7 @@ pub(super) fn insert_into(to: &StatementTarget<'_>, cells: &[Cell<'_>]) -> Resul
     to.result(done)
 }
 
-pub(super) fn update_where(
-    to: &StatementTarget<'_>,
-    cells: &[Cell<'_>],
-    conditions: &[Cond<'_>],
-) -> Result<(), DbError> {
+fn update_where(to: &StatementTarget<'_>, cells: &[Cell<'_>], conditions: &[Cond<'_>]) -> Result<(), DbError> {
     let update = to.functions.update.ok_or(DbError::Away)?;
     let mut set = Columns::new(to.empty, cells.iter().copied());
     let mut given = Columns::new(to.empty, conditions.iter().map(|(c, _, v)| (*c, *v)));
@@ -127,7 +126,7 @@ pub(super) fn update_where(
     to.result(done)
 }
 
-pub(super) fn delete_where(to: &StatementTarget<'_>, conditions: &[Cond<'_>]) -> Result<(), DbError> {
+fn delete_where(to: &StatementTarget<'_>, conditions: &[Cond<'_>]) -> Result<(), DbError> {
     let delete = to.functions.delete.ok_or(DbError::Away)?;
     let mut given = Columns::new(to.empty, conditions.iter().map(|(c, _, v)| (*c, *v)));
     let mut ops: Vec<_> = conditions.iter().map(|(_, op, _)| raw_op(*op)).collect();
@@ -149,6 +148,50 @@ impl Link {
         StatementTarget { functions: &self.functions, raw: self.raw, empty: self.empty, link: Some(self) }
     }
 
+    /// A statement that needs no escaping, with a NUL behind it; `None`: the driver has to print it.
+    fn printed<'a>(&'a self, print: impl FnOnce(StatementText<'a>) -> Option<Vec<u8>>) -> Option<Vec<u8>> {
+        if !self.prints {
+            return None;
+        }
+        // SAFETY: an open connection of the driver.
+        let quote = unsafe { (*self.raw).tquote };
+        // SAFETY: null, or a constant of the driver that ends with a NUL.
+        print(StatementText::new(if quote.is_null() { b"" } else { unsafe { c_text(quote) } }))
+    }
+
+    /// Runs a printed statement; the result is none where the driver gives none.
+    fn run(&self, printed: &[u8]) -> Result<Option<ResultSet<'_>>, DbError> {
+        let query = self.functions.raw_query.ok_or(DbError::Away)?;
+        let mut result = std::ptr::null_mut();
+        let text = &printed[..printed.len() - 1];
+        // SAFETY: the text outlives the call.
+        if unsafe { query(self.raw, &lend(text), &mut result) } < 0 {
+            return Err(self.failed());
+        }
+        Ok((!result.is_null()).then_some(self.found(result)))
+    }
+
+    pub(super) fn insert(&self, table: &[u8], cells: &[Cell<'_>]) -> Result<(), DbError> {
+        match self.printed(|text| text.insert(table, cells)) {
+            Some(printed) => self.run(&printed).map(|_| ()),
+            None => insert_into(&self.on_table(table)?, cells),
+        }
+    }
+
+    pub(super) fn update(&self, table: &[u8], cells: &[Cell<'_>], conditions: &[Cond<'_>]) -> Result<(), DbError> {
+        match self.printed(|text| text.update(table, cells, conditions)) {
+            Some(printed) => self.run(&printed).map(|_| ()),
+            None => update_where(&self.on_table(table)?, cells, conditions),
+        }
+    }
+
+    pub(super) fn delete(&self, table: &[u8], conditions: &[Cond<'_>]) -> Result<(), DbError> {
+        match self.printed(|text| text.delete(table, conditions)) {
+            Some(printed) => self.run(&printed).map(|_| ()),
+            None => delete_where(&self.on_table(table)?, conditions),
+        }
+    }
+
     pub(super) fn on_table(&self, table: &[u8]) -> Result<StatementTarget<'_>, DbError> {
         let use_table = self.functions.use_table.ok_or(DbError::Away)?;
         // SAFETY: the driver's own function and connection; the name stays where it is until this function is called
@@ -167,6 +210,9 @@ impl Link {
         conditions: &[Cond<'_>],
         order: Option<&[u8]>,
     ) -> Result<ResultSet<'_>, DbError> {
+        if let Some(printed) = self.printed(|text| text.select(table, columns, conditions, order)) {
+            return self.run(&printed)?.ok_or_else(|| self.failed());
+        }
         self.on_table(table)?;
         let query = self.functions.query.ok_or(DbError::Away)?;
         let mut given = Columns::new(self.empty, conditions.iter().map(|(c, _, v)| (*c, *v)));

@@ -66,7 +66,7 @@ impl Connection {
 mod tests {
     use super::*;
     use crate::host::db::link::Link;
-    use crate::host::db::{Driver, Value, row_columns};
+    use crate::host::db::{Driver, Printing, SqliteWay, Value, Ways, row_columns};
     use crate::host::db_url::DbUrl;
     use crate::host::sqlite::SqliteConnection;
     use crate::sys;
@@ -79,13 +79,17 @@ mod tests {
         let functions = sys::db_func_t::default();
         let database: SqliteConnection =
             SqliteConnection::open(url.for_driver(), &Default::default()).unwrap().unwrap();
-        let link =
-            Link { functions, raw: std::ptr::null_mut(), empty: b"", scheme: b"sqlite", table: Default::default() };
+        let link = Link {
+            functions,
+            raw: std::ptr::null_mut(),
+            empty: b"",
+            scheme: b"sqlite",
+            prints: false,
+            table: Default::default(),
+        };
         database.text("create table if not exists t (id integer primary key, n integer)").unwrap();
-        Connection {
-            driver: Driver { functions, url, sqlite: crate::host::db::SqliteWay::Direct },
-            way: Way::Sqlite(database, link),
-        }
+        let ways = Ways { sqlite: SqliteWay::Direct, printing: Printing::Driver };
+        Connection { driver: Driver { functions, url, ways }, way: Way::Sqlite(database, link) }
     }
 
     row_columns! {

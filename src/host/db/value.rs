@@ -77,17 +77,27 @@ fn key(name: &'static str) -> sys::_str {
     lend(name.as_bytes())
 }
 
+/// What is written of an integer.
+pub(super) fn int_of(number: i64) -> i32 {
+    number as i32
+}
+
+/// What is written of a moment.
+pub(super) fn time_of(time: Expiry) -> i32 {
+    let time = number_of(time);
+    i32::try_from(time).unwrap_or(if time < 0 { i32::MIN } else { i32::MAX })
+}
+
 fn raw_value(value: &Value<'_>, empty: &'static [u8]) -> sys::db_val_t {
     let mut raw = sys::db_val_t::default();
     match *value {
         Value::Int(n) => {
             raw.type_ = sys::db_type_t_DB1_INT;
-            raw.val.int_val = n as i32;
+            raw.val.int_val = int_of(n);
         }
         Value::Time(time) => {
-            let time = number_of(time);
             raw.type_ = sys::db_type_t_DB1_INT;
-            raw.val.int_val = i32::try_from(time).unwrap_or(if time < 0 { i32::MIN } else { i32::MAX });
+            raw.val.int_val = time_of(time);
         }
         Value::Long(n) => match i32::try_from(n) {
             Ok(n) => {
