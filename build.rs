@@ -31,12 +31,12 @@ impl Host {
         // `scripts/build.sh` writes it again when another server is meant.
         println!("cargo:rerun-if-changed={}", root.join("target/host/facts").display());
         let asked = process::Command::new("python3").arg(&script).arg("facts").output();
-        let told = asked.unwrap_or_else(|e| fail(&format!("python3 cannot be run ({e}): install python3")));
-        if !told.status.success() {
-            let text = String::from_utf8_lossy(&told.stderr);
+        let output = asked.unwrap_or_else(|e| fail(&format!("python3 cannot be run ({e}): install python3")));
+        if !output.status.success() {
+            let text = String::from_utf8_lossy(&output.stderr);
             fail(text.trim().trim_start_matches("error: "));
         }
-        let facts = String::from_utf8_lossy(&told.stdout).into_owned();
+        let facts = String::from_utf8_lossy(&output.stdout).into_owned();
         let all = |name: &str| -> Vec<String> {
             facts
                 .lines()
@@ -72,7 +72,7 @@ impl Host {
 fn xml_includes() -> Vec<String> {
     let asked = process::Command::new("pkg-config").args(["--cflags-only-I", "libxml-2.0"]).output();
     match asked {
-        Ok(told) if told.status.success() => String::from_utf8_lossy(&told.stdout)
+        Ok(output) if output.status.success() => String::from_utf8_lossy(&output.stdout)
             .split_whitespace()
             .filter_map(|word| word.strip_prefix("-I").map(str::to_string))
             .collect(),
@@ -115,7 +115,7 @@ const LOCKS: &str = r#"
 _Static_assert(sizeof(gen_lock_t) == sizeof(KR_LOCK), "gen_lock_t is not what the server's lock method makes of it");
 "#;
 
-/// A C file in which the compiler of the host asserts the sizes and offsets that Rust was told: bindgen's own
+/// A C file in which the compiler of the host asserts the sizes and offsets that Rust was given: bindgen's own
 /// assertions hold for Rust, these for the modules that were built with the host.
 fn layouts(bindings: &str) -> String {
     let mut out = String::from("#include \"bindings.h\"\n#include <stddef.h>\n");

@@ -73,7 +73,7 @@ def fanout(quick, runs):
             with Rig(side, MEMORY, workers=workers, shm=256) as rig:
                 rig.do("publish")
                 rig.do("subscribe", count=watchers, window=32)
-                figures = rig.do("modify", count=changes, lockstep=True, window=1, patience=20)
+                figures = rig.do("modify", count=changes, lockstep=True, window=1, timeout=20)
                 notifies = max(figures["notifies"], 1)
                 return {"cpu": figures["cpu"] / notifies * 1e6, "again": figures["notified_again"],
                         "last": figures["notified"]["max"], "behind": figures["behind"]}

@@ -89,7 +89,7 @@ void kr_tm_new_ids(str *call_id, str *tag, str *target);
 
 /* Sends a request on, with one more header line; its copies in other servers are waited for so many milliseconds.
  * `word` is what `failed` finds behind its parameter. Negative: it was neither sent nor answered. */
-int kr_tm_relay(struct sip_msg *msg, str *to, str *header, unsigned int patience,
+int kr_tm_relay(struct sip_msg *msg, str *to, str *header, unsigned int timeout_millis,
 		transaction_cb *failed, unsigned long word);
 int kr_tm_send_on(struct sip_msg *msg, str *to);
 

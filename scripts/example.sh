@@ -112,7 +112,7 @@ if uses NODES_LIST; then
 	for node in $NODES; do printf '1 %s\n' "$node"; done >"$state/nodes.list"
 fi
 
-# A certificate that its own phones and browsers are told to trust.
+# A certificate that its own phones and browsers are configured to trust.
 if [ "${TLS:-0}" = 1 ]; then
 	uses WITH_TLS || fail "TLS=1: $name has no TLS, pbx has"
 	[ -f "$stock/tls.so" ] || fail "TLS=1: there is no tls.so in $stock: install kamailio-tls-modules"

@@ -22,7 +22,7 @@ import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
-# What every Kamailio on Linux is built with and its -V does not tell: for headers that come without a configuration.
+# What every Kamailio on Linux is built with and its -V does not say: for headers that come without a configuration.
 USUAL = """CC_GCC_LIKE_ASM HAVE_ALLOCA_H HAVE_EPOLL HAVE_GETHOSTBYNAME2 HAVE_IP_MREQN HAVE_MSGHDR_MSG_CONTROL
 HAVE_MSG_NOSIGNAL HAVE_SCHED_SETSCHEDULER HAVE_SCHED_YIELD HAVE_SELECT HAVE_SIGIO_RT HAVE_TIMEGM HAVE_UNION_SEMUN
 MALLOC_STATS MEM_JOIN_FREE STATISTICS USE_CORE_STATS WITH_XAVP""".split()
@@ -152,8 +152,8 @@ class Server:
                 raise Missing("KAMAILIO_MODULES=%s has no tm.so: name the folder of %s's own modules"
                               % (folder, self.full_version))
             return folder
-        told = re.search(r"-L path.*?default: *([^)]*)\)", self.output("-h"), re.S)
-        places = [pathlib.Path(part) for part in (told.group(1).split(":") if told else []) if part.strip()]
+        default = re.search(r"-L path.*?default: *([^)]*)\)", self.output("-h"), re.S)
+        places = [pathlib.Path(part) for part in (default.group(1).split(":") if default else []) if part.strip()]
         prefix = self.binary.resolve().parents[1]
         places += [prefix / part / "kamailio/modules"
                    for part in ("lib64", "lib", "lib/x86_64-linux-gnu", "lib/aarch64-linux-gnu")]
@@ -347,8 +347,8 @@ class Host:
             raise Missing("no C compiler (%s): install gcc, or name yours with CC=..." % self.compiler[0])
         self.flags = self.derive()
 
-    def told(self):
-        """The macros that the server's flag string tells of: those set, and those that are not."""
+    def listed_macros(self):
+        """The macros that the server's flag string names: those set, and those that are not."""
         rest, on, off = self.server.module_flags, [], []
         for choices, macros in self.headers.printed():
             chosen = ()
@@ -368,7 +368,7 @@ class Host:
     def derive(self):
         server = self.server
         flags = self.headers.configured()
-        on, off = self.told()
+        on, off = self.listed_macros()
         for name in off:
             flags.pop(name, None)
         flags.update({name: flags.get(name) for name in on})

@@ -68,7 +68,7 @@ source_files() {
 	fi
 }
 
-# What scripts/kamailio_host.py tells of the server: binary, version, modules, share, kamcmd, headers, flags.
+# What scripts/kamailio_host.py says of the server: binary, version, modules, share, kamcmd, headers, flags.
 host() {
 	need_python
 	python3 "$scripts_folder/kamailio_host.py" get "$1"

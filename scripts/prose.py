@@ -16,9 +16,32 @@ PHRASES = [
     (r"\bwhoever\b", "name the person or process"),
     (r"\bhas not version\b", "does not have version"),
     (r"\bwho built Kamailio themselves\b", "if you built Kamailio yourself"),
-    (r"\bwatchers? (?:is|are) (?:not )?told\b", "the watcher is notified"),
-    (r"\bsay goodbye\b|\bfarewell\b", "send the final NOTIFY"),
+    (r"//.* (?:time|which|that|who|it|they|subscriptions?|dialogs?|pass|publications?) (?:is|are|was|were) over\b",
+     "has expired, has ended"),
+    (r"//.*\b(?:it|body|that) is true\b(?! of| for (?:both|all))", "is valid"),
 ]
+# Words of this project's own that had a term in the field; not part of a longer word, and not in a text that goes over
+# the wire or names a column.
+OWN_WORDS = [
+    ("told", "notified, sent, answered, announced"),
+    ("hears?|heard|hearers?", "receives, is sent, learns of, accepts"),
+    ("(?<![\"'`])(?:say_)?goodbyes?(?![\"'`])", "leave; of a subscription: the final NOTIFY"),
+    ("farewells?", "the final NOTIFY"),
+    ("(?<![\"'`])heirs?(?![\"'`]| VARCHAR|_lease| = '%)", "successor"),
+    ("lanes?", "resource entry, notify queue"),
+    ("(?<!-)standing(?! in)", "authorization, state"),
+    ("occasions?", "reason, moment"),
+    ("wish(?:es)?", "request, options"),
+    ("(?<!in_)flights?", "pending request, transaction"),
+    ("surveys?", "statistics"),
+    ("worlds?", "context; in a simulation: simulation"),
+    ("patience|breath", "timeout, budget, grace, with the unit"),
+    ("bury|buried|buries", "record a removal"),
+    ("next in line", "candidate, successor"),
+]
+OWN_WORDS = [(r"(?<![a-z])(?:%s)(?![a-z])" % word, instead) for word, instead in OWN_WORDS]
+WORDS_ARE_CHECKED = ("src/", "tests/", "docs/", "examples/", "fuzz/", "benches/", "kamailio-glue/", "ARCHITECTURE.md",
+                     "CONTRIBUTING.md", "README.md", "COMPAT.md")
 # pyflakes does not know pytest's fixtures, which are imported to be used by name.
 FIXTURES = re.compile(r"imported but unused|redefinition of unused")
 
@@ -51,9 +74,18 @@ def too_wide(name):
 
 def worst_words(name):
     for number, line in enumerate((ROOT / name).read_text().split("\n"), 1):
-        for phrase, instead in PHRASES:
+        for phrase, instead in PHRASES + (OWN_WORDS if name.startswith(WORDS_ARE_CHECKED) else []):
             if re.search(phrase, line, re.I):
                 yield "%s:%d: %s: %s" % (name, number, line.strip()[:60], instead)
+
+
+def first_sentences(name):
+    """The first sentence of a documentation comment is read without the code, so it names its subject."""
+    before = ""
+    for number, line in enumerate((ROOT / name).read_text().split("\n"), 1) if name.endswith(".rs") else ():
+        if re.match(r"\s*//[/!] Its? ", line) and not re.match(r"\s*//[/!]", before):
+            yield "%s:%d: %s: name the subject" % (name, number, line.strip()[:60])
+        before = line
 
 
 def commits():
@@ -123,7 +155,7 @@ def main(arguments):
     elif arguments[:1] == ["commits"]:
         faults = list(commits())
     else:
-        checks = (too_wide,) if arguments[:1] == ["width"] else (too_wide, worst_words)
+        checks = (too_wide,) if arguments[:1] == ["width"] else (too_wide, worst_words, first_sentences)
         faults = [fault for name in files() for check in checks for fault in check(name)]
     print("\n".join(faults), end="\n" if faults else "")
     return 1 if faults else 0

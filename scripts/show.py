@@ -1,4 +1,4 @@
-"""The show behind `make run`: a watcher subscribes, a publisher publishes, and the terminal tells what goes over the
+"""The show behind `make run`: a watcher subscribes, a publisher publishes, and the terminal shows what goes over the
 wire. `show.py PORT` shows the same on a server that is running on loopback already."""
 import os
 import pathlib
@@ -158,9 +158,9 @@ def installed():
         fail(missing)
 
 
-def conclude(told):
-    print("\nbob learned every state." if told else "\nerror: bob did not learn every state.", flush=True)
-    return 0 if told else 1
+def conclude(has_all):
+    print("\nbob learned every state." if has_all else "\nerror: bob did not learn every state.", flush=True)
+    return 0 if has_all else 1
 
 
 def main():

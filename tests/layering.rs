@@ -395,6 +395,83 @@ fn what_the_check_of_pointers_sees() {
     assert!(found[2].body.contains("unsafe "));
 }
 
+/// The lines of a documentation comment and of attributes directly above `at`.
+fn documentation(text: &str, at: usize) -> impl Iterator<Item = &str> {
+    let lines = text[..at].trim_end_matches(' ').lines().rev().map(str::trim);
+    lines.take_while(|line| line.starts_with("///") || line.starts_with("#["))
+}
+
+/// What the function at `at` returns; empty for nothing.
+fn result_of(text: &str, at: usize) -> &str {
+    let rest = text[at..].trim_start_matches(|c: char| c.is_alphanumeric() || c == '_');
+    let rest = &rest[if rest.starts_with('<') { enclosed(rest, '<', '>').len() } else { 0 }..];
+    let rest = &rest[if rest.starts_with('(') { enclosed(rest, '(', ')').len() } else { 0 }..];
+    rest[..rest.find(['{', ';']).unwrap_or_default()].trim()
+}
+
+/// Functions that others call and that return a `Result`: those that are documented, and the names of the others.
+fn fallible_functions(text: &str) -> (usize, Vec<&str>) {
+    let (mut documented, mut silent) = (0, Vec::new());
+    let mut begin = 0;
+    for line in text.split_inclusive('\n') {
+        let is_public = ["pub fn ", "pub(crate) fn ", "pub(super) fn ", "pub unsafe fn ", "pub(crate) unsafe fn "]
+            .iter()
+            .find(|words| line.trim_start().starts_with(**words));
+        if let Some(words) = is_public {
+            let start = begin + line.len() - line.trim_start().len();
+            let name = start + words.len();
+            let result = result_of(text, name).trim_start_matches("->").trim_start();
+            let kind = result.split('<').next().unwrap_or_default();
+            if kind == "Result" || kind.ends_with("::Result") {
+                match documentation(text, start).any(|line| line == "/// # Errors") {
+                    true => documented += 1,
+                    false => silent.push(text[name..].split(['(', '<']).next().unwrap_or_default()),
+                }
+            }
+        }
+        begin += line.len();
+    }
+    (documented, silent)
+}
+
+/// clippy's `missing_errors_doc` looks at what is visible outside of the crate, which is little of it.
+#[test]
+fn functions_say_what_their_errors_mean() {
+    let (mut files, mut documented, mut wrong) = (Vec::new(), 0, Vec::new());
+    rust_files(&src(), &mut files);
+    let is_for_tests = |file: &Path| {
+        let inside = file.strip_prefix(src()).expect("a file of src").to_string_lossy();
+        ["testing", "interleavings", "fake", "sys.rs"].iter().any(|word| inside.contains(word))
+    };
+    for file in files.iter().filter(|file| !is_for_tests(file)) {
+        let text = fs::read_to_string(file).expect("a readable source");
+        let end = text.find("#[cfg(test)]\nmod tests {").unwrap_or(text.len());
+        let (said, silent) = fallible_functions(&text[..end]);
+        documented += said;
+        wrong.extend(silent.into_iter().map(|name| format!("{}: {name} has no `# Errors`", file.display())));
+    }
+    assert!(documented > 200, "only {documented} functions were found");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn what_the_check_of_errors_sees() {
+    let code = "
+        /// Reads.
+        ///
+        /// # Errors
+        ///
+        /// Fails.
+        #[must_use]
+        pub(crate) fn a<T: Fn(u8) -> u8>(call: T, is: fn(u8) -> u8) -> io::Result<()> {}
+        /// Reads.
+        pub fn b(of: impl Fn() -> u8) -> Result<(), ()> {}
+        fn c() -> Result<(), ()> {}
+        pub fn d(of: impl Fn() -> Result<(), ()>) -> u8 {}
+    ";
+    assert_eq!(fallible_functions(code), (1, vec!["b"]));
+}
+
 #[test]
 fn what_lives_in_shared_memory_is_looked_at_by_the_compiler() {
     let modules = modules();

@@ -88,7 +88,7 @@ def test_uris(both, mode):
             watch = bob.subscribe(uri)
             trace.note(uri + " subscribe", watch.reply and watch.reply.code)
             watch.wait(1, timeout=1)
-            trace.note(uri + " told", [bool(n.body) for n in watch.notifies])
+            trace.note(uri + " notified", [bool(n.body) for n in watch.notifies])
             watcher = bob.subscribe("sip:carol@example.org", from_uri=uri)
             trace.note(uri + " as a watcher", watcher.reply and watcher.reply.code)
             watcher.wait(1, timeout=1)
@@ -137,8 +137,8 @@ def test_tel(both):
         watch = bob.subscribe("tel:+491234")
         trace.note("subscribe", watch.reply.code)
         watch.wait(1, timeout=1)
-        trace.note("told", len([n for n in watch.notifies if n.body]))
+        trace.note("notified", len([n for n in watch.notifies if n.body]))
 
     both(scenario, workers=1, **MODES["write-through"], different={
         "subscribe": ("what can be published can be watched", lambda code: code == "200"),
-        "told": ("the same", lambda told: told == "1")})
+        "notified": ("the same", lambda notified: notified == "1")})

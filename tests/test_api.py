@@ -127,7 +127,7 @@ def test_callbacks(module, params):
     """A package that decides nothing about its watchers."""
     stock, ours = both(module, subscriptions, **params)
     if not params.get("aggregate"):
-        # A document was removed and another is left: stock tells the watchers nothing, ours tells what is left.
+        # A document was removed and another is left: stock notifies the watchers of nothing, ours of what is left.
         for mine, theirs in zip(ours[0][2:6], stock[0][2:6]):
             assert theirs[3] == ("active", None, "") and mine[3] == ("active", "text/plain", "uno")
             mine[3] = theirs[3]

@@ -61,8 +61,8 @@ ACTIONS = ("allow", "block", "polite-block", "confirm")
 @pytest.mark.parametrize("mode", ["write-through", "defaults", "database-only"])
 @pytest.mark.parametrize("first", ACTIONS)
 def test_every_change_of_mind(both, first, mode):
-    """From each rule to each other one: what subscribers are told, what is remembered of those that have left, and what
-    they are told when they come back."""
+    """From each rule to each other one: what subscribers are sent, what is remembered of those that have left, and what
+    they are sent when they come back."""
 
     def scenario(server, phone, trace):
         for second in ACTIONS:
@@ -85,7 +85,7 @@ def test_every_change_of_mind(both, first, mode):
             again = bob.subscribe(alice.uri)
             again.wait(1)
             trace.message(label + "back", again.reply)
-            trace.messages(label + "told", again.notifies)
+            trace.messages(label + "notified", again.notifies)
 
     both(scenario, workers=1, presence=dict(MODES[mode]["presence"], publ_cache=0), **XML)
 
@@ -159,7 +159,7 @@ def test_nothing_leaks_while_the_rules_change(ours, mode, figure):
                 client.quiet(0.4)
             for name in ("bob", "pol"):
                 late = [n for n in numbers(watchers[name], before[name]) if n > shut + 1]
-                assert not late, "%s was told of document %s; the rules shut it out at %d" % (name, late, shut)
+                assert not late, "%s was notified of document %s; the rules shut it out at %d" % (name, late, shut)
             assert max(numbers(watchers["ann"], before["ann"]), default=0) > shut, "the others go on"
             seen.append(number[0])
             for client in watchers.values():
@@ -249,7 +249,7 @@ def test_sphere_counts_from_the_first_publish(ours, phones):
 
     etag = alice.publish(body=at("home")).get("SIP-ETag")
     watch = bob.subscribe(alice.uri)
-    assert watch.wait(1)[0].body == b"", "at home nobody is told"
+    assert watch.wait(1)[0].body == b"", "at home nobody is notified"
     reply = alice.publish(body=at("work"), etag=etag)
     assert reply.code == 200
     watch.wait(2)
@@ -262,7 +262,7 @@ def test_sphere_counts_from_the_first_publish(ours, phones):
 
 
 @pytest.mark.parametrize("mode", ["write-through", "defaults", "database-only"])
-def test_a_refresh_keeps_its_standing(both, mode):
+def test_a_refresh_keeps_its_authorization(both, mode):
     """What the watchers table says counts for new subscriptions; a refresh goes on as it was, after a restart, too."""
     def scenario(server, phone, trace):
         alice, bob, carol = phone("alice"), phone("bob"), phone("carol")

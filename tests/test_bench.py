@@ -26,7 +26,7 @@ def test_load(side, package):
         assert (alone["done"], alone["notifies"], alone["behind"]) == (10, 0, 0)
         assert rig.do("remove", count=10, presentities=10, package=package)["done"] == 10
         # The documents are gone: 412.
-        assert rig.do("modify", count=10, presentities=10, package=package, patience=0)["codes"] == {"412": 10}
+        assert rig.do("modify", count=10, presentities=10, package=package, timeout=0)["codes"] == {"412": 10}
 
 
 def test_wrong_commands_are_refused():

@@ -7,11 +7,11 @@ from kit.sip import pidf
 from test_composition import Lamp, dialogs, seen
 from test_faults import faulty_modules  # noqa: F401  (a fixture)
 
-LANES = ["memory", "write-through"]
+MODES = ["memory", "write-through"]
 
 
-def told(watches, note, seconds=4.0):
-    """Whether each of them has heard of a document with this note as its last one."""
+def notified(watches, note, seconds=4.0):
+    """Whether each of them has been sent a document with this note as its last one."""
     for watch in watches:
         count = 0
         while count < 20 and not (watch.notifies and note in watch.notifies[-1].text):
@@ -22,19 +22,19 @@ def told(watches, note, seconds=4.0):
 
 @pytest.mark.suite("stuck-lamp")
 @pytest.mark.parametrize("point", ["compose", "notify", "portion", "round"])
-@pytest.mark.parametrize("mode", LANES)
+@pytest.mark.parametrize("mode", MODES)
 def test_a_panic_while_sending_mutes_nobody(faulty_modules, ours, phones, mode, point):  # noqa: F811
     server = ours(workers=2, **MODES[mode])
     alice = phones(server, "alice")
     watches = [phones(server, "w%d" % n).subscribe(alice.uri) for n in range(3)]
     etag = alice.publish(body=pidf(note="first")).get("SIP-ETag")
-    assert told(watches, "first") == [True] * 3
+    assert notified(watches, "first") == [True] * 3
     etag = alice.publish(body=pidf(note="second"), etag=etag,
                          extra=["X-Fault: panic-at-%s" % point]).get("SIP-ETag", etag)
-    assert told(watches, "second") == [True] * 3, "the timer sends what was broken off\n" + server.log()[-2000:]
+    assert notified(watches, "second") == [True] * 3, "the timer sends what was broken off\n" + server.log()[-2000:]
     reply = alice.publish(body=pidf(note="third"), etag=etag)
     assert reply.code == 200
-    assert told(watches, "third") == [True] * 3
+    assert notified(watches, "third") == [True] * 3
     assert all(watch.refresh().code == 200 for watch in watches) and server.alive()
     # The sequence numbers have only gone up.
     for watch in watches:
@@ -53,7 +53,7 @@ def test_a_panic_that_always_comes_is_tried_twice(faulty_modules, ours, phones):
     assert len(watch.notifies) == 1
     assert server.log().count("panic while NOTIFYs were sent") == 2
     alice.publish(body=pidf(note="second"), etag=etag)
-    assert told([watch], "second") == [True]
+    assert notified([watch], "second") == [True]
 
 
 @pytest.mark.suite("stuck-lamp")
@@ -63,9 +63,9 @@ def test_a_panic_in_a_sender_process_mutes_nobody(faulty_modules, ours, phones, 
     alice, crowd = phones(server, "alice"), phones(server, "crowd")
     watches = [crowd.subscribe(alice.uri) for _ in range(80)]
     etag = alice.publish(body=pidf(note="first"), extra=["X-Fault: panic-at-%s" % point]).get("SIP-ETag")
-    assert told(watches, "first") == [True] * 80, server.log()[-2000:]
+    assert notified(watches, "first") == [True] * 80, server.log()[-2000:]
     alice.publish(body=pidf(note="second"), etag=etag)
-    assert told(watches, "second") == [True] * 80
+    assert notified(watches, "second") == [True] * 80
 
 
 @pytest.mark.suite("stuck-lamp")
@@ -75,9 +75,9 @@ def test_in_the_database_the_next_change_goes_on(faulty_modules, ours, phones, p
     alice = phones(server, "alice")
     watches = [phones(server, "w%d" % n).subscribe(alice.uri) for n in range(3)]
     etag = alice.publish(body=pidf(note="first"), extra=["X-Fault: panic-at-%s" % point]).get("SIP-ETag")
-    assert sum(told(watches, "first", 1.0)) >= 2, "the panic of one watcher's NOTIFY costs the others nothing"
+    assert sum(notified(watches, "first", 1.0)) >= 2, "the panic of one watcher's NOTIFY costs the others nothing"
     alice.publish(body=pidf(note="second"), etag=etag)
-    assert told(watches, "second") == [True] * 3
+    assert notified(watches, "second") == [True] * 3
 
 
 @pytest.mark.suite("stuck-lamp")

@@ -8,7 +8,7 @@ import pytest
 from kit.kamailio import Kamailio
 from kit.sip import Client, dialog_info, pidf
 
-# A node hears nothing from the nodes in $shv(cut): a network that is split, seen from it.
+# A node receives nothing from the nodes in $shv(cut): a network that is split, seen from it.
 ROUTE = """
 request_route {
     if (is_method("OPTIONS")) { sl_send_reply("200", "OK"); exit; }
@@ -108,7 +108,7 @@ def count(node):
 
 @pytest.mark.suite("cluster")
 def test_one_node_sends(tmp_path):
-    """All nodes hold the subscription; a change on any of them is told once, by the owner."""
+    """All nodes hold the subscription; a change on any of them is notified once, by the owner."""
     with Cluster(3) as (a, b, c):
         alice, bob = Client(b, "alice"), Client(a, "bob")
         watch = bob.subscribe(alice.uri)
@@ -116,7 +116,7 @@ def test_one_node_sends(tmp_path):
         wait_for(lambda: [count(n) for n in (a, b, c)] == [1, 1, 1], 5)
         reply = alice.publish(body=pidf())
         assert "open" in watch.wait(2)[-1].text
-        # The third node hears of the publication in a message of its own.
+        # The third node learns of the publication in a message of its own.
         wait_for(lambda: alice.user in c.rpc("presence.presentity_list"), 5)
         at(alice, c).publish(body=pidf(basic="closed"), etag=reply.get("SIP-ETag"))
         assert "closed" in watch.wait(3)[-1].text

@@ -86,7 +86,7 @@ def arbitrated(server, count, mode="memory", modules=("db_postgres",), **presenc
 
 
 def voices(lamp):
-    """From which nodes a lamp has heard, one after the other."""
+    """From which nodes a lamp has been notified, one after the other."""
     found = []
     for notify in lamp.client.notifies:
         if not found or found[-1] != notify.source[0]:
@@ -196,25 +196,25 @@ def test_a_node_that_leaves_hands_its_lease_over(database, kind, count_of_nodes)
         before = [len(lamp.client.notifies) for lamp in lamps]
         asked = time.monotonic()
         b.process.send_signal(15)
-        heard = {node.address: [] for node in nodes}
+        notified_after = {node.address: [] for node in nodes}
         end = asked + 4
         while time.monotonic() < end:
             for lamp in lamps:
                 while lamp.client.receive(0.0005):
-                    heard[lamp.client.notifies[-1].source[0]].append(time.monotonic() - asked)
+                    notified_after[lamp.client.notifies[-1].source[0]].append(time.monotonic() - asked)
         b.process.wait(10)
-        heirs = [address for address, times in heard.items() if times]
-        assert len(heirs) == 1 and heirs[0] != b.address, heard
-        assert max(heard[heirs[0]]) < 0.2, heard
+        successors = [address for address, times in notified_after.items() if times]
+        assert len(successors) == 1 and successors[0] != b.address, notified_after
+        assert max(notified_after[successors[0]]) < 0.2, notified_after
         assert [len(lamp.client.notifies) for lamp in lamps] == [n + 1 for n in before], "notified twice"
-        heir = next(node for node in nodes if node.address == heirs[0])
-        assert figures(heir)[2:] == [0, 1, 0] and taken(heir) == 6
-        assert "its subscriptions are served here" in heir.log()
+        successor = next(node for node in nodes if node.address == successors[0])
+        assert figures(successor)[2:] == [0, 1, 0] and taken(successor) == 6
+        assert "its subscriptions are served here" in successor.log()
         alice.publish(body=dialog_info("confirmed"), etag=tag, **DIALOG)
         all_show(lamps, "confirmed", 3)
         listen(lamps, 1.5)
-        assert all(voices(lamp) == [b.address, heir.address] for lamp in lamps)
-        assert not any(lamp.refused for lamp in lamps) and figures(heir)[3] == 1
+        assert all(voices(lamp) == [b.address, successor.address] for lamp in lamps)
+        assert not any(lamp.refused for lamp in lamps) and figures(successor)[3] == 1
         close(alice, *lamps)
 
 

@@ -1,4 +1,4 @@
-"""Nodes of one cluster that are frozen, do not hear each other, lose messages, leave: no lamp stays wrong. The phones
+"""Nodes of one cluster that are frozen, do not reach each other, lose messages, leave: no lamp stays wrong. The phones
 keep RFC 3261 12.2.2 by the letter: a CSeq that is not higher than the last one is answered 500."""
 import os
 import re
@@ -65,7 +65,7 @@ def freeze(node, stopped=True):
 
 
 def cut(nodes, groups):
-    """Each node hears those of its own group alone."""
+    """Each node is reached by those of its own group alone."""
     for group in groups:
         others = [n.address.replace(".", r"\.") for other in groups if other is not group for n in other]
         for node in group:
@@ -188,7 +188,7 @@ def test_a_phone_that_says_that_numbers_are_behind_is_notified_above_them():
     with Cluster(2) as (a, b):
         alice = Client(a, "alice")
         lamp = Lamp(a, alice.uri)
-        # As if another node, which nobody hears, had come to 1,500.
+        # As if another node, which nobody reaches, had come to 1,500.
         lamp.highest[lamp.watch.call_id] = 1500
         alice.publish(body=dialog_info("confirmed"), **DIALOG)
         all_show([lamp], "confirmed", 5)
@@ -237,7 +237,7 @@ def test_after_a_cut_every_lamp_shows_what_is():
 
 
 @pytest.mark.suite("cluster")
-def test_a_node_that_joins_is_told_thousands_of_subscriptions():
+def test_a_node_that_joins_is_sent_thousands_of_subscriptions():
     cluster = Cluster(2)
     a, b = cluster.nodes
     try:

@@ -14,7 +14,7 @@ from test_cluster import DIALOG, Cluster, at, count, rising, wait_for
 
 LAMPS = 8
 # So long after nodes have come or gone, at most, is a record on as many nodes as it should be and no more, in seconds:
-# while they do not all see the same nodes each of them hears of everything, and they look for what is too much once a
+# while they do not all see the same nodes each of them learns of everything, and they look for what is too much once a
 # minute.
 IN_PLACE = 100
 
@@ -110,7 +110,7 @@ class Lit:
             assert time.monotonic() < deadline, held(self.nodes)
 
 
-def home_of(nodes, uri, **more):
+def primary_of(nodes, uri, **more):
     """The node that answers requests about a presentity itself."""
     phone = Client(nodes[0], "asks")
     try:
@@ -176,7 +176,7 @@ def test_a_node_that_is_lost_takes_nothing_with_it():
 
 
 @pytest.mark.suite("cluster")
-def test_a_request_goes_to_the_next_node_when_its_home_is_silent(module):
+def test_a_request_goes_to_the_next_node_when_its_primary_is_silent(module):
     """The next node answers it after two seconds; when none does the phone is asked to come back. What other modules
     publish, and what an operator asks for, reaches the nodes that hold the presentity wherever it happens."""
     with Lit(3, lamps=1, modules=("dmq", "presence", str(module)[:-3])) as lit:
@@ -194,9 +194,9 @@ def test_a_request_goes_to_the_next_node_when_its_home_is_silent(module):
         outside.rpc("apitest.run")
         lamp.wait_for(lambda: any(b in n.text for n in watch.notifies for b in ("from-api", "changed")), 20)
 
-        home = home_of(nodes, lamp.phone.uri, event="dialog")
-        nearby = next(n for n in nodes if n not in (home, other))
-        pause(home)
+        primary = primary_of(nodes, lamp.phone.uri, event="dialog")
+        nearby = next(n for n in nodes if n not in (primary, other))
+        pause(primary)
         try:
             begun = time.monotonic()
             lamp.publish(other, "confirmed")
@@ -206,7 +206,7 @@ def test_a_request_goes_to_the_next_node_when_its_home_is_silent(module):
             reply = at(lamp.phone, other).publish(body=body, etag=lamp.etag, **DIALOG)
             assert reply.code == 503 and int(reply.get("Retry-After")) > 0
         finally:
-            pause(home, signal.SIGCONT), pause(nearby, signal.SIGCONT)
+            pause(primary, signal.SIGCONT), pause(nearby, signal.SIGCONT)
         # What was answered 503 may have reached a silent node, which carries it out when it goes on.
         wait_for(lambda: lamp.shows() or "trying" in lamp.watch.notifies[-1].text, 40)
 
@@ -267,8 +267,8 @@ CHANGES = """
 @pytest.mark.suite("cluster")
 @pytest.mark.parametrize("more", [{"cluster_secret": "s3cret-s3cret-s3cret"}, {}], ids=["secret", "open"])
 def test_a_request_is_sent_on_as_it_was_received(more):
-    """What a script has changed and not applied decides nothing, at the home as at any other node; nor do bytes behind
-    the body that Content-Length says."""
+    """What a script has changed and not applied decides nothing, at the primary as at any other node; nor do bytes
+    behind the body that Content-Length says."""
     with Lit(3, lamps=3, modules=("textops",), script=CHANGES, **more) as lit:
         lit.hold(2)
         for state in ("confirmed", "trying"):

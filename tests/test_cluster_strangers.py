@@ -1,4 +1,5 @@
-"""A node that does not know the cluster's secret, or has not the address of one, changes nothing and hears nothing."""
+"""A node that does not know the cluster's secret, or does not have the address of one, changes nothing and is sent
+nothing."""
 import json
 import re
 import time
@@ -70,7 +71,7 @@ def test_who_does_not_know_the_secret_is_refused():
 @pytest.mark.suite("cluster")
 @pytest.mark.parametrize("secret", ["", SECRET], ids=["open", "secret"])
 def test_a_stranger_who_floods_costs_little(secret):
-    """Beyond a rate his messages are not looked at; the nodes hear each other all the same."""
+    """Beyond a rate his messages are not looked at; the nodes reach each other all the same."""
     with Cluster(2, cluster_secret=secret) as (a, b):
         stranger = Client(b, "stranger")
         body = {"action": "later", "node": "x:1"}
@@ -138,7 +139,7 @@ def test_a_node_with_another_secret_is_no_node():
 
 
 @pytest.mark.suite("cluster")
-def test_only_the_addresses_of_nodes_are_heard():
+def test_only_the_addresses_of_nodes_are_accepted():
     cluster = Cluster(2)
     for node, peer in zip(cluster.nodes, ("127.0.0.2", "127.0.0.3,127.0.0.0/31")):
         node.presence = dict(node.presence, cluster_peers=peer)

@@ -100,7 +100,7 @@ ROWS = {
     "DMQ, enable_subs_dmq and skip_notify_dmq 1": "test_mixed_versions.py::test_a_watcher_is_served_by_either_node",
     "DMQ, enable_subs_dmq: a watcher refreshes": "test_mixed_versions.py::test_a_watcher_is_served_by_either_node",
     "db_redis as the database": "test_redis.py::test_a_database_without_binary_columns",
-    "DMQ: a node joins": "test_dmq.py::test_a_node_that_joins_is_told_what_there_is",
+    "DMQ: a node joins": "test_dmq.py::test_a_node_that_joins_is_sent_what_there_is",
     "DMQ: the same message twice": "test_dmq.py::test_messages_twice_late_and_after_a_gap",
     "DMQ: a member nobody knows": "test_dmq.py::test_messages_that_are_none",
     "DMQ, memory only, refresh": "test_dmq.py::test_a_publication_is_seen_on_the_other_node",
@@ -245,10 +245,10 @@ def test_voicemail_refresh(both, mode):
         watch.wait(1)
         trace.note("refresh", alice.publish(etag=etag, event="message-summary").code)
         bob.quiet(0.3)
-        trace.note("told", watch.notifies[-1].text)
+        trace.note("notified", watch.notifies[-1].text)
 
     both(scenario, workers=1, **MODES[mode], different={
-        "told": ("a refresh changes nothing (RFC 3903 4.3)", lambda text: "Messages-Waiting: yes" in text)})
+        "notified": ("a refresh changes nothing (RFC 3903 4.3)", lambda text: "Messages-Waiting: yes" in text)})
 
 
 @pytest.mark.parametrize("mode", ["memory", "write-through"])
@@ -371,10 +371,10 @@ def test_winfo_of_changed_rules(both):
         put(server, alice.user, rules(**{bob.user: "block", alice.user: "allow"}))
         server.rpc("presence.updateWatchers", alice.uri, "presence")
         alice.quiet(0.4)
-        trace.note("told", len(winfo.notifies) - before)
+        trace.note("notified", len(winfo.notifies) - before)
 
     both(scenario, workers=1, **MODES["write-through"], **XML,
-         different={"told": ("RFC 3857 4.7.1", lambda told: told == "1")})
+         different={"notified": ("RFC 3857 4.7.1", lambda notified: notified == "1")})
 
 
 def test_rules_in_memory_only(both):

@@ -47,13 +47,13 @@ class Lamp:
         return reply
 
     def now(self):
-        """What a new look shows; what was told last is the same."""
+        """What a new look shows; what was shown last is the same."""
         self.watcher.quiet(0.1)
-        told = seen(self.watch.notifies[-1])
+        notified = seen(self.watch.notifies[-1])
         count = len(self.watch.notifies)
         self.watch.refresh()
         shown = seen(self.watch.wait(count + 1)[-1])
-        assert told == shown
+        assert notified == shown
         return shown
 
 
@@ -91,11 +91,11 @@ def test_a_call_that_is_over_at_once_takes_no_other_with_it(ours, phones, mode):
     the version is that of the watcher's dialog (RFC 4235 4.3)."""
     lamp = Lamp(phones, ours(workers=1, **MODES[mode]))
     assert lamp.publish(body=dialogs(("a", "confirmed"), version=7)).code == 200
-    told = len(lamp.watch.wait(2))
+    notified = len(lamp.watch.wait(2))
     lamp.phone.publish(body=dialogs(("b", "terminated"), version=90), expires=0, **DIALOG)
-    assert seen(lamp.watch.wait(told + 1)[-1]) == {"a": "confirmed", "b": "terminated"}
+    assert seen(lamp.watch.wait(notified + 1)[-1]) == {"a": "confirmed", "b": "terminated"}
     lamp.watch.refresh()
-    assert seen(lamp.watch.wait(told + 2)[-1]) == {"a": "confirmed"}
+    assert seen(lamp.watch.wait(notified + 2)[-1]) == {"a": "confirmed"}
     versions = [int(re.search(r' version="(\d+)" state', notify.text)[1]) for notify in lamp.watch.notifies
                 if notify.body]
     assert versions == sorted(set(versions)) and versions[-1] < 20
@@ -152,7 +152,7 @@ def test_late_state_of_an_ended_call_is_left_out_once(ours, phones, mode):
     step("early", 0, "terminated", SIP_DIALOG)
     step("terminated", 0, "terminated", SIP_DIALOG)
     step("early", 0, "early", SIP_DIALOG.replace('"c"', '"d"'))
-    # Two publications of one dialog, where no entity tag tells the order.
+    # Two publications of one dialog, where no entity tag says the order.
     step("terminated", 5, "terminated", new=True)
     step("early", 4, "terminated", publication="b", new=True)
     step("early", 6, "early", publication="b")
@@ -248,7 +248,7 @@ def test_an_idle_phone_leaves_the_call_on_a_shared_line(both, mode):
     both(scenario, workers=1, **options)
 
 
-def test_nobody_is_told_of_an_idle_phone_on_a_shared_line(ours, phones):
+def test_nobody_is_notified_of_an_idle_phone_on_a_shared_line(ours, phones):
     lamp = Lamp(phones, ours(workers=1, **{**MODES["memory"], **LINES}), **SLA)
     lamp.publish(dialogs(("1", "confirmed")), extra=["X-Sender: sip:x@10.0.0.1"])
     count = len(lamp.watch.wait(2))
@@ -497,8 +497,8 @@ def test_random_lives_of_publications(both, mode, seed, length):
                 old += [etag] if etag else []
                 tags[name] = reply.get("SIP-ETag") if expires else None
                 watch.wait(count + 1)
-                told = re.findall(r'tuple [^>]*id="(\w+)"|<basic>(\w+)', watch.notifies[-1].text)
-                trace.note("%d told" % step, told)
+                notified = re.findall(r'tuple [^>]*id="(\w+)"|<basic>(\w+)', watch.notifies[-1].text)
+                trace.note("%d notified" % step, notified)
             if mode != "memory":  # Tables know seconds.
                 alice.quiet(1.02)
 

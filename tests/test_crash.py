@@ -76,14 +76,14 @@ class Life:
     def after_the_crash(self, promises_contact):
         self.bob.quiet(0.05)
         self.note()
-        # The watcher's next word is understood, and what it is told is the last state that was answered, or the one on
+        # The watcher's next word is understood, and what it is sent is the last state that was answered, or the one on
         # its way.
-        told = len(self.watch.notifies)
+        notified = len(self.watch.notifies)
         assert self.watch.refresh(contact="<sip:last@127.0.0.1:%d>"
                                   % self.bob.port).code == 200, "a live subscription was forgotten"
-        seen = self.watch.wait(told + 1, timeout=5)
-        assert len(seen) > told, "no NOTIFY after the refresh"
-        last = max(seen[told:], key=lambda n: n.cseq)
+        seen = self.watch.wait(notified + 1, timeout=5)
+        assert len(seen) > notified, "no NOTIFY after the refresh"
+        last = max(seen[notified:], key=lambda n: n.cseq)
         assert last.cseq > self.highest, "CSeq %d after %d" % (last.cseq, self.highest)
         shown = set(re.findall(r"<note>(n\d+\.)</note>", last.text))
         allowed = [{self.body}] + ([{self.coming}] if self.coming else [])

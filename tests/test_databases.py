@@ -84,7 +84,7 @@ def test_table_locks(servers, database, lock, mode, notifiers):
 @pytest.mark.parametrize("notifiers", [0, 1, 4])
 @pytest.mark.parametrize("database", ["postgres", "mysql"])
 def test_servers_share_a_database(servers, database, notifiers, count, figure):
-    """No sequence number twice, none left out, the last state told, whichever server a change comes in on."""
+    """No sequence number twice, none left out, the last state in a NOTIFY, whichever server a change comes in on."""
     presence = dict(subs_db_mode=3, publ_cache=0, notifier_processes=notifiers, waitn_time=1, notifier_poll_rate=10)
     options = dict(db=servers(database), presence=presence, modules=("presence_xml",), workers=2)
     changes, presentity = 25, "sip:alice-%d-%d@example.org" % (notifiers, count)
@@ -125,7 +125,7 @@ def test_servers_share_a_database(servers, database, notifiers, count, figure):
                     + changes * count), "a NOTIFY is missing: %d of %d" % (len(numbers), 1 + changes * count)
         last = max(watch.notifies, key=lambda n: n.cseq).text
         missing = [n for n in range(count) if "p%d-%d<" % (n, changes - 1) not in last]
-        assert not missing, "the last state was not told: %s" % last
+        assert not missing, "the last state was in no NOTIFY: %s" % last
         # A watcher that asks another server than it subscribed at is known there.
         bob.server = all_servers[-1]
         assert watch.refresh().code == 200
@@ -138,7 +138,7 @@ def test_servers_share_a_database(servers, database, notifiers, count, figure):
 @pytest.mark.parametrize("waitn,rate,processes", [(1, 10, 1), (3, 10, 1), (2, 4, 2)])
 def test_what_notifiers_do_when_nothing_happens(waitn, rate, processes, figure):
     """`notifier_poll_rate` looks a second and process, nothing else: no transaction, no lock, no write. A change is
-    told within `waitn_time`."""
+    notified within `waitn_time`."""
     database = PostgreSQL()
     try:
         database.sql("alter system set log_statement='all'")
@@ -152,12 +152,12 @@ def test_what_notifiers_do_when_nothing_happens(waitn, rate, processes, figure):
             watch.wait(1, timeout=10)
             waits, etag = [], None
             for turn in range(4):
-                told, began = len(watch.notifies), time.monotonic()
+                notified, began = len(watch.notifies), time.monotonic()
                 etag = alice.publish(body=pidf(note="n%d." % turn), etag=etag).get("SIP-ETag")
-                last = watch.wait(told + 1, timeout=waitn + 5)[-1]
+                last = watch.wait(notified + 1, timeout=waitn + 5)[-1]
                 waits.append(time.monotonic() - began)
-                assert "n%d." % turn in last.text and len(watch.notifies) == told + 1
-            assert max(waits) <= waitn + 1, "told after %.1f s" % max(waits)
+                assert "n%d." % turn in last.text and len(watch.notifies) == notified + 1
+            assert max(waits) <= waitn + 1, "notified after %.1f s" % max(waits)
             bob.quiet(1.0)
             before, began = log.stat().st_size, time.monotonic()
             bob.quiet(4.0)
@@ -167,9 +167,9 @@ def test_what_notifiers_do_when_nothing_happens(waitn, rate, processes, figure):
             assert set(statements) == {"SELECT"}, statements
             looks = statements["SELECT"] / took / processes
             assert rate * 0.5 <= looks <= rate * 1.2, "%.1f looks a second and process instead of %d" % (looks, rate)
-            figure("waitn_time %d, notifier_poll_rate %d, %d processes: changes told after %.1f to %.1f s; idle: %.1f "
-                   "SELECTs a second and "
-                   "process, nothing else" % (waitn, rate, processes, min(waits), max(waits), looks))
+            figure("waitn_time %d, notifier_poll_rate %d, %d processes: changes notified after %.1f to %.1f s; idle: "
+                   "%.1f SELECTs a second and process, nothing else"
+                   % (waitn, rate, processes, min(waits), max(waits), looks))
             alice.close(), bob.close()
     finally:
         database.stop()

@@ -92,7 +92,7 @@ def test_a_publication_is_seen_on_the_other_node(mode):
 
 @pytest.mark.suite("cluster")
 @pytest.mark.parametrize("mode", list(MODES))
-def test_a_node_that_joins_is_told_what_there_is(mode):
+def test_a_node_that_joins_is_sent_what_there_is(mode):
     first = node("ours", **MODES[mode])
     with first:
         alice = Client(first, "alice")
@@ -115,7 +115,7 @@ def test_a_node_that_joins_is_told_what_there_is(mode):
 
 
 @pytest.mark.suite("cluster")
-def test_a_node_that_dies_and_returns_is_told_again():
+def test_a_node_that_dies_and_returns_is_sent_it_again():
     first = node("ours", **MODES["memory"])
     with first:
         second = node("ours", first, **MODES["memory"])
@@ -173,21 +173,21 @@ def test_messages_twice_late_and_after_a_gap():
         watch = bob.subscribe("sip:alice@example.org")
         watch.wait(1)
 
-        def told(expected, *given, **more):
+        def notified(expected, *given, **more):
             assert message(peer, update(*given, **more)).code == 200
             bob.quiet(0.2)
             assert len(watch.notifies) == expected
             return watch.notifies[-1].text
 
-        assert "open" in told(2, "a.1.1.1.0")
-        told(2, "a.1.1.1.0")
-        assert "closed" in told(3, "a.1.1.1.0", "a.1.1.2.1", 0, pidf(basic="closed"))
-        told(3, "a.1.1.1.0", "a.1.1.2.1", 0, pidf(basic="closed"))
-        assert "later" in told(4, "a.1.1.4.3", "a.1.1.5.4", 0, pidf(note="later"))
-        told(4, "a.1.1.3.2", "a.1.1.4.3", 0, pidf(note="late"))
+        assert "open" in notified(2, "a.1.1.1.0")
+        notified(2, "a.1.1.1.0")
+        assert "closed" in notified(3, "a.1.1.1.0", "a.1.1.2.1", 0, pidf(basic="closed"))
+        notified(3, "a.1.1.1.0", "a.1.1.2.1", 0, pidf(basic="closed"))
+        assert "later" in notified(4, "a.1.1.4.3", "a.1.1.5.4", 0, pidf(note="later"))
+        notified(4, "a.1.1.3.2", "a.1.1.4.3", 0, pidf(note="late"))
         assert server.rpc("presence.presentity_list").count("etag") == 1
-        told(5, "a.1.1.5.4", "", 0, "", expires=0)
-        told(5, "a.1.1.5.4", "", 0, "", expires=0)
+        notified(5, "a.1.1.5.4", "", 0, "", expires=0)
+        notified(5, "a.1.1.5.4", "", 0, "", expires=0)
         assert server.rpc("presence.presentity_list").count("etag") == 0
         peer.close(), bob.close()
 

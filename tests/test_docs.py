@@ -91,6 +91,26 @@ def test_the_nouns_of_rfc_6665_have_files():
     assert not [file for file in files if not (ROOT / "src" / file).exists()]
 
 
+def test_what_the_glossary_names_exists():
+    rows = (ROOT / "docs" / "glossary.md").read_text().split("## RFC 6665 by file name")[0].split("\n")
+    names = {name for row in rows if row.startswith("|") for name in re.findall(r"`([\w:]+)`", row.split("|")[3])}
+    assert len(names) > 50
+    sources = {path: path.read_text() for path in (ROOT / "src").rglob("*.rs")}
+    modules = {str(path.relative_to(ROOT / "src"))[:-3].replace("/", "::") for path in sources}
+
+    def exists(name):
+        first, _, last = name.rpartition("::")
+        if any(module == name or module.endswith("::" + name) for module in modules):
+            return True
+        if any(re.search(r"\b(?:struct|enum|trait|type) %s\b" % (first or last), text) for text in sources.values()):
+            return not first or any(re.search(r"\b%s\b" % last, text) for text in sources.values())
+        return any(re.search(r"\b(?:fn|struct|enum|trait) %s\b" % last, text)
+                   for path, text in sources.items() if path.stem == first.rpartition("::")[2])
+
+    known = {"subs_info_t", "publ_info_t"}
+    assert not sorted(name for name in names - known if not exists(name))
+
+
 def configurations():
     for path in DOCUMENTS:
         blocks = re.findall(r"```\n(.*?)```", path.read_text(), re.S)

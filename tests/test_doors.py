@@ -262,7 +262,7 @@ def unfit_publications(alice):
 
 @pytest.mark.parametrize("server_type", [PostgreSQL, MariaDB])
 def test_publications_that_no_row_holds(ours, phones, server_type):
-    """The publisher is told why, whether the row is written at once or after the answer."""
+    """The publisher is answered why, whether the row is written at once or after the answer."""
     database = server_type()
     try:
         for settings in (dict(publ_cache=0, subs_db_mode=3), dict(publ_cache=1),

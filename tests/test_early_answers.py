@@ -17,7 +17,7 @@ READ = "answers to NOTIFYs without tm are read as messages"
 
 
 def answered_by_phones(server, phones, code=200):
-    """A watcher hears of two states; how many of its answers were taken early, and what the module counts."""
+    """A watcher is notified of two states; how many of its answers were taken early, and what the module counts."""
     alice, bob = phones(server, "alice"), phones(server, "bob", answer=code)
     alice.publish(body=pidf())
     watch = bob.subscribe(alice.uri)

@@ -20,7 +20,7 @@ from test_pua import server as pua_server
 
 @pytest.mark.suite("cluster")
 def test_how_far_behind_a_node_is(figure):
-    """500 PUBLISHes a second at one node, their watchers at the other: every one of them is told, once, of the last
+    """500 PUBLISHes a second at one node, their watchers at the other: every one of them is notified, once, of the last
     state."""
     users, rate, seconds = 100, 500, 60 if SOAK else 6
     with Cluster(2) as (one, two):
@@ -61,15 +61,14 @@ def test_how_far_behind_a_node_is(figure):
         lost = [user for user in range(users) if (user, turns - 1) not in seen]
         assert not lost, "the last state did not reach the watchers of %s" % lost[:5]
         twice = [key for key, times in seen.items() if len(times) > 1]
-        assert not twice, "told twice: %s" % twice[:5]
+        assert not twice, "notified twice: %s" % twice[:5]
         for watch in watches:
             numbers = [n.cseq for n in watch.notifies]
             assert sorted(numbers) == list(range(numbers[0],
                                                  numbers[0] + len(numbers))), "a NOTIFY is missing or was sent twice"
         lags = sorted(times[0] - sent[key] for key, times in seen.items())
-        figure("2 nodes, %.0f PUBLISH/s: behind by p50 %.1f ms, p99 %.1f ms, at most %.1f ms; %d of %d changes told "
-               "one by one, the rest "
-               "with the next; lost 0, doubled 0"
+        figure("2 nodes, %.0f PUBLISH/s: behind by p50 %.1f ms, p99 %.1f ms, at most %.1f ms; %d of %d changes "
+               "notified one by one, the rest with the next; lost 0, doubled 0"
                % (rate * seconds / took, lags[len(lags) // 2] * 1000, lags[len(lags) * 99 // 100] * 1000,
                                                     lags[-1] * 1000, len(seen), rate * seconds))
         publisher.close(), watcher.close()
@@ -120,7 +119,7 @@ class Phone:
 @pytest.mark.parametrize("kind", [PostgreSQL, MariaDB])
 def test_exchange_one_by_one(kind, figure):
     """stock, stock -> ours, stock -> ours, ours -> stock, ours -> stock, stock on one database under load: no
-    subscription is lost, every phone is told the last state."""
+    subscription is lost, every phone is notified of the last state."""
     database = kind()
     ports = [free_port(), free_port()]
 
@@ -157,12 +156,12 @@ def test_exchange_one_by_one(kind, figure):
         [thread.join() for thread in threads]
         assert not [phone.lost for phone in phones if phone.lost], [phone.lost for phone in phones if phone.lost][:3]
         for phone in phones:
-            told = len(phone.watch.notifies)
+            notified = len(phone.watch.notifies)
             phone.refresh()
             phone.bob.quiet(0.5)
-            assert not phone.lost and len(phone.watch.notifies) > told, "the subscription was lost"
+            assert not phone.lost and len(phone.watch.notifies) > notified, "the subscription was lost"
             last = max(phone.watch.notifies, key=lambda n: n.cseq)
-            assert phone.body in last.text, "the last state is %s, told was %s" % (phone.body, last.text)
+            assert phone.body in last.text, "the last state is %s, notified was %s" % (phone.body, last.text)
         figure("%s: %d changes and refreshes while each server was exchanged twice, no subscription lost" % (
             kind.__name__, sum(phone.count for phone in phones) + sum(phone.watch.cseq for phone in phones)))
     finally:
@@ -198,7 +197,7 @@ def test_swap(first, second, mode, event):
         watch.wait(1)
         tag = alice.publish(body=before, event=event, ctype=ctype, etag=tag).get("SIP-ETag")
         watch.wait(2)
-        told, highest = len(watch.notifies), watch.notifies[-1].cseq
+        notified, highest = len(watch.notifies), watch.notifies[-1].cseq
         bob.quiet(0.5)
         server.stop()
         other = Kamailio(second, folder=server.folder, **options)
@@ -206,13 +205,13 @@ def test_swap(first, second, mode, event):
         with other:
             reply = alice.publish(body=after, event=event, ctype=ctype, etag=tag)
             assert reply.code == 200, "the entity tag of %s: %s" % (first, reply)
-            seen = watch.wait(told + 1, timeout=5)
-            assert len(seen) > told and seen[-1].cseq > highest, "the change is not told"
+            seen = watch.wait(notified + 1, timeout=5)
+            assert len(seen) > notified and seen[-1].cseq > highest, "the change is not notified"
             word = {"presence": "after", "dialog": "confirmed", "message-summary": "yes"}[event]
             assert word in seen[-1].text
             assert watch.refresh().code == 200, "the subscription of %s" % first
-            told = len(watch.notifies)
-            watch.wait(told)
+            notified = len(watch.notifies)
+            watch.wait(notified)
             assert word in watch.notifies[-1].text
             tag = reply.get("SIP-ETag")
             assert alice.publish(event=event, etag=tag).code == 200

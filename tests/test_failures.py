@@ -67,7 +67,7 @@ def test_dead_watchers_do_not_stop_the_others(mode, figure):
         answered = time.monotonic() - began
         for watch in watches:
             assert "open" in watch.wait(2, timeout=10)[-1].text
-        figure("60 of 60 live watchers told %.0f ms after the PUBLISH, which was answered after %.0f ms" %
+        figure("60 of 60 live watchers notified %.0f ms after the PUBLISH, which was answered after %.0f ms" %
                ((time.monotonic() - began) * 1000, answered * 1000))
         deadline = time.monotonic() + 15
         while server.rpc("presence.subscriptions", "limit=500").count("callid:") > 70 and time.monotonic() < deadline:
@@ -131,13 +131,13 @@ def test_a_refresh_during_a_fanout(ours, phones, mode, figure):
         assert "last@" in row["contact"] and not row["record_route"]
     numbers = [n.cseq for n in bob.notifies + moved.notifies]
     assert len(numbers) == len(set(numbers))
-    figure("%s: %d moves under fire, none told at the old place" % (mode, rounds))
+    figure("%s: %d moves under fire, none notified at the old place" % (mode, rounds))
 
 
 @pytest.mark.suite("one-end")
 @pytest.mark.parametrize("mode", ["memory", "write-through", "defaults", "database-only"])
 @pytest.mark.parametrize("offset", [0, 2])
-def test_the_end_is_told_once(ours, phones, mode, offset, figure):
+def test_the_end_is_notified_once(ours, phones, mode, offset, figure):
     """Whatever watchers answer, the timers do, and expires_offset says: one last NOTIFY, not before its time, and no
     row."""
     presence = dict(MODES[mode]["presence"], db_update_period=1, clean_period=2, expires_offset=offset)
@@ -168,13 +168,13 @@ def test_the_end_is_told_once(ours, phones, mode, offset, figure):
     assert left == 1
     if mode != "memory":
         assert len(server.rows("active_watchers")) == 1
-    figure("%s, expires_offset %d: 4 ends told once, %.1f to %.1f s after the SUBSCRIBE for 2 s" % (
+    figure("%s, expires_offset %d: 4 ends notified once, %.1f to %.1f s after the SUBSCRIBE for 2 s" % (
         (mode, offset) + tuple(f(e.after for _, e, _ in ends.values()) for f in (min, max))))
 
 
 @pytest.mark.suite("mass-expiry")
 def test_thousands_end_in_one_second(figure):
-    """Each is told once, and SUBSCRIBEs are answered meanwhile (soak: 20,000)."""
+    """Each is notified once, and SUBSCRIBEs are answered meanwhile (soak: 20,000)."""
     total = 20000 if SOAK else 1500
     server = Kamailio("ours", workers=2, shm=1024 if SOAK else 256,
                       presence=dict(subs_db_mode=0, publ_cache=2, db_update_period=1))

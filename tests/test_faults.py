@@ -72,8 +72,8 @@ def test_a_panic_inside_a_transaction(faulty_modules, ours, phones):
         etag = reply.get("SIP-ETag")
         assert watch.refresh().code == 200
     assert time.monotonic() - began < 5, "somebody waited for a lock"
-    told = len(watch.notifies)
-    assert "n5." in watch.wait(told + 1, timeout=4)[-1].text
+    notified = len(watch.notifies)
+    assert "n5." in watch.wait(notified + 1, timeout=4)[-1].text
 
 
 def used(server):
@@ -120,10 +120,10 @@ def test_every_allocation_fails_once(faulty_modules, ours, phones, figure):
                 reply = alice.publish("sip:%s@example.org" % user, body=pidf(user, basic="closed"), etag=etag)
                 assert reply.code == 200, "a change that was refused has spoilt the entity tag"
             bob.quiet(0.01)
-            # A fault may strike the NOTIFY: a refresh tells the watcher.
+            # A fault may strike the NOTIFY: a refresh shows the state.
             watch.refresh()
-            told = len(watch.notifies)
-            assert "closed" in watch.wait(told + 1, timeout=0.3)[-1].text
+            notified = len(watch.notifies)
+            assert "closed" in watch.wait(notified + 1, timeout=0.3)[-1].text
             assert alice.publish("sip:%s@example.org" % user, etag=reply.get("SIP-ETag"), expires=0).code == 200
             assert watch.unsubscribe().code == 200
         bob.quiet(6.0)

@@ -128,7 +128,7 @@ def test_torture(both, method):
             codes = [reply.code for reply in asker.replies if reply.code >= 200]
             trace.note(name, " ".join(str(code) for code in sorted(set(codes))))
             states = {n.get("Subscription-State", "").split(";")[0] for n in asker.notifies}
-            trace.note(name + ", told", " ".join(sorted(states)))
+            trace.note(name + ", notified", " ".join(sorted(states)))
         bob = phone("bob")
         watch = bob.subscribe("sip:fresh@example.org")
         assert watch.reply.code == 200 and watch.wait(1)

@@ -12,7 +12,7 @@ def limited(mode, **limits):
     return dict(presence=dict(MODES[mode]["presence"], **limits))
 
 
-def told(server, word):
+def refusal_says(server, word):
     lines = [line for line in server.log().split("\n") if word in line and "answered" in line]
     assert len(lines) == 1, server.log()[-2000:]
     return lines[0]
@@ -26,7 +26,7 @@ def test_body_size(ours, phones, mode):
     large = pidf(extra="<note>%s</note>" % ("x" * 1000))
     reply = alice.publish(body=large, etag=etag)
     assert (reply.code, reply.reason) == (413, "Request Entity Too Large")
-    assert "1000 bytes" in told(server, "413")
+    assert "1000 bytes" in refusal_says(server, "413")
     assert alice.publish(body=pidf(), etag=etag).code == 200, "the refused document changed nothing"
 
 
@@ -37,7 +37,7 @@ def test_publications(ours, phones, mode):
     first = alice.publish(body=pidf(tuple_id="a"))
     assert alice.publish(body=pidf(tuple_id="b")).code == 200
     assert alice.publish(body=pidf(tuple_id="c")).code == 403
-    assert "max_publications" in told(server, "403")
+    assert "max_publications" in refusal_says(server, "403")
     etag = alice.publish(body=pidf(tuple_id="a"), etag=first.get("SIP-ETag")).get("SIP-ETag")
     assert alice.publish(etag=etag, expires=0).code == 200
     assert alice.publish(body=pidf(tuple_id="c")).code == 200, "there is room again"
@@ -53,7 +53,7 @@ def test_watchers_and_subscriptions(ours, phones, mode):
     bob, carol, dave = (phones(server, name) for name in ("bob", "carol", "dave"))
     first = bob.subscribe("sip:a@example.org")
     assert [phone.subscribe("sip:a@example.org").reply.code for phone in (carol, dave)] == [200, 403]
-    assert "max_watchers" in told(server, "403")
+    assert "max_watchers" in refusal_says(server, "403")
     assert first.refresh().code == 200, "a subscription that exists stays"
     assert first.unsubscribe().code == 200
     assert dave.subscribe("sip:a@example.org").reply.code == 200, "there is room again"
@@ -79,7 +79,7 @@ def test_refresh_interval(ours, phones, mode):
     watch = bob.subscribe("sip:alice@example.org")
     watch.wait(1)
     assert watch.refresh().code == 403
-    assert "min_refresh_interval" in told(server, "403")
+    assert "min_refresh_interval" in refusal_says(server, "403")
     bob.quiet(2.2)
     assert watch.refresh().code == 200
     assert watch.unsubscribe().code == 200, "an end is never refused"
@@ -108,7 +108,7 @@ def test_overload(ours, phones):
         if refused is not None and refused.code != 200:
             break
     assert refused.code == 503 and 10 <= int(refused.get("Retry-After")) <= 20
-    assert "% of the shared memory are in use" in told(server, "503")
+    assert "% of the shared memory are in use" in refusal_says(server, "503")
     assert watch.refresh().code == 200
     assert alice.publish(body=pidf(alice.user)).code == 200
     for index, etag in enumerate(etags):

@@ -119,7 +119,7 @@ def test_more_changes_are_missed_than_can_be_named(database):
 
 @pytest.mark.suite("databases")
 def test_a_watcher_that_nobody_has_decided_about_gets_its_own_notify_later(database):
-    """What is missed of one subscription is not a change of the resource, of which such a watcher hears nothing."""
+    """What is missed of one subscription is not a change of the resource, of which such a watcher is not notified."""
     presence = dict(notifier_processes=1, send_fast_notify=0)
     rules = dict(force_active=False, modules=("presence_xml",),
                  extra_params='modparam("presence_xml", "integrated_xcap_server", 1)\n')

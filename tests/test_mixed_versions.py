@@ -12,7 +12,7 @@ from kit.sip import Client, pidf
 from test_dmq import errors, joined, message, node, update
 
 AGE = 6
-# Before 6.1 a node of stock's tells a node that joins nothing.
+# Before 6.1 a node of stock's sends a node that joins nothing.
 PAIRS = ([("ours", "ours"), ("ours", "stock")]
          + ([("stock", "ours"), ("stock", "stock")] if SERVER.numbers >= (6, 1) else []))
 
@@ -164,7 +164,7 @@ def test_a_watcher_is_served_by_either_node():
 
 @pytest.mark.suite("cluster")
 def test_watchers_are_notified_of_what_happens_elsewhere():
-    """With skip_notify_dmq 0 each node notifies of what others tell it: a watcher may learn a state twice, and misses
+    """With skip_notify_dmq 0 each node notifies of what others announce: a watcher may learn a state twice, and misses
     none."""
     seen = {}
     for one, two in BOTH:
@@ -205,7 +205,7 @@ def test_a_node_that_joins_learns_the_subscriptions_there_are():
 
 @pytest.mark.suite("cluster")
 def test_a_lost_nodes_watchers_are_notified_by_the_other():
-    told = {}
+    shows = {}
     for one, two in BOTH:
         with pair(one, two) as (first, second):
             bob, alice = Client(first, "bob"), Client(second, "alice")
@@ -218,10 +218,10 @@ def test_a_lost_nodes_watchers_are_notified_by_the_other():
             deadline = time.monotonic() + 40
             while "open" not in watch.notifies[-1].text and time.monotonic() < deadline:
                 bob.quiet(0.2)
-            told[one, two] = "open" in watch.notifies[-1].text and rising(watch)
+            shows[one, two] = "open" in watch.notifies[-1].text and rising(watch)
             assert at(bob, second) and watch.refresh().code == 200
             alice.close(), bob.close()
-    assert told == {pair: True for pair in BOTH}
+    assert shows == {pair: True for pair in BOTH}
 
 
 def gone(first, second):
@@ -295,8 +295,8 @@ def test_two_of_ours_and_one_of_stocks():
             client.close()
 
 
-def told(watcher, **changes):
-    """A subscription as nodes of 6.1 tell of it: these members, no others."""
+def announced(watcher, **changes):
+    """A subscription as nodes of 6.1 announce it: these members, no others."""
     members = dict(pres_uri="sip:alice@example.org", contact="sip:bob@127.0.0.1:%d" % watcher.port,
                    local_contact="sip:127.0.0.9",
                    watcher_domain="example.org", watcher_user="bob", from_domain="example.org", from_user="bob",
@@ -311,27 +311,27 @@ def told(watcher, **changes):
 
 @pytest.mark.suite("cluster")
 def test_what_stock_says_of_a_subscription_is_taken():
-    """Also of a node that dmq does not know, and on every version: a dialog that was told can be notified, refreshed
-    and ended."""
+    """Also of a node that dmq does not know, and on every version: a dialog that was announced can be notified,
+    refreshed and ended."""
     with sharing("ours") as server:
         peer, bob, alice = Client(server, "peer", "127.0.0.1"), Client(server, "bob"), Client(server, "alice")
-        assert message(peer, told(bob)).code == 200
+        assert message(peer, announced(bob)).code == 200
         assert "call" in server.rpc("presence.subscriptions")
         alice.publish(body=pidf())
         notify = bob.wait_notifies(1)[0]
         assert "open" in notify.text and notify.cseq == 9 and str(server.port) in notify.get("Contact")
         assert notify.get("To").endswith("tag=there") and notify.get("From").endswith("tag=here")
         # Another node has notified the watcher meanwhile.
-        assert message(peer, told(bob, local_cseq=40, version=40)).code == 200
+        assert message(peer, announced(bob, local_cseq=40, version=40)).code == 200
         refresh = bob.reply_to(bob.request("SUBSCRIBE", "sip:alice@example.org", ["Event: presence", "Expires: 60"],
                                            call_id="call",
                                            from_tag="there", to_tag="here", cseq=2))
         assert refresh.code == 200 and bob.wait_notifies(2)[-1].cseq > 41
-        # What was told before is no news; the end is.
-        assert message(peer, told(bob)).code == 200
-        assert message(peer, told(bob, expires=0)).code == 200
+        # What was announced before is no news; the end is.
+        assert message(peer, announced(bob)).code == 200
+        assert message(peer, announced(bob, expires=0)).code == 200
         assert "call" not in server.rpc("presence.subscriptions")
-        assert message(peer, told(bob)).code == 200 and "call" not in server.rpc("presence.subscriptions")
+        assert message(peer, announced(bob)).code == 200 and "call" not in server.rpc("presence.subscriptions")
         for client in (peer, bob, alice):
             client.close()
 
@@ -344,7 +344,7 @@ def test_what_stock_says_of_a_subscription_is_taken():
 def test_what_no_subscription_can_be_is_refused(changes):
     with sharing("ours") as server:
         peer, bob = Client(server, "peer", "127.0.0.1"), Client(server, "bob")
-        assert message(peer, told(bob, **changes)).code == 400
+        assert message(peer, announced(bob, **changes)).code == 400
         assert "callid" not in server.rpc("presence.subscriptions")
         peer.close(), bob.close()
 

@@ -57,8 +57,8 @@ def test_why_somebody_sees_nothing(ours, phones, mode):
     assert "no publication" in why(bob.uri, wanted="no publication")
     alice.publish(body=pidf())
     watch.wait(2)
-    told = "active: the watcher has the newest state (1 publications)"
-    assert told in why(bob.uri, wanted=told) and watch.call_id in why(bob.uri)
+    reason = "active: the watcher has the newest state (1 publications)"
+    assert reason in why(bob.uri, wanted=reason) and watch.call_id in why(bob.uri)
     # What is to be done next can be typed as it is.
     command = why(bob.uri).split("next: look at the documents: ")[1].split("\n")[0]
     assert server.rpc(*command.split()).count("etag: a.") == 1

@@ -67,25 +67,26 @@ def test_lamps_are_never_stuck(ours, mode, figure):
     watch.refresh()
     watcher.quiet(0.5)
     # UDP may hand over in another order than they were sent: the numbers say how they were meant.
-    told = sorted(watch.notifies, key=lambda n: n.cseq)
-    numbers = [n.cseq for n in told]
+    notified = sorted(watch.notifies, key=lambda n: n.cseq)
+    numbers = [n.cseq for n in notified]
     assert numbers == list(range(numbers[0], numbers[0] + len(numbers))), "CSeq does not rise by one"
-    versions = [int(v.group(1)) for v in (re.search(r'<dialog-info[^>]* version="(\d+)"', n.text) for n in told) if v]
+    versions = [int(v.group(1)) for v in (re.search(r'<dialog-info[^>]* version="(\d+)"', n.text) for n in notified)
+                if v]
     assert versions == sorted(set(versions)), "a version was repeated or went back"
     order = ("trying", "early", "confirmed", "terminated")
     reached = {}
-    for notify in told:
+    for notify in notified:
         shown = re.findall(r'<dialog id="([\d-]+)".*?<state>(\w+)</state>', notify.text, re.S)
         names = [name for name, _ in shown]
         assert len(names) == len(set(names)), "two documents for one dialog: %s" % notify.text
         for name, state in shown:
             assert order.index(state) >= reached.get(name, 0), "%s went back to %s under a higher CSeq" % (name, state)
             reached[name] = order.index(state)
-    alive = [state for _, state in re.findall(r'<dialog id="([\d-]+)".*?<state>(\w+)</state>', told[-1].text, re.S)
+    alive = [state for _, state in re.findall(r'<dialog id="([\d-]+)".*?<state>(\w+)</state>', notified[-1].text, re.S)
              if state != "terminated"]
-    assert not alive, "a lamp is stuck: " + told[-1].text
+    assert not alive, "a lamp is stuck: " + notified[-1].text
     figure("%s: %d calls, %d NOTIFYs, %d entity tags repaired, no lamp stuck"
-           % (mode, LIVES // 4 * 4, len(told), len(repaired)))
+           % (mode, LIVES // 4 * 4, len(notified), len(repaired)))
     watcher.close()
 
 
@@ -118,7 +119,7 @@ def test_publish_and_refresh_at_the_same_moment(ours, figure):
 
 @pytest.mark.suite("order")
 @pytest.mark.parametrize("mode", ["defaults", "memory"])
-def test_a_refresh_and_a_change_at_once_are_each_told(ours, mode, figure):
+def test_a_refresh_and_a_change_at_once_are_each_notified(ours, mode, figure):
     """One NOTIFY with the newest state would do, but who waits for the answer to its SUBSCRIBE counts NOTIFYs, as stock
     sends them."""
     from kit.sip import pidf
@@ -127,8 +128,8 @@ def test_a_refresh_and_a_change_at_once_are_each_told(ours, mode, figure):
     etag = publisher.publish(body=pidf()).get("SIP-ETag")
     watch = watcher.subscribe("sip:alice@example.org")
     watch.wait(1)
-    # The first document may have been told twice: by the answer to the SUBSCRIBE, and as a change that was still under
-    # way.
+    # The first document may have been notified twice: by the answer to the SUBSCRIBE, and as a change that was still
+    # under way.
     watcher.quiet(1.0)
     first = len(watch.notifies)
     for turn in range(60):

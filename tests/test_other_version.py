@@ -50,7 +50,7 @@ def has_ours(pair):
 
 
 def answers_all(kind, host):
-    """Whether a node tells another that joins what there is: ours do, and stock's from 6.1 on."""
+    """Whether a node sends another that joins what is there: ours do, and stock's from 6.1 on."""
     return kind == "ours" or host.server.numbers >= COUNTS_FROM_RECEIPT
 
 
@@ -74,10 +74,10 @@ def test_a_publication_is_seen_on_the_node_of_the_other_version(there):
 def test_a_publication_lives_as_long_on_the_joining_node_of_the_other_version(there):
     """The document is there until its owner's answer said, and no longer. Stock's nodes before 6.1 add what has passed
     already to what newer nodes say."""
-    told = [pair for pair in pairs(there) if answers_all(*pair[0])]
+    announcing = [pair for pair in pairs(there) if answers_all(*pair[0])]
     started, first, joiners = [], [], []
     try:
-        for (one, here), _ in told:
+        for (one, here), _ in announcing:
             server = node(one, host=here, subs_db_mode=0, publ_cache=2, clean_period=5)
             started.append(server)
             first.append(server.start())
@@ -87,17 +87,17 @@ def test_a_publication_lives_as_long_on_the_joining_node_of_the_other_version(th
             alice.close()
         start = time.monotonic()
         time.sleep(AGE)
-        for (_, (two, other)), server in zip(told, first):
+        for (_, (two, other)), server in zip(announcing, first):
             joiner = node(two, server, host=other, subs_db_mode=0, publ_cache=2, clean_period=5)
             started.append(joiner)
             joiners.append(joiner.start())
         for server, joiner in zip(first, joiners):
             joined(server, joiner)
         time.sleep(max(0.0, start + LIFE - 4 - time.monotonic()))
-        sooner = {name(pair): document(server, 1) for pair, server in zip(told, joiners)}
-        assert sooner == {name(pair): True for pair in told}
+        sooner = {name(pair): document(server, 1) for pair, server in zip(announcing, joiners)}
+        assert sooner == {name(pair): True for pair in announcing}
         time.sleep(max(0.0, start + LIFE + 2 - time.monotonic()))
-        later = {name(pair): document(server, 2) for pair, server in zip(told, joiners) if not adds_age(pair)}
+        later = {name(pair): document(server, 2) for pair, server in zip(announcing, joiners) if not adds_age(pair)}
         assert later and not any(later.values()), later
     finally:
         for server in started:

@@ -1,4 +1,5 @@
-"""Who hears of a change: only watchers that may see the state, in every storage mode and with notifier processes."""
+"""Who is notified of a change: only watchers that may see the state, in every storage mode and with notifier
+processes."""
 import signal
 import sqlite3
 import time
@@ -50,14 +51,14 @@ def test_changes_reach_only_those_who_may_see_them(ours, phones, place):
     for watch in watches.values():
         watch.wait(1)
     listen(watchers.values(), 0.3)
-    told = {kind: len(watch.notifies) for kind, watch in watches.items()}
-    assert told == dict.fromkeys(KINDS, 1)
+    notified = {kind: len(watch.notifies) for kind, watch in watches.items()}
+    assert notified == dict.fromkeys(KINDS, 1)
     clients = list(watchers.values()) + [boss]
     changes(server, alice, clients)
     deadline = time.monotonic() + 4
     while len(watches["allow"].notifies) < 5 and time.monotonic() < deadline:
         listen(clients, 0.2)
-    assert len(watches["allow"].notifies) >= 5, "the one who may see it hears of each change"
+    assert len(watches["allow"].notifies) >= 5, "the one who may see it is notified of each change"
     for kind in KINDS[1:]:
         assert len(watches[kind].notifies) == 1, "%s: %s" % (kind, watches[kind].notifies[1:])
     # A SUBSCRIBE is answered all the same, and so is a change of the rules.
@@ -70,7 +71,7 @@ def test_changes_reach_only_those_who_may_see_them(ours, phones, place):
         last = watches[kind].wait(3)[-1]
         assert last.get("Subscription-State").startswith("active"), kind
     winfo.wait(4)
-    assert len(winfo.notifies) >= 4, "who watches the watchers hears of each of them"
+    assert len(winfo.notifies) >= 4, "who watches the watchers is notified of each of them"
 
 
 @pytest.mark.parametrize("mode", ["defaults", "database-only"])
@@ -98,11 +99,11 @@ def last_notifies(server, alice, watchers, watches):
     """For each watcher what the NOTIFYs say that its end, and a fetch, are followed by."""
     seen = {}
     for kind, watch in sorted(watches.items()):
-        client, told = watchers[kind], len(watch.notifies)
+        client, notified = watchers[kind], len(watch.notifies)
         if watch.reply.code == 200 and kind != "block":
             watch.unsubscribe()
-            watch.wait(told + 1)
-        seen[kind, "unsubscribe"] = [(n.get("Subscription-State"), bool(n.body)) for n in watch.notifies[told:]]
+            watch.wait(notified + 1)
+        seen[kind, "unsubscribe"] = [(n.get("Subscription-State"), bool(n.body)) for n in watch.notifies[notified:]]
         fetch = client.subscribe(alice.uri, expires=0)
         fetch.wait(1)
         seen[kind, "fetch"] = [(n.get("Subscription-State"), bool(n.body)) for n in fetch.notifies]
@@ -122,11 +123,11 @@ def test_the_end_of_a_subscription_shows_its_watcher_no_more(ours, phones, place
         for watch in watches.values():
             watch.wait(1)
         seen = last_notifies(server, alice, watchers, watches)
-        assert all(len(told) == 1 for (kind, _), told in seen.items() if kind != "block"), seen
-        for (kind, how), told in seen.items():
-            assert all(body == (kind == "allow") for _, body in told), (kind, how, told)
+        assert all(len(notified) == 1 for (kind, _), notified in seen.items() if kind != "block"), seen
+        for (kind, how), notified in seen.items():
+            assert all(body == (kind == "allow") for _, body in notified), (kind, how, notified)
             expected = "rejected" if kind == "block" else "timeout"
-            assert all(state == "terminated;reason=" + expected for state, _ in told), (kind, how, told)
+            assert all(state == "terminated;reason=" + expected for state, _ in notified), (kind, how, notified)
     for kind, client in watchers.items():
         assert kind == "allow" or not any(b"SECRET" in notify.body for notify in client.notifies), kind
 
@@ -148,8 +149,8 @@ def test_stock_ends_the_subscription_of_a_politely_blocked_watcher_without_a_bod
 
 
 @pytest.mark.parametrize("mode", sorted(MODES))
-def test_who_has_run_out_hears_of_the_end_once(ours, phones, mode):
-    """Between its end and the timer that sees it a subscription hears of no change."""
+def test_who_has_run_out_is_notified_of_the_end_once(ours, phones, mode):
+    """Between its end and the timer that sees it a subscription is notified of no change."""
     settings = dict(MODES[mode]["presence"], clean_period=100, db_update_period=3, expires_offset=0)
     server = ours(presence=settings, workers=1)
     alice, bob = phones(server, "alice"), phones(server, "bob")
@@ -185,13 +186,13 @@ def test_who_has_lost_the_right_sees_nothing_after_a_crash(ours, phones, mode, d
     server.rpc("presence.updateWatchers", alice.uri, "presence")
     listen([bob, friend], 0.5)
     server.restart(signal.SIGKILL)
-    told = len(watch.notifies)
+    notified = len(watch.notifies)
     assert alice.publish(body=pidf(note="SECRET")).code == 200
     listen([bob, friend], 0.8)
     if decision != "block":
         assert watch.refresh().code == 200
         listen([bob], 0.3)
-    assert not any(b"SECRET" in notify.body for notify in watch.notifies[told:])
+    assert not any(b"SECRET" in notify.body for notify in watch.notifies[notified:])
     assert any(b"SECRET" in notify.body for notify in other.notifies), "the others go on"
 
 
@@ -224,7 +225,7 @@ def test_a_decision_holds_though_the_table_could_not_be_written(ours, phones, mo
     listen([bob, friend], 0.3)
     rename(server, "away", "active_watchers")
     assert len(server.rows("active_watchers")) == 3
-    told = len(watch.notifies)
+    notified = len(watch.notifies)
     server.restart(signal.SIGTERM if how == "stop" else signal.SIGKILL)
     if how == "stop":
         # The row of whom the rules block, and of whom ended it, are gone.
@@ -234,5 +235,5 @@ def test_a_decision_holds_though_the_table_could_not_be_written(ours, phones, mo
     listen([bob, friend], 0.8)
     assert watch.refresh().code == (481 if decision == "block" else 200)
     listen([bob, friend], 0.3)
-    assert not any(b"SECRET" in notify.body for notify in watch.notifies[told:])
+    assert not any(b"SECRET" in notify.body for notify in watch.notifies[notified:])
     assert any(b"SECRET" in notify.body for notify in other.notifies), "the others go on"

@@ -97,11 +97,11 @@ def test_the_end_of_nothing_is_answered(responder):
 def test_terminated_in_answer_to_each_subscribe(responder, state):
     with server("ours") as kamailio:
         subscribe(kamailio, responder)
-        deadline, told = time.monotonic() + 4, 0
+        deadline, notified = time.monotonic() + 4, 0
         while time.monotonic() < deadline:
-            if len(responder.requests) > told:
+            if len(responder.requests) > notified:
                 time.sleep(0.05)
-                told = len(responder.requests)
+                notified = len(responder.requests)
                 responder.notify(kamailio, responder.requests[-1], state=state)
             time.sleep(0.02)
         assert 2 <= len(responder.requests) <= 4

@@ -231,7 +231,7 @@ def test_intervals_below_the_minimum(ours, phones):
     assert alice.subscribe(alice.uri, expires=10).reply.get("Expires") == "60"
 
 
-def test_an_expired_publication_is_told_once(ours, phones):
+def test_an_expired_publication_is_notified_once(ours, phones):
     server = ours(presence=dict(subs_db_mode=0, publ_cache=2, clean_period=1))
     alice, bob = phones(server, "alice"), phones(server, "bob")
     watch = bob.subscribe(alice.uri)

@@ -90,10 +90,10 @@ def life(server, presence):
         buddies[0].publish(etag=etags[0], body=pidf("u0", basic="closed"))
         bob.quiet(6)
         seen.append(shown(watch.notifies[0]))
-        told = {}
+        notified = {}
         for message in watch.notifies:
-            told.update(dict(shown(message)[2]))
-        seen += [told, len(watch.notifies) > first]
+            notified.update(dict(shown(message)[2]))
+        seen += [notified, len(watch.notifies) > first]
         for client in buddies + [bob]:
             client.close()
         assert server.alive()

@@ -151,9 +151,9 @@ def test_numbers_never_go_back_after_a_crash(ours, phones):
         last = max(watch.notifies, key=lambda notify: notify.cseq)
         assert last.cseq > before.cseq and version(last) > version(before)
         server.restart(signal.SIGKILL)
-        told = len(watch.notifies)
+        notified = len(watch.notifies)
         assert watch.refresh().code == 200
-        first = watch.wait(told + 1)[told]
+        first = watch.wait(notified + 1)[notified]
         assert first.cseq > last.cseq and version(first) > version(last)
 
 

@@ -57,7 +57,7 @@ def test_an_outage_changes_no_decision(ours, phones, place):
     server.rpc("presence.updateWatchers", alice.uri, "presence")
     assert alice.publish(body=pidf(note="SECRET")).code == 200
     listen(watches.values(), 1.5)
-    assert {name: seen(watch) for name, watch in watches.items()} == before, "nobody hears of the outage"
+    assert {name: seen(watch) for name, watch in watches.items()} == before, "nobody is notified of the outage"
     assert watches["wallow"].refresh().code == 200
     watches["wallow"].wait(2)
     assert seen(watches["wallow"])[1:] == [("active", False)], "a SUBSCRIBE has its NOTIFY, without the state"
@@ -167,10 +167,10 @@ def ends_by_itself(server, phone):
     while len(watch.notifies) < 2 and time.monotonic() < deadline:
         bob.quiet(0.1)
     bob.quiet(0.5)
-    told = len(watch.notifies)
+    notified = len(watch.notifies)
     alice.publish(body=at(alice.user, "home", "SECRET", "t1"), etag=etag)
     bob.quiet(0.6)
-    return first, any(b"SECRET" in notify.body for notify in watch.notifies[told:])
+    return first, any(b"SECRET" in notify.body for notify in watch.notifies[notified:])
 
 
 @pytest.mark.parametrize("place", ["memory", "defaults", "database-only"])

@@ -15,7 +15,7 @@ def crowd(phones, server, uri, count, **options):
     return clients, watches
 
 
-def told(clients, watches, note, seconds):
+def notified(clients, watches, note, seconds):
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         for client in clients:
@@ -31,7 +31,7 @@ def test_a_small_memory_serves_a_fan_out_at_once(ours, phones, shm):
     alice = phones(server, "alice")
     clients, watches = crowd(phones, server, alice.uri, 90)
     alice.publish(body=pidf(note="first"))
-    assert told(clients, watches, "first", 4.0)
+    assert notified(clients, watches, "first", 4.0)
 
 
 def test_changes_of_watchers_leave_the_worker(ours, phones):
@@ -39,5 +39,5 @@ def test_changes_of_watchers_leave_the_worker(ours, phones):
     alice, bob = phones(server, "alice"), phones(server, "bob")
     clients, watches = crowd(phones, server, alice.uri, 80, event="presence.winfo")
     bob.subscribe(alice.uri)
-    assert told(clients, watches, bob.uri, 4.0)
+    assert notified(clients, watches, bob.uri, 4.0)
     assert int(re.search(r"fanouts_handed_over = (\d+)", server.rpc("stats.get_statistics", "presence:")).group(1)) >= 1

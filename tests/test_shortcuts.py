@@ -102,7 +102,7 @@ def test_another_allocator_is_left_alone():
 
 
 @pytest.mark.parametrize("direct", (0, 1))
-def test_a_file_is_opened_as_db_sqlite_was_told(direct):
+def test_a_file_is_opened_as_db_sqlite_was_set(direct):
     mode = 'modparam("db_sqlite", "db_set_journal_mode", "%s=DELETE;")'
     server = Kamailio("ours", presence=dict(sqlite_direct=direct, subs_db_mode=1, publ_cache=0))
     server.extra_params = mode % server.db_path

@@ -49,7 +49,7 @@ def silent_names(tmp_path):
     return {"LD_PRELOAD": str(library)}
 
 
-def told_within(client, count, seconds):
+def notified_within(client, count, seconds):
     deadline = time.monotonic() + seconds
     while len(client.notifies) < count and time.monotonic() < deadline:
         client.receive(0.05)
@@ -63,7 +63,7 @@ def test_a_silent_name_server_keeps_only_names_waiting(ours, phones, silent_name
     alice, crowd = phones(server, "alice"), phones(server, "crowd")
     for _ in range(watchers):
         assert crowd.subscribe(alice.uri).reply.code == 200
-    assert told_within(crowd, watchers, 5) == watchers
+    assert notified_within(crowd, watchers, 5) == watchers
     for number in range(3):
         slow = phones(server, "slow%d" % number)
         began = time.monotonic()
@@ -72,7 +72,7 @@ def test_a_silent_name_server_keeps_only_names_waiting(ours, phones, silent_name
         assert slow.reply_to(watch).code == 200 and time.monotonic() - began < 1
     began = time.monotonic()
     assert alice.publish(body=pidf(note="one")).code == 200
-    assert told_within(crowd, 2 * watchers, 2.5) == 2 * watchers, "the others hear of it at once"
+    assert notified_within(crowd, 2 * watchers, 2.5) == 2 * watchers, "the others are notified at once"
     assert time.monotonic() - began < 2.5
 
 

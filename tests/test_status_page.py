@@ -238,7 +238,7 @@ def test_names_do_not_become_markup(server, open_page):
     eve.close(), alice.close()
 
 
-def test_the_browser_is_told_what_it_may_run(server):
+def test_the_browser_is_sent_what_it_may_run(server):
     for name, kind in (("", "text/html"), ("page.js", "text/javascript"), ("page.css", "text/css")):
         reply = urllib.request.urlopen("http://127.0.0.1:%d/presence/%s" % (server.port, name), timeout=5)
         policy = reply.headers["Content-Security-Policy"]

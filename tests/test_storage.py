@@ -71,7 +71,7 @@ def test_thousands_of_rows_at_start(ours, phones):
 @pytest.mark.parametrize("mode", ["defaults", "write-through"])
 def test_everybody_at_once_on_sqlite(ours, mode):
     """1,000 PUBLISH and 1,000 SUBSCRIBE over 8 workers: everything is answered 2xx, every row is there, everybody is
-    told."""
+    notified."""
     server = ours(workers=8, **MODES[mode])
     total, threads, failures = 1000, 20, []
 

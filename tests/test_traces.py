@@ -50,13 +50,13 @@ def replay(phones, server, path):
         where = "%s, step %d (%s %s)" % (path.name, number, publication, action)
         assert reply.code == 200, where
         tags[publication] = reply.get("SIP-ETag")
-        # With one worker the NOTIFY of a change goes out before that of the refresh; who looks anew sees what was told,
+        # With one worker the NOTIFY of a change goes out before that of the refresh; who looks anew sees what was sent,
         # but for a document that has just been removed: it is shown for the last time.
         watch.refresh()
         watch.wait(before + 2, timeout=0.3)
-        told = watch.notifies[before:]
-        assert told, where
-        for message in told[:1] if action == "remove" else told:
+        notified = watch.notifies[before:]
+        assert notified, where
+        for message in notified[:1] if action == "remove" else notified:
             assert seen(message) == lamp, "%s: %s" % (where, message.text)
 
 

@@ -44,7 +44,7 @@ def test_a_change_waits_until_the_table_can_be_read(ours, phones, mode):
     server.rpc("presence.refreshWatchers", alice.uri, "presence", 1)
     server.rpc("presence.refreshWatchers", lost.uri, "presence", 1)
     watch.client.quiet(2.5)
-    assert notes(watch) == ["one"], "nobody hears of a state that is not there"
+    assert notes(watch) == ["one"], "nobody is notified of a state that is not there"
     # A SUBSCRIBE has its NOTIFY (RFC 6665 4.2.1.2), and the state follows.
     assert watch.refresh().code == 200
     assert wait_for(watch, "none") == ["one", "none"]

@@ -1,4 +1,4 @@
-"""What the script hears of a SUBSCRIBE whose NOTIFY cannot be sent."""
+"""What the script learns of a SUBSCRIBE whose NOTIFY cannot be sent."""
 import re
 
 import pytest
@@ -16,7 +16,7 @@ def handled(server):
                                      "sip:bob@127.0.0.1:5999;transport=sctp"],
                          ids=["udp", "tcp", "sips", "ipv6", "sctp"])
 @pytest.mark.parametrize("mode", [0, 3])
-def test_the_script_hears_that_the_notify_cannot_be_sent(both, contact, mode):
+def test_the_script_learns_that_the_notify_cannot_be_sent(both, contact, mode):
     """As in stock: the SUBSCRIBE has its 2xx, and the function fails."""
     def scenario(server, phones, trace):
         alice, bob = phones("alice"), phones("bob")

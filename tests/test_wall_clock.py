@@ -91,9 +91,9 @@ def test_the_user_agent_refreshes_by_the_steady_clock(ours, tmp_path, step):
                  'modparam("pua", "outbound_proxy", "%s")\n' % presence_server.uri)
         modules = ("presence_xml", "pua", "pua_rpc")
         server = ours(modules=modules, http=True, extra_params=extra, environment=clock.environment)
-        told = server.json_rpc("pua.publish", "sip:a@example.org", "600", "presence", "application/pidf+xml", "id",
+        answer = server.json_rpc("pua.publish", "sip:a@example.org", "600", "presence", "application/pidf+xml", "id",
                                ".", ".", ".", pidf("a"))
-        assert "result" in told
+        assert "result" in answer
         clock.set_by(step)
         time.sleep(8)
         # The row is written when the timer runs, late on a busy machine.

@@ -48,7 +48,7 @@ umask 077
 printf '<sip:%s@%s;transport=udp>;auth_pass=%s;outbound="sip:%s:%s;transport=udp";regint=600\n' \
 	"$user" "$domain" "$password" "$address" "$port" >"$own/accounts"
 for buddy in "$@"; do printf '"%s" <sip:%s@%s>;presence=p2p\n' "$buddy" "$buddy" "$domain"; done >"$own/contacts"
-# No sound: two phones on one machine would hear each other. Port 0 is one that is free.
+# No sound: two phones on one machine would disturb each other. Port 0 is one that is free.
 {
 	echo "sip_listen $address:${SIP_PORT:-0}"
 	echo "net_interface $address"

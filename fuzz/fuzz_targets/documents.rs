@@ -23,7 +23,7 @@ const OPTIONS: c_int = 1 << 11 | 1 << 5 | 1 << 6;
 
 /// What libxml2 writes for a document; `None` where it is not well-formed.
 fn oracle(document: &[u8]) -> Option<Vec<u8>> {
-    // SAFETY: libxml2 reads as many bytes as it is told to, and what it gives is freed.
+    // SAFETY: libxml2 reads as many bytes as it is given, and what it gives is freed.
     unsafe {
         let null = std::ptr::null();
         let parsed = xmlReadMemory(document.as_ptr().cast(), document.len() as c_int, null, null, OPTIONS);

@@ -9,13 +9,13 @@
 static dmq_api_t dmq;
 static dmq_peer_t *peers[KR_DMQ_PEERS];
 static dmq_node_list_t **nodes;
-static kr_dmq_answered_f told;
+static kr_dmq_answered_f report;
 static str content_type = str_init("application/json");
 
 static int answered(struct sip_msg *msg, int code, dmq_node_t *node, void *param)
 {
-	if(told != NULL && node != NULL)
-		told((int)(long)param, &node->uri.host, node->uri.port_no, code);
+	if(report != NULL && node != NULL)
+		report((int)(long)param, &node->uri.host, node->uri.port_no, code);
 	return 0;
 }
 
@@ -33,7 +33,7 @@ int kr_dmq_load(kr_dmq_answered_f on_answered)
 	if(module == NULL || dmq_load_api(&dmq) != 0)
 		return -1;
 	nodes = (dmq_node_list_t **)dlsym(module->handle, "dmq_node_list");
-	told = on_answered;
+	report = on_answered;
 	return nodes == NULL ? -1 : 0;
 }
 

@@ -46,14 +46,14 @@ int kr_tm_send_on(struct sip_msg *msg, str *to)
 	return tm.t_relay(msg, NULL, NULL);
 }
 
-int kr_tm_relay(struct sip_msg *msg, str *to, str *header, unsigned int patience, transaction_cb *failed,
+int kr_tm_relay(struct sip_msg *msg, str *to, str *header, unsigned int timeout_millis, transaction_cb *failed,
 		unsigned long word)
 {
 	struct lump *headers = msg->add_rm, *body = msg->body_lumps;
 	int sent = -1;
 	/* As it was received, and as it would be read here: what the script has changed and not applied stays here. */
 	msg->add_rm = msg->body_lumps = NULL;
-	if(add_header(msg, header) >= 0 && tm.set_fr(msg, 0, patience) >= 0
+	if(add_header(msg, header) >= 0 && tm.set_fr(msg, 0, timeout_millis) >= 0
 			&& tm.register_tmcb(msg, NULL, TMCB_ON_FAILURE, failed, (void *)word, NULL) > 0)
 		sent = kr_tm_send_on(msg, to);
 	free_lump_list(msg->add_rm);

@@ -50,7 +50,7 @@ thread_local! {
     static LAST: RefCell<(Option<Moment>, Statistics)> = const { RefCell::new((None, Vec::new())) };
 }
 
-/// The survey of this second.
+/// Shows the statistics, which are collected once a second.
 fn with_statistics<T>(show: impl FnOnce(&Statistics) -> T) -> T {
     LAST.with(|last| {
         let mut last = last.borrow_mut();
@@ -211,11 +211,19 @@ fn register(group: &'static CStr) -> Result<(), String> {
 }
 
 /// Counters and gauges of the group `presence`; call in `mod_init`.
+///
+/// # Errors
+///
+/// Fails when shared memory runs out, or the host refuses a counter; the text says which.
 pub(crate) fn register_presence() -> Result<(), String> {
     register(c"presence")
 }
 
 /// Counters and gauges of the group `pua`; call in `mod_init`.
+///
+/// # Errors
+///
+/// Fails when shared memory runs out, or the host refuses a counter; the text says which.
 pub(crate) fn register_pua() -> Result<(), String> {
     register(c"pua")
 }

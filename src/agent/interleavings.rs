@@ -1,5 +1,5 @@
 //! Any order of requests, answers, NOTIFYs, time and crashes: what holds in all of them.
-use crate::agent::request_queue::PATIENCE;
+use crate::agent::request_queue::ANSWER_TIMEOUT;
 use crate::agent::testing::{Bench, Wire, code, granted};
 use crate::pua::response::FinalResponse;
 use crate::time::Seconds;
@@ -198,7 +198,7 @@ impl Peers {
             assert!(used.insert((&wire.call_id, wire.cseq)), "CSeq {} was used twice", wire.cseq);
         }
         // What nobody has answered for so long is given up, and tried again.
-        let is_open = |wire: &&Wire| !wire.answered && self.bench.ticks - wire.at <= PATIENCE;
+        let is_open = |wire: &&Wire| !wire.answered && self.bench.ticks - wire.at <= ANSWER_TIMEOUT;
         let mut under_way = BTreeSet::new();
         for wire in self.bench.wire.iter().filter(is_open) {
             assert!(under_way.insert((wire.method, &wire.id)), "two of one {} under way", wire.method);
@@ -232,7 +232,7 @@ proptest! {
     })]
 
     #[test]
-    fn every_caller_is_answered_once_and_the_last_wish_is_with_the_server(
+    fn every_caller_is_answered_once_and_the_last_request_is_with_the_server(
         steps in proptest::collection::vec(step(), 1..60),
     ) {
         let mut peers = Peers::new();

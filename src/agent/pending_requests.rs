@@ -1,5 +1,6 @@
-//! Requests under way, in shared memory: one for each publication or subscription, with the wish that waits behind it.
-use crate::agent::request_queue::{NextRequest, PATIENCE, QueueEntry, RequestPhase, new_entry};
+//! Requests under way, in shared memory: one for each publication or subscription, with the next one that waits behind
+//! it.
+use crate::agent::request_queue::{ANSWER_TIMEOUT, NextRequest, QueueEntry, RequestPhase, new_entry};
 use crate::host::lock::Lock;
 use crate::host::no_memory::NoMemory;
 use crate::host::shm::{self, Shm, ShmBox, ShmVec};
@@ -137,7 +138,7 @@ impl PendingRequests {
     /// `NoBody` when a PUBLISH without a body would begin anew what a waiting one ends, and when shared memory runs
     /// out.
     pub fn admit(&self, key: u64, request: &Request, checked: Checked, now: Tick) -> Result<Admission, RequestError> {
-        let mut entry = new_entry(key, request, RequestPhase::UnderWay { until: now + PATIENCE }, now)?;
+        let mut entry = new_entry(key, request, RequestPhase::UnderWay { until: now + ANSWER_TIMEOUT }, now)?;
         let mut table = self.table.lock();
         if let Some(busy) = table.meant_by(key, request) {
             let joined = join(busy, request, checked, now);
@@ -162,7 +163,7 @@ impl PendingRequests {
     ) -> Result<Option<PendingRequestId>, RequestError> {
         let waits = wait > Seconds::ZERO;
         let phase = match waits {
-            false => RequestPhase::UnderWay { until: now + PATIENCE },
+            false => RequestPhase::UnderWay { until: now + ANSWER_TIMEOUT },
             true => RequestPhase::Waiting { at: now + wait },
         };
         let mut entry = new_entry(key, request, phase, now)?;
@@ -215,7 +216,7 @@ impl PendingRequests {
         let etag = EntityTag::new(record.get(RecordField::Etag)).map(shm::copy)?;
         let mut table = self.table.lock();
         let Some(entry) = table.entry(id) else { return Ok(()) };
-        entry.phase = RequestPhase::UnderWay { until: now + PATIENCE };
+        entry.phase = RequestPhase::UnderWay { until: now + ANSWER_TIMEOUT };
         entry.asked = (request.options.expires, now);
         let old = (std::mem::replace(&mut entry.sent, fresh), entry.etag.replace(etag), entry.former_etag.take());
         drop(table);
@@ -330,7 +331,7 @@ impl PendingRequests {
             match entry.phase {
                 RequestPhase::UnderWay { until } if until < now => {
                     // Once is enough, whatever comes of it.
-                    entry.phase = RequestPhase::UnderWay { until: now + PATIENCE };
+                    entry.phase = RequestPhase::UnderWay { until: now + ANSWER_TIMEOUT };
                     due.push(DueRequest::Lost(entry.id));
                 }
                 RequestPhase::Waiting { at } if at <= now => match entry.take_next(now) {
@@ -338,7 +339,7 @@ impl PendingRequests {
                     None => due.push(DueRequest::Lost(entry.id)),
                 },
                 RequestPhase::Unstored { at } if at <= now => {
-                    entry.phase = RequestPhase::UnderWay { until: now + PATIENCE };
+                    entry.phase = RequestPhase::UnderWay { until: now + ANSWER_TIMEOUT };
                     due.push(match entry.change.take() {
                         Some(change) => DueRequest::Store(entry.id, change.to_private()),
                         None => DueRequest::Lost(entry.id),
@@ -388,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_wish_goes_next_and_each_caller_is_handed_out_once() {
+    fn the_newest_request_goes_next_and_each_caller_is_handed_out_once() {
         let pending_requests = PendingRequests::default();
         let id = go(&pending_requests, &request("1", 11));
         for (body, param) in [("2", 22), ("3", 33), ("4", 44)] {
@@ -404,15 +405,15 @@ mod tests {
     }
 
     #[test]
-    fn a_flight_that_waits_is_overdue_in_time_and_a_lost_one_is_named() {
+    fn a_request_that_waits_is_overdue_in_time_and_a_lost_one_is_named() {
         let before = fake::live_blocks();
         let pending_requests = PendingRequests::default();
         let id = go(&pending_requests, &request("1", 0));
         assert!(pending_requests.wait(id, Seconds(20), &request("1", 0), AtServer::Nothing, Tick(0)));
         assert!(pending_requests.timed_out(Tick(19)).is_empty());
         assert!(matches!(pending_requests.timed_out(Tick(20))[..], [DueRequest::Send(..)]));
-        assert!(pending_requests.timed_out(Tick(20) + PATIENCE).is_empty());
-        assert_eq!(pending_requests.timed_out(Tick(21) + PATIENCE), [DueRequest::Lost(id)]);
+        assert!(pending_requests.timed_out(Tick(20) + ANSWER_TIMEOUT).is_empty());
+        assert_eq!(pending_requests.timed_out(Tick(21) + ANSWER_TIMEOUT), [DueRequest::Lost(id)]);
         pending_requests.end(id, Tick(700));
         assert_eq!(pending_requests.count(), 0);
         drop(pending_requests);

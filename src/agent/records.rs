@@ -233,7 +233,7 @@ impl Records {
                 if was_set && state.row_state == RecordRowState::Clean {
                     state.row_state = RecordRowState::Update;
                 }
-                // What is over and what has no answer is not worth a row; what its owner still wants is.
+                // What has expired and what has no answer is not worth a row; what its owner still wants is.
                 let over = state.expires_at < now && state.desired_until.is_before(now);
                 let waits = state.row_state != RecordRowState::Clean && !entry.aside.rests(now, pass);
                 if !waits || over || entry.record.is_temporary() {
@@ -309,7 +309,7 @@ impl Records {
         found
     }
 
-    /// Has a row deleted by the next write. Without memory it stays until its time is over.
+    /// Has a row deleted by the next write. Without memory it stays until it expires.
     fn end_row<B: AsRef<[u8]>>(&self, row: &Record<B>) {
         if let Ok(copy) = row.map(shm::copy) {
             let _ = shm::push(&mut self.ended.lock(), copy);

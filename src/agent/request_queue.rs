@@ -14,13 +14,13 @@ type Shared = ShmBox<[u8]>;
 
 /// How long an answer is awaited: longer than tm waits, whatever its timers say, is a sign that none will
 /// come.
-pub(crate) const PATIENCE: Seconds = Seconds(600);
+pub(crate) const ANSWER_TIMEOUT: Seconds = Seconds(600);
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum RequestPhase {
-    /// Its answer is awaited; after this time nobody will give one.
+    /// The request's answer is awaited; after this time nobody will give one.
     UnderWay { until: Tick },
-    /// It waits for another try.
+    /// The request waits for another try.
     Waiting { at: Tick },
     /// What its answer says waits to be stored.
     Unstored { at: Tick },
@@ -93,7 +93,7 @@ impl QueueEntry {
             options.expires = if time > waited { RequestedExpires::For(time - waited) } else { RequestedExpires::End };
         }
         self.asked = (options.expires, now);
-        self.phase = RequestPhase::UnderWay { until: now + PATIENCE };
+        self.phase = RequestPhase::UnderWay { until: now + ANSWER_TIMEOUT };
         if self.claims.is_empty() {
             self.claims = next.claims;
         } else {
@@ -123,6 +123,10 @@ impl QueueEntry {
     }
 
     /// What waits is not with the server, and nobody wants it any more: `request` goes in its place at once.
+    ///
+    /// # Errors
+    ///
+    /// Fails when shared memory runs out.
     pub(super) fn give_way(&mut self, request: &Request, now: Tick) -> Result<Option<NextRequest>, NoMemory> {
         let mut claims = ShmVec::new_in(Shm);
         let waiting = self.next.iter().flat_map(|next| next.claims.iter());
@@ -131,7 +135,7 @@ impl QueueEntry {
         }
         self.claims = claims;
         self.asked = (request.options.expires, now);
-        self.phase = RequestPhase::UnderWay { until: now + PATIENCE };
+        self.phase = RequestPhase::UnderWay { until: now + ANSWER_TIMEOUT };
         Ok(self.next.take())
     }
 
@@ -146,6 +150,10 @@ impl QueueEntry {
     }
 
     /// Puts a request behind what is under way.
+    ///
+    /// # Errors
+    ///
+    /// Fails when shared memory runs out, or when the request has no body and would begin what is about to end.
     pub(super) fn queue(
         &mut self,
         request: &Request,

@@ -1,4 +1,4 @@
-//! An arbiter for nodes that cannot hear each other: leases in a table that all of them reach. A node that holds a
+//! An arbiter for nodes that cannot reach each other: leases in a table that all of them reach. A node that holds a
 //! lease sends the NOTIFYs of the subscriptions that were made or taken over under it, from memory; it beats the row
 //! of its lease once a second, and stops sending before the lease ends when it cannot. A lease that has not beaten
 //! for its whole length, by the clock of the node that looks, is taken over by changing its row if nobody has
@@ -26,7 +26,7 @@ const SPARED: Millis = Millis(3 * LENGTH.0);
 /// The table of leases. Every change is one statement that names what it changes, and does nothing where that is not
 /// so.
 pub trait LeaseTable {
-    /// It cannot be reached, or refuses.
+    /// The table cannot be reached, or refuses.
     type Error;
 
     /// All rows.
@@ -66,21 +66,21 @@ pub trait LeaseTable {
     /// # Errors
     ///
     /// Fails when the registry cannot be written. A lease that is not held any more is no failure: it stays as it is.
-    fn hand_over(&mut self, own: (&[u8], u32), heir: (&[u8], u32)) -> Result<(), Self::Error>;
+    fn hand_over(&mut self, own: (&[u8], u32), successor: (&[u8], u32)) -> Result<(), Self::Error>;
 }
 
-/// The node that a node that ends hands its lease to: the first one in `line` that holds a lease, and the number of
-/// that.
-pub fn choose_heir<'a>(rows: &[LeaseRow], line: &[&'a [u8]]) -> Option<(&'a [u8], u32)> {
-    line.iter().find_map(|node| {
+/// The node that a node that ends hands its lease to: the first one in `candidates` that holds a lease, and the number
+/// of that.
+pub fn choose_successor<'a>(rows: &[LeaseRow], candidates: &[&'a [u8]]) -> Option<(&'a [u8], u32)> {
+    candidates.iter().find_map(|node| {
         // The last one: an older one may be that of an earlier start, which nobody has taken over yet.
         let last = rows.iter().filter(|row| row.node == *node).max_by_key(|row| row.lease)?;
         (last.fate == LeaseOutcome::Held).then_some((*node, last.lease))
     })
 }
 
-/// Ends the lease of a node that ends: it goes to the first in `line` that holds one, and otherwise to the first to
-/// see that it is free. Returns the heir.
+/// Ends the lease of a node that ends: it goes to the first in `candidates` that holds one, and otherwise to the first
+/// to see that it is free. Returns the successor.
 ///
 /// # Errors
 ///
@@ -88,20 +88,20 @@ pub fn choose_heir<'a>(rows: &[LeaseRow], line: &[&'a [u8]]) -> Option<(&'a [u8]
 pub fn end<'a, R: LeaseTable>(
     registry: &mut R,
     own: (&[u8], u32),
-    line: &[&'a [u8]],
+    candidates: &[&'a [u8]],
 ) -> Result<Option<&'a [u8]>, R::Error> {
-    let heir = choose_heir(&registry.rows()?, line);
-    match heir {
-        Some(heir) => registry.hand_over(own, heir)?,
+    let successor = choose_successor(&registry.rows()?, candidates);
+    match successor {
+        Some(successor) => registry.hand_over(own, successor)?,
         None => registry.release(own.0, own.1)?,
     }
-    Ok(heir.map(|(node, _)| node))
+    Ok(successor.map(|(node, _)| node))
 }
 
 /// A lease of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Own {
-    /// Its number.
+    /// The lease's number.
     pub lease: u32,
     beat: u32,
     /// Until when we may send under it; `None`: not now.
@@ -117,8 +117,8 @@ impl Own {
 
 struct Seen {
     row: LeaseRow,
-    /// It was taken over, but nobody holds the lease that it has come to: the row of that is missing, or two nodes that
-    /// ended at the same time have handed their leases to each other.
+    /// The lease was taken over, but nobody holds the lease that it has come to: the row of that is missing, or two
+    /// nodes that ended at the same time have handed their leases to each other.
     is_astray: bool,
     /// Since when the row and what has become of it are as they are.
     since: Instant,
@@ -267,8 +267,8 @@ impl Arbiter {
     }
 }
 
-/// The last number that a node has had. Rows that were taken over may have been removed; an heir's number is not used
-/// twice either.
+/// The last number that a node has had. Rows that were taken over may have been removed; a successor's number is not
+/// used twice either.
 fn last_lease(rows: &[LeaseRow], name: &[u8]) -> u32 {
     let inherited = |row: &LeaseRow| match &row.fate {
         LeaseOutcome::TakenOver(node, lease) if node == name => *lease,
@@ -324,9 +324,9 @@ mod tests {
             }
             Ok(())
         }
-        fn hand_over(&mut self, own: (&[u8], u32), heir: (&[u8], u32)) -> Result<(), ()> {
+        fn hand_over(&mut self, own: (&[u8], u32), successor: (&[u8], u32)) -> Result<(), ()> {
             if let Some(row) = self.find(own.0, own.1)?.filter(|r| r.fate == LeaseOutcome::Held) {
-                row.fate = LeaseOutcome::TakenOver(heir.0.to_vec(), heir.1);
+                row.fate = LeaseOutcome::TakenOver(successor.0.to_vec(), successor.1);
             }
             Ok(())
         }

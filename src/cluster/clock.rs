@@ -16,7 +16,7 @@ impl Stamp {
         Stamp(millis << 16)
     }
 
-    /// Its milliseconds since 1970.
+    /// The stamp's milliseconds since 1970.
     pub const fn millis(self) -> u64 {
         self.0 >> 16
     }

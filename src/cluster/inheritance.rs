@@ -8,7 +8,7 @@ use std::collections::HashMap;
 pub struct LeaseRow {
     /// The node that held it first.
     pub node: Vec<u8>,
-    /// Its number: a node begins a new one whenever it starts, and when its last one was taken over.
+    /// The lease's number: a node begins a new one whenever it starts, and when its last one was taken over.
     pub lease: u32,
     /// Counts up while it is held.
     pub beat: u32,
@@ -19,9 +19,9 @@ pub struct LeaseRow {
 /// What became of a lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LeaseOutcome {
-    /// Its node holds it.
+    /// The lease's node holds it.
     Held,
-    /// Its node has given it back: it need not be waited for.
+    /// The lease's node has given it back: it need not be waited for.
     Released,
     /// What was owned under it is owned under another lease now: the node, and the number.
     TakenOver(Vec<u8>, u32),
@@ -30,22 +30,26 @@ pub enum LeaseOutcome {
 /// A lease that was taken over, small enough to be looked up for each subscription: the digests of the names of both
 /// nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Heir {
+pub struct Successor {
     /// What was taken over.
     pub lost: (u64, u32),
     /// By whom.
     pub by: (u64, u32),
 }
-shm_safe!(Heir { lost, by });
+shm_safe!(Successor { lost, by });
 
 /// Under which lease that is held belongs what was owned under `lease`, and how often it was taken over on its way
-/// there. `heirs` are sorted.
-pub fn resolve(heirs: &[Heir], lease: (u64, u32)) -> ((u64, u32), u32) {
+/// there. `successors` are sorted.
+pub fn resolve(successors: &[Successor], lease: (u64, u32)) -> ((u64, u32), u32) {
     let (mut at, mut steps) = (lease, 0);
     // As many steps as there are leases: a ring of nodes that ended together has no end.
-    for _ in 0..heirs.len() {
-        match heirs.binary_search_by_key(&at, |heir| heir.lost).ok().and_then(|place| heirs.get(place)) {
-            Some(heir) => (at, steps) = (heir.by, steps + 1),
+    for _ in 0..successors.len() {
+        match successors
+            .binary_search_by_key(&at, |successor| successor.lost)
+            .ok()
+            .and_then(|place| successors.get(place))
+        {
+            Some(successor) => (at, steps) = (successor.by, steps + 1),
             None => break,
         }
         if at == lease {
@@ -114,12 +118,12 @@ mod tests {
     }
 
     #[test]
-    fn an_heir_of_an_heir_owns_both() {
-        let heir = |lost: (u64, u32), by| Heir { lost, by };
-        let heirs = [heir((1, 1), (2, 1)), heir((2, 1), (3, 4)), heir((4, 1), (4, 1))];
-        assert_eq!(resolve(&heirs, (1, 1)), ((3, 4), 2));
-        assert_eq!(resolve(&heirs, (2, 1)), ((3, 4), 1));
-        assert_eq!(resolve(&heirs, (1, 2)), ((1, 2), 0));
-        assert_eq!(resolve(&[heir((1, 1), (2, 1)), heir((2, 1), (1, 1))], (1, 1)).0, (1, 1));
+    fn a_successor_of_a_successor_owns_both() {
+        let successor = |lost: (u64, u32), by| Successor { lost, by };
+        let successors = [successor((1, 1), (2, 1)), successor((2, 1), (3, 4)), successor((4, 1), (4, 1))];
+        assert_eq!(resolve(&successors, (1, 1)), ((3, 4), 2));
+        assert_eq!(resolve(&successors, (2, 1)), ((3, 4), 1));
+        assert_eq!(resolve(&successors, (1, 2)), ((1, 2), 0));
+        assert_eq!(resolve(&[successor((1, 1), (2, 1)), successor((2, 1), (1, 1))], (1, 1)).0, (1, 1));
     }
 }

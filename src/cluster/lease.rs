@@ -1,7 +1,7 @@
-//! Whether this node may send NOTIFYs. Others take its subscriptions over when they have not heard of it for a while; a
-//! node that was frozen does not know that. So each process that sends looks at a clock that nobody sets: when no
-//! process of the node has looked for longer than a lease, the node asks the others what it has missed before it goes
-//! on.
+//! Whether this node may send NOTIFYs. Others take its subscriptions over when they have received nothing from it for a
+//! while; a node that was frozen does not know that. So each process that sends looks at a clock that nobody sets: when
+//! no process of the node has looked for longer than a lease, the node asks the others what it has missed before it
+//! goes on.
 use crate::shm_safe::shm_safe;
 use crate::time::{AtomicInstant, Instant, Millis};
 
@@ -15,11 +15,11 @@ pub const ANSWERS_AFTER: Millis = Millis(3_000);
 /// What a node may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LeaseState {
-    /// It sends NOTIFYs.
+    /// The node sends NOTIFYs.
     Speaks,
-    /// It has just found out that it was away for so long: it has to ask.
+    /// The node has just found out that it was away for so long: it has to ask.
     WasAway(Millis),
-    /// It has asked, and waits.
+    /// The node has asked, and waits.
     Asks,
 }
 

@@ -8,14 +8,14 @@ use std::num::NonZeroU32;
 pub const BLOCK: u32 = 1000;
 
 /// So far above what was reserved goes on who takes over under an arbiter: the owner before it may have reserved more
-/// while nobody heard it.
-pub const UNHEARD: u32 = 100 * BLOCK;
+/// while nobody received it.
+pub const TAKEOVER_MARGIN: u32 = 100 * BLOCK;
 
 /// The ceiling from which a node goes on that takes over under an arbiter. `steps`: how many nodes have taken over, one
 /// after the other, until it came here; each of them began so much higher than the one before, and may have sent
-/// NOTIFYs though nobody here has heard of it.
-pub fn above_unheard(ceiling: u32, steps: u32) -> u32 {
-    ceiling.saturating_add(UNHEARD.saturating_mul(steps)).min(HIGHEST)
+/// NOTIFYs though nobody here has learnt of it.
+pub fn above_takeover_margin(ceiling: u32, steps: u32) -> u32 {
+    ceiling.saturating_add(TAKEOVER_MARGIN.saturating_mul(steps)).min(HIGHEST)
 }
 
 /// No dialog comes so far; a CSeq ends at 2^31 (RFC 3261 8.1.1.5).
@@ -53,16 +53,16 @@ impl Ceiling {
 /// What a node is for a subscription that another node speaks of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// It has sent the NOTIFYs until now.
+    /// The node has sent the NOTIFYs until now.
     Owner,
-    /// It keeps a copy.
+    /// The node keeps a copy.
     Replica,
 }
 
 /// What two nodes compare of a subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeldNumbers {
-    /// Its version.
+    /// The subscription's version.
     pub version: Version,
     /// No node has used a CSeq above this one, as far as is known.
     pub ceiling: u32,
@@ -72,14 +72,14 @@ pub struct HeldNumbers {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(clippy::struct_excessive_bools, reason = "each of them is decided on its own")]
 pub struct Merge {
-    /// It is as the other node says.
+    /// The subscription is as the other node says.
     pub take: bool,
-    /// It belongs to whom the other node says.
+    /// The subscription belongs to the node that the other node says.
     pub moves: bool,
     /// The ceiling from now on.
     pub ceiling: u32,
-    /// It is ours, and another node may have sent NOTIFYs with higher numbers: it goes on above them, and the watcher
-    /// is notified of the present state.
+    /// The subscription is ours, and another node may have sent NOTIFYs with higher numbers: it goes on above them, and
+    /// the watcher is notified of the present state.
     pub speak: bool,
     /// The other node lacks something that we know.
     pub answers: bool,
@@ -117,8 +117,8 @@ impl HeldNumbers {
         }
     }
 
-    /// The ceiling of both. Two owners that went on from the same state without hearing of each other have reserved the
-    /// same block: the one that goes on has to go above it, and hears of that from every node.
+    /// The ceiling of both. Two owners that went on from the same state without learning of each other have reserved
+    /// the same block: the one that goes on has to go above it, and learns of that from every node.
     fn ceiling_with(&self, other: &HeldNumbers) -> u32 {
         let is_another_owner = other.version.owner != self.version.owner;
         match is_another_owner && other.ceiling == self.ceiling && self.ceiling > 0 {
@@ -157,13 +157,13 @@ mod tests {
         let of = |owner, word| HeldNumbers { version: Version { owner, word, ..held(1, 0).version }, ceiling: 1000 };
         let (loser, winner) = (of(7, 1), of(8, 2));
         for merge in [HeldNumbers::merge, HeldNumbers::merge_arbitrated] {
-            // A third node that has heard of both, in either order, and the winner, who hears it from there.
+            // A third node that has learnt of both, in either order, and the winner, who learns it from there.
             let third = winner.merged(&loser, &merge(&winner, Role::Replica, &loser));
             assert_eq!(third, loser.merged(&winner, &merge(&loser, Role::Replica, &winner)));
             assert_eq!(third, HeldNumbers { ceiling: 1001, ..winner });
-            let heard = merge(&winner, Role::Owner, &third);
-            assert!(heard.speak && heard.ceiling == 1001);
-            // Heard again it changes nothing.
+            let received = merge(&winner, Role::Owner, &third);
+            assert!(received.speak && received.ceiling == 1001);
+            // A second time it changes nothing.
             assert_eq!(third.merged(&loser, &merge(&third, Role::Replica, &loser)), third);
         }
     }
@@ -200,12 +200,12 @@ mod tests {
     }
 
     #[test]
-    fn each_change_of_hands_that_was_not_heard_of_counts() {
-        let first = above_unheard(1001, 1);
-        let second = above_unheard(first + BLOCK, 1);
-        // Who has heard of neither begins where the second would, and the second is a step above the first.
-        assert!(above_unheard(1001, 2) > first + 50 * BLOCK && second > above_unheard(1001, 2));
-        assert_eq!(above_unheard(HIGHEST, 3), HIGHEST);
+    fn each_change_of_hands_that_was_not_announced_counts() {
+        let first = above_takeover_margin(1001, 1);
+        let second = above_takeover_margin(first + BLOCK, 1);
+        // Who has learnt of neither begins where the second would, and the second is a step above the first.
+        assert!(above_takeover_margin(1001, 2) > first + 50 * BLOCK && second > above_takeover_margin(1001, 2));
+        assert_eq!(above_takeover_margin(HIGHEST, 3), HIGHEST);
     }
 
     #[test]
@@ -219,7 +219,7 @@ mod tests {
             mine.merge(Role::Replica, &held(0, 3000)),
             Merge { take: false, moves: false, ceiling: 3000, speak: false, answers: true }
         );
-        // The heir hears how far the owner before it had come.
+        // The successor learns how far the owner before it had come.
         assert_eq!(
             held(0, 3000).merge(Role::Owner, &mine),
             Merge { take: true, moves: true, ceiling: 3000, speak: false, answers: true }

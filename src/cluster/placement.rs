@@ -1,6 +1,6 @@
 //! Which nodes hold what, where not every node holds everything: all that belongs to a presentity is held by the first
-//! so many nodes of an order that each node computes alike (rendezvous hashing). The first of them is the home of the
-//! presentity. Presentities are put together into partitions, so that the order is computed once for each of these
+//! so many nodes of an order that each node computes alike (rendezvous hashing). The first of them is the primary of
+//! the presentity. Presentities are put together into partitions, so that the order is computed once for each of these
 //! whenever a node comes or goes.
 use super::digest::mixed;
 use super::succession::common_hash;
@@ -10,7 +10,7 @@ use crate::time::Millis;
 /// There are so many partitions.
 pub const PARTITIONS: usize = 4096;
 
-/// For so long after a change of the nodes those that held a presentity before hear of it still: what
+/// For so long after a change of the nodes those that held a presentity before learn of it still: what
 /// they own and have not handed over goes on.
 pub const KEPT: Millis = Millis(30_000);
 
@@ -21,44 +21,44 @@ pub fn partition_of(uri: &[u8]) -> usize {
 
 /// A node among which records are placed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Member {
+pub struct Candidate {
     /// The digest of its name.
     pub key: u64,
-    /// It has all that it should hold, and serves requests.
+    /// The node has all that it should hold, and serves requests.
     pub is_ready: bool,
     /// Whether it did so before the last changes of the nodes, one bit each, the last one lowest.
     pub was_ready: u16,
 }
 
-shm_safe!(Member { key, is_ready, was_ready });
+shm_safe!(Candidate { key, is_ready, was_ready });
 
 /// The members after a look at the nodes that are there, each with its key and whether it is ready. `None`: nothing has
 /// changed. `age`: how long ago the last change was.
-pub fn observed(before: &[Member], seen: &[(u64, bool)], age: Millis) -> Option<Observed> {
-    let of = |key: u64| before.iter().find(|member| member.key == key);
-    let is_same = |(key, is_ready): &(u64, bool)| of(*key).is_some_and(|member| member.is_ready == *is_ready);
+pub fn observed(before: &[Candidate], seen: &[(u64, bool)], age: Millis) -> Option<Observed> {
+    let of = |key: u64| before.iter().find(|candidate| candidate.key == key);
+    let is_same = |(key, is_ready): &(u64, bool)| of(*key).is_some_and(|candidate| candidate.is_ready == *is_ready);
     let is_change = seen.len() != before.len() || !seen.iter().all(is_same);
-    if !is_change && (age < KEPT || before.iter().all(|member| member.was_ready == 0)) {
+    if !is_change && (age < KEPT || before.iter().all(|candidate| candidate.was_ready == 0)) {
         return None;
     }
-    let none_was_ready = !before.iter().any(|member| member.is_ready);
+    let none_was_ready = !before.iter().any(|candidate| candidate.is_ready);
     let was_ready = |key: u64| match of(key).filter(|_| is_change) {
-        Some(member) if age < KEPT => (member.was_ready << 1) | u16::from(member.is_ready || none_was_ready),
-        Some(member) => u16::from(member.is_ready || none_was_ready),
+        Some(candidate) if age < KEPT => (candidate.was_ready << 1) | u16::from(candidate.is_ready || none_was_ready),
+        Some(candidate) => u16::from(candidate.is_ready || none_was_ready),
         None => 0,
     };
-    let members =
-        seen.iter().map(|(key, is_ready)| Member { key: *key, is_ready: *is_ready, was_ready: was_ready(*key) });
-    let mut members: Vec<Member> = members.collect();
-    members.sort_unstable_by_key(|member| member.key);
-    Some(Observed { members, is_change })
+    let candidates =
+        seen.iter().map(|(key, is_ready)| Candidate { key: *key, is_ready: *is_ready, was_ready: was_ready(*key) });
+    let mut candidates: Vec<Candidate> = candidates.collect();
+    candidates.sort_unstable_by_key(|candidate| candidate.key);
+    Some(Observed { candidates, is_change })
 }
 
 /// What a look at the nodes has shown.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Observed {
     /// The members from now on, by their keys.
-    pub members: Vec<Member>,
+    pub candidates: Vec<Candidate>,
     /// A node has come, gone, or become ready; otherwise former holders are forgotten.
     pub is_change: bool,
 }
@@ -73,30 +73,30 @@ pub struct Placement {
 
 impl Placement {
     /// The placement of all partitions on these members, with `replicas` copies beside the first.
-    pub fn new(members: &[Member], replicas: usize) -> Placement {
-        Placement::of_partitions(PARTITIONS, members, replicas)
+    pub fn new(candidates: &[Candidate], replicas: usize) -> Placement {
+        Placement::of_partitions(PARTITIONS, candidates, replicas)
     }
 
     /// The placement of so many partitions.
-    pub fn of_partitions(partitions: usize, members: &[Member], replicas: usize) -> Placement {
-        let former = members.iter().fold(0, |bits, member| bits | member.was_ready);
-        let none_is_ready = !members.iter().any(|member| member.is_ready);
+    pub fn of_partitions(partitions: usize, candidates: &[Candidate], replicas: usize) -> Placement {
+        let former = candidates.iter().fold(0, |bits, candidate| bits | candidate.was_ready);
+        let none_is_ready = !candidates.iter().any(|candidate| candidate.is_ready);
         let mut placement = Placement { nodes: Vec::new(), parts: Vec::with_capacity(partitions + 1) };
-        let mut line: Vec<(u64, u16)> = Vec::with_capacity(members.len());
+        let mut ranked: Vec<(u64, u16)> = Vec::with_capacity(candidates.len());
         for partition in 0..partitions as u64 {
-            let score = |member: &Member| mixed(member.key ^ mixed(partition + 1));
-            line.clear();
-            line.extend(members.iter().enumerate().map(|(at, member)| (score(member), at as u16)));
-            line.sort_unstable();
-            let first = |serves: &dyn Fn(&Member) -> bool| -> Vec<u16> {
-                let serving = line.iter().map(|(_, at)| *at).filter(|at| serves(&members[usize::from(*at)]));
+            let score = |candidate: &Candidate| mixed(candidate.key ^ mixed(partition + 1));
+            ranked.clear();
+            ranked.extend(candidates.iter().enumerate().map(|(at, candidate)| (score(candidate), at as u16)));
+            ranked.sort_unstable();
+            let first = |serves: &dyn Fn(&Candidate) -> bool| -> Vec<u16> {
+                let serving = ranked.iter().map(|(_, at)| *at).filter(|at| serves(&candidates[usize::from(*at)]));
                 serving.take(replicas + 1).collect()
             };
-            let mut nodes = first(&|member| member.is_ready || none_is_ready);
+            let mut nodes = first(&|candidate| candidate.is_ready || none_is_ready);
             let serving = nodes.len();
             let mut others = first(&|_| true);
             for change in (0..u16::BITS).filter(|change| (former >> change) & 1 == 1) {
-                others.extend(first(&|member| (member.was_ready >> change) & 1 == 1));
+                others.extend(first(&|candidate| (candidate.was_ready >> change) & 1 == 1));
             }
             for at in others {
                 if !nodes.contains(&at) {
@@ -110,7 +110,7 @@ impl Placement {
         placement
     }
 
-    /// The nodes that hear of what happens in a partition: those that serve it, those that will, and those that did.
+    /// The nodes that learn of what happens in a partition: those that serve it, those that will, and those that did.
     pub fn holders(&self, partition: usize) -> &[u16] {
         match (self.parts.get(partition), self.parts.get(partition + 1)) {
             (Some((from, _)), Some((end, _))) => &self.nodes[*from as usize..*end as usize],
@@ -118,8 +118,8 @@ impl Placement {
         }
     }
 
-    /// The nodes that serve a partition, its home first: the others go on in this order when it is lost.
-    pub fn line(&self, partition: usize) -> &[u16] {
+    /// The nodes that serve a partition, its primary first: the others go on in this order when it is lost.
+    pub fn serving(&self, partition: usize) -> &[u16] {
         let serving = self.parts.get(partition).map_or(0, |(_, serving)| usize::from(*serving));
         &self.holders(partition)[..serving]
     }
@@ -129,12 +129,12 @@ impl Placement {
 mod tests {
     use super::*;
 
-    fn ready(keys: &[u64]) -> Vec<Member> {
-        keys.iter().map(|key| Member { key: mixed(*key), is_ready: true, was_ready: 0 }).collect()
+    fn ready(keys: &[u64]) -> Vec<Candidate> {
+        keys.iter().map(|key| Candidate { key: mixed(*key), is_ready: true, was_ready: 0 }).collect()
     }
 
-    fn names(members: &[Member], nodes: &[u16]) -> Vec<u64> {
-        nodes.iter().map(|at| members[usize::from(*at)].key).collect()
+    fn names(candidates: &[Candidate], nodes: &[u16]) -> Vec<u64> {
+        nodes.iter().map(|at| candidates[usize::from(*at)].key).collect()
     }
 
     #[test]
@@ -148,18 +148,18 @@ mod tests {
     #[test]
     fn each_node_holds_its_share() {
         for (nodes, replicas) in [(4, 1), (30, 1), (30, 2)] {
-            let members = ready(&(0..nodes).collect::<Vec<_>>());
-            let placement = Placement::new(&members, replicas);
-            let (mut held, mut homes) = (vec![0; nodes as usize], vec![0; nodes as usize]);
+            let candidates = ready(&(0..nodes).collect::<Vec<_>>());
+            let placement = Placement::new(&candidates, replicas);
+            let (mut held, mut primaries) = (vec![0; nodes as usize], vec![0; nodes as usize]);
             for partition in 0..PARTITIONS {
                 assert_eq!(placement.holders(partition).len(), replicas + 1);
-                assert_eq!(placement.holders(partition), placement.line(partition));
+                assert_eq!(placement.holders(partition), placement.serving(partition));
                 placement.holders(partition).iter().for_each(|at| held[usize::from(*at)] += 1);
-                homes[usize::from(placement.line(partition)[0])] += 1;
+                primaries[usize::from(placement.serving(partition)[0])] += 1;
             }
             let fair = PARTITIONS * (replicas + 1) / nodes as usize;
             assert!(held.iter().all(|count| *count > fair * 3 / 4 && *count < fair * 5 / 4), "{held:?}");
-            assert!(homes.iter().all(|count| *count > fair / (replicas + 1) / 2), "{homes:?}");
+            assert!(primaries.iter().all(|count| *count > fair / (replicas + 1) / 2), "{primaries:?}");
         }
     }
 
@@ -176,29 +176,30 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_joins_hears_of_its_share_and_serves_it_when_it_has_it() {
+    fn a_node_that_joins_learns_of_its_share_and_serves_it_when_it_has_it() {
         let former = ready(&[1, 2, 3]);
         let seen = |is_ready| -> Vec<(u64, bool)> {
             vec![(mixed(1), true), (mixed(2), true), (mixed(3), true), (mixed(4), is_ready)]
         };
         let joining = observed(&former, &seen(false), Millis(60_000)).unwrap();
-        assert!(joining.is_change && observed(&joining.members, &seen(false), Millis(1_000)).is_none());
-        let joined = observed(&joining.members, &seen(true), Millis(2_000)).unwrap();
-        let settled = observed(&joined.members, &seen(true), KEPT).unwrap();
-        assert!(!settled.is_change && settled.members.iter().all(|member| member.was_ready == 0));
-        assert!(observed(&settled.members, &seen(true), Millis(2 * KEPT.0)).is_none());
-        let of = |members: &[Member]| Placement::new(members, 1);
-        let (old, one, two, three) = (of(&former), of(&joining.members), of(&joined.members), of(&settled.members));
+        assert!(joining.is_change && observed(&joining.candidates, &seen(false), Millis(1_000)).is_none());
+        let joined = observed(&joining.candidates, &seen(true), Millis(2_000)).unwrap();
+        let settled = observed(&joined.candidates, &seen(true), KEPT).unwrap();
+        assert!(!settled.is_change && settled.candidates.iter().all(|candidate| candidate.was_ready == 0));
+        assert!(observed(&settled.candidates, &seen(true), Millis(2 * KEPT.0)).is_none());
+        let of = |candidates: &[Candidate]| Placement::new(candidates, 1);
+        let (old, one, two, three) =
+            (of(&former), of(&joining.candidates), of(&joined.candidates), of(&settled.candidates));
         let mut moved = 0;
         for partition in 0..PARTITIONS {
             let held = names(&former, old.holders(partition));
-            assert_eq!(names(&joining.members, one.line(partition)), held, "it does not serve anything yet");
+            assert_eq!(names(&joining.candidates, one.serving(partition)), held, "it does not serve anything yet");
             let (joining, all) =
-                (names(&joining.members, one.holders(partition)), names(&joined.members, two.holders(partition)));
-            let last = names(&settled.members, three.holders(partition));
+                (names(&joining.candidates, one.holders(partition)), names(&joined.candidates, two.holders(partition)));
+            let last = names(&settled.candidates, three.holders(partition));
             assert!(last.iter().all(|key| joining.contains(key) && all.contains(key)));
             assert!(held.iter().all(|key| joining.contains(key) && all.contains(key)));
-            assert_eq!(names(&joined.members, two.line(partition)), last);
+            assert_eq!(names(&joined.candidates, two.serving(partition)), last);
             assert_eq!(last.len(), 2);
             moved += usize::from(last.contains(&mixed(4)));
         }
@@ -207,9 +208,9 @@ mod tests {
 
     #[test]
     fn where_nobody_is_ready_everybody_serves() {
-        let members: Vec<Member> =
-            ready(&[1, 2]).into_iter().map(|member| Member { is_ready: false, ..member }).collect();
-        assert_eq!(Placement::new(&members, 1).line(7).len(), 2);
-        assert!(Placement::new(&[], 1).line(7).is_empty() && Placement::default().holders(7).is_empty());
+        let candidates: Vec<Candidate> =
+            ready(&[1, 2]).into_iter().map(|candidate| Candidate { is_ready: false, ..candidate }).collect();
+        assert_eq!(Placement::new(&candidates, 1).serving(7).len(), 2);
+        assert!(Placement::new(&[], 1).serving(7).is_empty() && Placement::default().holders(7).is_empty());
     }
 }

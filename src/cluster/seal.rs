@@ -35,17 +35,17 @@ pub struct Sealed {
 /// Why a message is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
-    /// It has no seal.
+    /// The message has no seal.
     Unsealed,
-    /// Its seal cannot be read.
+    /// The message's seal cannot be read.
     Malformed,
-    /// It is sealed with a secret of this id, which is not known here.
+    /// The message is sealed with a secret of this id, which is not known here.
     UnknownKey,
     /// The seal is not that of our secret.
     Forged,
-    /// It was said before.
+    /// The message was said before.
     Repeated,
-    /// It was made too long ago, or by a clock that is wrong.
+    /// The message was made too long ago, or by a clock that is wrong.
     Late,
 }
 

@@ -10,21 +10,21 @@ pub fn common_hash(parts: &[&[u8]]) -> u64 {
 
 /// Which of the nodes that are left goes on with a record when its owner is lost (rendezvous hashing): each node comes
 /// to the same answer, and the records of one owner go to all others alike. `turn` counts up while nobody does, so that
-/// the next one in line steps in.
+/// the next candidate steps in.
 pub fn successor<'a>(nodes: &[&'a [u8]], record: &[&[u8]], turn: usize) -> Option<&'a [u8]> {
-    let line = line(nodes, record);
-    line.get(turn % line.len().max(1)).copied()
+    let candidates = candidates(nodes, record);
+    candidates.get(turn % candidates.len().max(1)).copied()
 }
 
 /// The nodes in the order in which they would go on with a record.
-pub fn line<'a>(nodes: &[&'a [u8]], record: &[&[u8]]) -> Vec<&'a [u8]> {
-    let mut line: Vec<&[u8]> = nodes.to_vec();
-    line.sort_by_cached_key(|name| {
+pub fn candidates<'a>(nodes: &[&'a [u8]], record: &[&[u8]]) -> Vec<&'a [u8]> {
+    let mut candidates: Vec<&[u8]> = nodes.to_vec();
+    candidates.sort_by_cached_key(|name| {
         let mut parts = record.to_vec();
         parts.push(name);
         common_hash(&parts)
     });
-    line
+    candidates
 }
 
 #[cfg(test)]
@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn heirs_share_and_agree() {
+    fn successors_take_like_parts_and_agree() {
         let nodes: [&[u8]; 3] = [b"a:1", b"b:2", b"c:3"];
         let turned: [&[u8]; 3] = [b"c:3", b"a:1", b"b:2"];
         let mut counts = [0; 3];

@@ -1,4 +1,4 @@
-//! Which of two states of a record is the newer one. Every node comes to the same answer, whatever it hears first.
+//! Which of two states of a record is the newer one. Every node comes to the same answer, whatever it receives first.
 use super::clock::Stamp;
 use crate::shm_safe::shm_safe;
 use crate::time::{Moment, Seconds};
@@ -30,7 +30,7 @@ pub struct DocumentVersion<'a> {
     pub changes: u32,
     /// When it was received by the cluster's clock, where that is known.
     pub received_at: Option<Moment>,
-    /// Its entity tag.
+    /// The publication's entity tag.
     pub etag: &'a [u8],
     /// A digest of its body.
     pub body: u64,

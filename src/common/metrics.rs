@@ -41,7 +41,7 @@ impl Count {
         self.0.fetch_add(many, Ordering::Relaxed);
     }
 
-    /// Its value.
+    /// The counter's value.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -123,9 +123,9 @@ pub enum Owner {
 /// What the database is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operation {
-    /// It is read.
+    /// The table is read.
     Read,
-    /// It is written.
+    /// The table is written.
     Write,
 }
 
@@ -236,7 +236,7 @@ pub fn notify_unsent(event: PackageId, many: usize) {
 /// A NOTIFY was answered, or was not.
 #[derive(Debug, Clone, Copy)]
 pub struct NotifyAnswer {
-    /// Its event package, where that is known.
+    /// The NOTIFY's event package, where that is known.
     pub event: Option<PackageId>,
     /// The status code; 408 where nothing came.
     pub code: i32,

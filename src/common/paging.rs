@@ -12,7 +12,7 @@ row_columns! {
 
 /// Which rows the next batch has.
 pub struct Page<'a> {
-    /// Its conditions.
+    /// The SELECT's conditions.
     pub conditions: Vec<Cond<'a>>,
     /// What orders and ends it; to be given to the SELECT.
     pub order: Option<&'a [u8]>,

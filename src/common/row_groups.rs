@@ -24,7 +24,7 @@ pub enum RowOutcome {
     Written,
     /// The database does not take it.
     Refused,
-    /// It could not be written now: it has to be tried again.
+    /// The row could not be written now: it has to be tried again.
     Kept,
 }
 

@@ -36,7 +36,7 @@ impl Handle {
         (number >= 0).then_some(Handle(number))
     }
 
-    /// Its number, the same in all processes.
+    /// The counter's number, the same in all processes.
     pub fn number(self) -> i32 {
         self.0
     }

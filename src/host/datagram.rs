@@ -28,7 +28,7 @@ impl<'a> Datagram<'a> {
         (text.len > 0).then(|| Datagram { event, text: unsafe { view(&text) } })
     }
 
-    /// Its bytes.
+    /// The datagram's bytes.
     pub fn text(self) -> &'a [u8] {
         self.text
     }

@@ -74,7 +74,7 @@ impl Onlooker {
         matches!(self, Onlooker::Module | Onlooker::Blocklist)
     }
 
-    /// Its name in the log.
+    /// The name in the log.
     pub fn name(self) -> &'static str {
         match self {
             Onlooker::LocalRequestRoute => "event_route[tm:local-request]",

@@ -77,9 +77,9 @@ impl Address {
 pub struct DmqNode {
     /// Where it listens.
     pub address: Address,
-    /// It answers.
+    /// The node answers.
     pub active: bool,
-    /// It is this server.
+    /// The node is this server.
     pub local: bool,
 }
 

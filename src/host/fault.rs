@@ -20,7 +20,7 @@ const ACTIONS: [&str; 4] = ["panic-at-", "kill-at-", "exit-at-", "stop-at-"];
 pub fn install() {
     let (size, access) = (size_of::<Armed>(), libc::PROT_READ | libc::PROT_WRITE);
     let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
-    // SAFETY: a fresh mapping of our own, asked for without a wish where it lies.
+    // SAFETY: a fresh mapping of our own, at an address that the system chooses.
     let page = unsafe { libc::mmap(std::ptr::null_mut(), size, access, flags, -1, 0) };
     if page != libc::MAP_FAILED {
         // SAFETY: the mapping is aligned to a page, lives as long as the process and its children, and zeroes are

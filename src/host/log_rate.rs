@@ -26,11 +26,11 @@ pub struct LogCause {
 /// Whether a line is written, and what is added to it.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is written as it is.
+    /// The line is written as it is.
     Write,
-    /// It is written, after so many that were left out in so many seconds.
+    /// The line is written, after so many that were left out in so many seconds.
     WriteAfter(u64, u64),
-    /// It is left out.
+    /// The line is left out.
     LeaveOut,
 }
 
@@ -64,7 +64,7 @@ impl LogCause {
         Verdict::LeaveOut
     }
 
-    /// Whether its window is over and no lines of it are left to be counted.
+    /// Whether its window has ended and no lines of it are left to be counted.
     fn is_over(&self, now: u64) -> bool {
         now.saturating_sub(self.began.get()) >= WINDOW && self.left_out.get() == 0
     }

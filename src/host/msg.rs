@@ -37,9 +37,9 @@ pub struct UriParts<'a> {
 pub enum Header<T> {
     /// The message has none.
     Missing,
-    /// It is there and cannot be read.
+    /// The header is there and cannot be read.
     Bad,
-    /// Its value.
+    /// The header's value.
     Value(T),
 }
 

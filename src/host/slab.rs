@@ -39,7 +39,7 @@ struct Chunk {
     used: u32,
     /// Blocks that were given back; the first word of each leads to the next.
     free: *mut u8,
-    /// Its neighbours among the chunks of its class with room.
+    /// The chunk's neighbours among the chunks of its class with room.
     before: *mut Chunk,
     after: *mut Chunk,
 }
@@ -65,13 +65,13 @@ unsafe impl Send for Class {}
 
 /// What became of a block that was given back.
 enum Returned {
-    /// Its chunk has room for another one.
+    /// The block's chunk has room for another one.
     Kept,
-    /// Its chunk is empty and belongs to the caller.
+    /// The block's chunk is empty and belongs to the caller.
     Empty(*mut Chunk),
-    /// It was not cut from any chunk.
+    /// The block was not cut from any chunk.
     Alone,
-    /// It lies in a chunk and is none of its blocks.
+    /// The block lies in a chunk and is none of its blocks.
     Foreign,
 }
 

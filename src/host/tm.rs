@@ -83,9 +83,9 @@ impl<'a> DialogLines<'a> {
 /// What a request without tm has come to.
 #[derive(Clone, Copy)]
 pub enum TransactionOutcome<'a> {
-    /// It was answered: the message and its status.
+    /// The request was answered: the message and its status.
     Answered(SipMsg<'a>, u16),
-    /// It was answered with success, in a datagram that no message was made of.
+    /// The request was answered with success, in a datagram that no message was made of.
     Taken(u16),
     /// No answer came in time.
     Silence,
@@ -237,7 +237,7 @@ fn tag_of(header: &[u8]) -> &[u8] {
     &tag[..end]
 }
 
-/// What a completed transaction says, read from the transaction itself, so that a NOTIFY in flight needs no memory of
+/// What a completed transaction says, read from the transaction itself, so that a NOTIFY under way needs no memory of
 /// ours.
 ///
 /// # Safety

@@ -8,7 +8,7 @@ use crate::sys;
 #[derive(Clone, Copy)]
 pub struct OnFailure {
     /// A server that does not answer has failed after so many milliseconds.
-    pub patience: u32,
+    pub timeout_millis: u32,
     /// Called then, with what [`failed`] reads.
     pub callback: TmCallback,
     /// The word that the callback finds at first.
@@ -18,9 +18,11 @@ pub struct OnFailure {
 /// Sends a request on to a SIP URI with one more header line, which ends in CRLF. `false`: it could not be sent on, and
 /// was not answered.
 pub fn relay(msg: SipMsg<'_>, to: &[u8], header: &[u8], failure: OnFailure) -> bool {
-    let OnFailure { patience, callback, word } = failure;
+    let OnFailure { timeout_millis, callback, word } = failure;
     // SAFETY: the message in hand; the host copies the strings, and the callback lives for ever.
-    unsafe { sys::kr_tm_relay(msg.raw(), &mut lend(to), &mut lend(header), patience, Some(callback), word as _) >= 0 }
+    unsafe {
+        sys::kr_tm_relay(msg.raw(), &mut lend(to), &mut lend(header), timeout_millis, Some(callback), word as _) >= 0
+    }
 }
 
 /// Sends a request that has failed on to another SIP URI.

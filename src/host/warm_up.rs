@@ -74,7 +74,7 @@ impl Manager {
         }
     }
 
-    /// Its name as option `-x` has it.
+    /// The allocator's name as option `-x` has it.
     fn name(self) -> &'static str {
         match self {
             Manager::Quick => "qm",

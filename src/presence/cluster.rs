@@ -91,7 +91,7 @@ impl Ending {
 /// What nodes send each other.
 #[derive(Debug, Clone)]
 pub enum NodeMessage {
-    /// A node says that it is there, and whether it wants to hear the same.
+    /// A node says that it is there, and whether it wants the same in return.
     Hello {
         /// Whether it is to be answered.
         reply: HelloReply,
@@ -103,7 +103,7 @@ pub enum NodeMessage {
     /// A node compares what it holds with what we hold.
     Compare(RecordKind, Comparison),
     /// The sender ends: others go on with its subscriptions at once; under an arbiter the node named here, if one is.
-    Goodbye(Option<Vec<u8>>),
+    Leave(Option<Vec<u8>>),
     /// A node that has just joined wants to know all subscriptions.
     Sync,
     /// Where records are placed.
@@ -148,9 +148,9 @@ fn number(object: &Map<String, Value>, name: &str) -> Option<u32> {
 /// Whether a hello is to be answered by another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HelloReply {
-    /// It is.
+    /// An answer is wanted.
     Wanted,
-    /// It is an answer itself.
+    /// The hello is an answer itself.
     Given,
 }
 
@@ -162,11 +162,11 @@ pub fn hello(name: &[u8], reply: HelloReply, compares: u8) -> Vec<u8> {
         .into_bytes()
 }
 
-/// What the node `name` says when it ends, and has handed its lease over to `heir`.
-pub fn goodbye(name: &[u8], heir: Option<&[u8]>) -> Vec<u8> {
+/// What the node `name` says when it ends, and has handed its lease over to `successor`.
+pub fn leave(name: &[u8], successor: Option<&[u8]>) -> Vec<u8> {
     let mut object = json!({"action": "goodbye", "node": text(name)});
-    if let (Some(object), Some(heir)) = (object.as_object_mut(), heir) {
-        object.insert("heir".into(), text(heir));
+    if let (Some(object), Some(successor)) = (object.as_object_mut(), successor) {
+        object.insert("heir".into(), text(successor));
     }
     object.to_string().into_bytes()
 }
@@ -242,7 +242,7 @@ pub fn parse(body: &[u8], packages: &Packages, now: Moment) -> Option<(Vec<u8>, 
             compares: object.get("compares").map_or(Some(0), |kinds| kinds.as_u64().map(|kinds| kinds as u8))?,
             speaks: object.get("v").map_or(Some(1), Value::as_u64)?.min(u8::MAX.into()) as u8,
         },
-        "goodbye" => NodeMessage::Goodbye(bytes(object.get("heir"))),
+        "goodbye" => NodeMessage::Leave(bytes(object.get("heir"))),
         what @ ("root" | "sums" | "keys" | "want" | "records" | "pull" | "page") => {
             let (kind, comparison) = comparison::parse(what, object)?;
             NodeMessage::Compare(kind, comparison)
@@ -308,7 +308,7 @@ fn announcement(object: &Map<String, Value>, packages: &Packages, now: Moment) -
 
 /// Which of the nodes that are left goes on with a dialog when its owner is lost: each node comes to the same answer,
 /// and the dialogs of one owner go to all others alike. `turn` counts up while nobody does, so that the next one in
-/// line steps in.
+/// order steps in.
 pub fn successor<'a>(nodes: &[&'a [u8]], dialog: DialogId<'_>, turn: usize) -> Option<&'a [u8]> {
     succession::successor(nodes, &[dialog.call_id, dialog.from_tag, dialog.to_tag], turn)
 }
@@ -393,9 +393,9 @@ mod tests {
             Some((_, NodeMessage::Hello { reply: HelloReply::Wanted, compares: 3, speaks: MESSAGES }))
         ));
         assert!(matches!(parse(&sync(b"a:1"), &packages(), Moment::at(0)), Some((_, NodeMessage::Sync))));
-        for heir in [None, Some(b"b:2".as_slice())] {
-            let read = parse(&goodbye(b"a:1", heir), &packages(), Moment::at(0));
-            assert!(matches!(read, Some((_, NodeMessage::Goodbye(read))) if read.as_deref() == heir));
+        for successor in [None, Some(b"b:2".as_slice())] {
+            let read = parse(&leave(b"a:1", successor), &packages(), Moment::at(0));
+            assert!(matches!(read, Some((_, NodeMessage::Leave(read))) if read.as_deref() == successor));
         }
         let newer = br#"{"action":"balance","node":"a:1","x":[1]}"#;
         assert!(matches!(parse(newer, &packages(), Moment::at(0)), Some((_, NodeMessage::Other))));

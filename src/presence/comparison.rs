@@ -15,7 +15,7 @@ pub enum RecordKind {
 }
 
 impl RecordKind {
-    /// Its bit where several kinds are named at once.
+    /// The kind's bit where several kinds are named at once.
     pub fn bit(self) -> u8 {
         1 << self as u8
     }

@@ -82,7 +82,7 @@ impl NotifyEngine {
         [NotifyEngine::Auto, NotifyEngine::Tm, NotifyEngine::Direct].into_iter().find(|engine| engine.name() == name)
     }
 
-    /// Its name.
+    /// The mode's name.
     pub fn name(self) -> &'static [u8] {
         match self {
             NotifyEngine::Auto => b"auto",
@@ -353,13 +353,13 @@ parameters! {
         cluster_secret: &'static [u8] = text(c"cluster_secret", "").empty("messages are not authenticated")
             .range(Allowed::Text("at least 16 characters, or several as 2:NEW,1:OLD")).longest(LONGEST_LIST)
             .ours("1.0.0").shown(ConfigDisplay::Secret).example("2:correct horse battery,1:an older secret here");
-        /// The addresses and networks of the nodes, separated by commas: no other address is heard as a node, or is
+        /// The addresses and networks of the nodes, separated by commas: no other address is accepted as a node, or is
         /// sent what nodes exchange.
         cluster_peers: &'static [u8] = text(c"cluster_peers", "").empty("every address, or every node that knows the \
             secret")
             .range(Allowed::Text("addresses, or networks as 192.0.2.0/24")).longest(LONGEST_LIST)
             .ours("1.0.0").example("192.0.2.1,192.0.2.2");
-        /// Who decides which node sends the NOTIFYs of a subscription when nodes do not hear each other. `database`:
+        /// Who decides which node sends the NOTIFYs of a subscription when nodes do not reach each other. `database`:
         /// leases in a table that all of them reach; a node that does not reach it sends none. See
         /// [clustering](clustering.md#an-arbiter).
         cluster_arbiter: &'static [u8] = text(c"cluster_arbiter", "none").range(Allowed::Words(&["none", "database"]))

@@ -47,7 +47,7 @@ pub enum StoreError {
     /// The database does not take this row: another one may be written.
     #[error("the database refuses the row")]
     Refused,
-    /// It is not known what the presentity's rules say.
+    /// What the presentity's rules say is not known.
     #[error(transparent)]
     Rules(#[from] NoVerdict),
     /// There is no database, and this needs one.

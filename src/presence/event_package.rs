@@ -12,13 +12,13 @@ shm_safe!(PackageId(value));
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Trait {
-    /// It reports on watchers (RFC 3857).
+    /// The package reports on watchers (RFC 3857).
     Winfo = 1,
     /// The entity tag stays when a publication changes.
     KeepsEntityTag = 2,
     /// Subscriptions need the presentity's rules.
     NeedsAuthorization = 4,
-    /// It puts several documents together.
+    /// The package puts several documents together.
     Aggregates = 8,
     /// Bodies differ by the watcher's rules.
     FiltersBody = 16,
@@ -68,7 +68,7 @@ pub enum BodyCheck {
 /// One registered event package.
 #[derive(Debug, Clone, Copy)]
 pub struct Package {
-    /// Its name as registered: `dialog;sla`.
+    /// The package's name as registered: `dialog;sla`.
     pub name: &'static [u8],
     /// The type of its bodies; empty for none.
     pub content_type: &'static [u8],
@@ -80,7 +80,7 @@ pub struct Package {
     pub bodies: Bodies,
     /// What it checks of published bodies.
     pub check: BodyCheck,
-    /// Its winfo package, or the package a winfo package reports on.
+    /// The package's winfo package, or the package a winfo package reports on.
     pub peer: Option<PackageId>,
 }
 
@@ -171,8 +171,8 @@ impl Packages {
 /// How the message's own body was judged by its package.
 #[derive(Debug, PartialEq, Eq)]
 pub enum PackageVerdict {
-    /// It is fine.
+    /// The package accepts the body.
     Fine,
-    /// It is not, and the package has answered the request.
+    /// The package refuses the body, and has answered the request.
     Refused,
 }

@@ -1,4 +1,4 @@
-//! What ends by itself: subscriptions and publications whose time is over, in bounded batches until nothing is left.
+//! What ends by itself: subscriptions and publications that have expired, in bounded batches until nothing is left.
 use super::config::Config;
 use super::ended::Cause;
 use super::error::{Failure, StoreError};
@@ -20,7 +20,7 @@ const BATCH: usize = 256;
 /// clock has shown it. Timers that look more seldom make it longer.
 const SAID_WITHIN: Seconds = Seconds(300);
 
-/// Whether a subscription ended so long ago that nobody waits for the word that it is over.
+/// Whether a subscription ended so long ago that nobody waits for the word that it has ended.
 pub fn is_long_over(config: &Config, expires_at: Moment, now: Moment) -> bool {
     let timer = Seconds(3 * i64::from(config.db_update_period.max(config.clean_period)));
     now - expires_at - config.expires_offset > SAID_WITHIN.max(timer)

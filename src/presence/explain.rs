@@ -29,7 +29,7 @@ pub struct ExplainedSubscription {
     pub call_id: Vec<u8>,
     /// Where NOTIFYs go.
     pub contact: Vec<u8>,
-    /// Its state.
+    /// The subscription's state.
     pub status: Status,
     /// How long until it ends.
     pub left: Seconds,

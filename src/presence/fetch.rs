@@ -26,7 +26,7 @@ impl Fetch {
         Ok(Fetch { notify, content })
     }
 
-    /// Its subscription, which is over.
+    /// The subscription of the fetch, which ends at once.
     pub(super) fn subscription(&self) -> &Subscription {
         &self.notify.subscription
     }

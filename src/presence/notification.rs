@@ -13,9 +13,9 @@ use crate::time::{Moment, Seconds, ShortMoment};
 pub enum NotifyReason {
     /// The state of the resource changed.
     Change,
-    /// It answers a SUBSCRIBE.
+    /// The NOTIFY answers a SUBSCRIBE.
     Subscribe,
-    /// It answers the SUBSCRIBE that ended the subscription.
+    /// The NOTIFY answers the SUBSCRIBE that ended the subscription.
     Unsubscribe,
     /// The subscription ran out, or its watcher lost the right to it.
     Ended,
@@ -55,7 +55,7 @@ pub struct NotifyRecord {
 /// A document that is shown once more, or only once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TransientBody {
-    /// A publication that has just been removed, or that was over at once, and its place among the stored ones: the
+    /// A publication that has just been removed, or that expired at once, and its place among the stored ones: the
     /// package shows it as closed.
     Removed(Publication, usize),
     /// This body, in place of the stored ones.
@@ -102,7 +102,7 @@ pub struct Unsent {
 /// What changed for the watchers of a resource.
 #[derive(Debug)]
 pub enum StateChange<'a> {
-    /// Its documents changed; the sender's own subscription is not notified.
+    /// The resource's documents changed; the sender's own subscription is not notified.
     State {
         /// `handle_publish`'s argument; empty for nobody.
         sender: &'a [u8],
@@ -111,7 +111,7 @@ pub enum StateChange<'a> {
     },
     /// One subscription is due.
     Subscription(DialogId<'a>, NotifyReason),
-    /// Its watchers changed (for winfo resources).
+    /// The resource's watchers changed (for winfo resources).
     Watchers {
         /// The watcher that changed.
         watcher: Watcher,

@@ -79,9 +79,10 @@ fn left_of(notify_run: NotifyRun, notifies: Vec<Notify>) -> Unsent {
 
 /// What became of one NOTIFY: a state that cannot be read must not look like one that is empty.
 enum Sent {
-    /// It went out; the digest of its body.
+    /// The NOTIFY went out; the digest of its body.
     Out(BodyDigest),
-    /// It answers a SUBSCRIBE and had to go out (RFC 6665 4.2.1.2), without the state: the watcher hears of it later.
+    /// The NOTIFY answers a SUBSCRIBE and had to go out (RFC 6665 4.2.1.2), without the state: the watcher learns of it
+    /// later.
     WithoutState(BodyDigest, StoreError),
     /// A change, which waits until the state can be read.
     NotNow(StoreError),
@@ -296,7 +297,7 @@ fn cached_or_composed<P: Ports>(
     Ok((body, true))
 }
 
-/// A composed body and until when it is true.
+/// A composed body and until when it is valid.
 struct Composed {
     body: Option<Vec<u8>>,
     valid_until: Expiry,
@@ -507,7 +508,8 @@ fn leaves_out_empty<P: Ports>(ports: &P, notify: &Notify) -> bool {
     !config.send_fast_notify && config.notifier_processes == 0 && (package.peer.is_none() || package.is_winfo())
 }
 
-/// A body goes to watchers that may see the state, and not with the word that it is over unless they have said so.
+/// A body goes to watchers that may see the state, and not with the word that the subscription has ended unless they
+/// have said so.
 fn entitled(subscription: &Subscription, notify_reason: NotifyReason) -> bool {
     subscription.may_see() && notify_reason != NotifyReason::Ended
 }
@@ -588,7 +590,7 @@ fn push_headers<P: Ports>(
     }
 }
 
-/// The reason of a subscription belongs to its status: one that ends because its time is over has timed out, whatever
+/// The reason of a subscription belongs to its status: one that ends because it has expired has timed out, whatever
 /// its watcher was allowed.
 fn push_state(out: &mut Vec<u8>, subscription: &Subscription, now: Moment) {
     match subscription.state.status {

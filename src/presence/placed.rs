@@ -8,10 +8,10 @@ use serde_json::{Map, Value, json};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Placed {
     /// How the sender places records.
-    Share {
+    Settings {
         /// With how many copies beside the first.
         replicas: u8,
-        /// It has all that it should hold.
+        /// The node has all that it should hold.
         is_ready: bool,
     },
     /// Records that a node holds and should not: the receiver takes them, and passes them on.
@@ -59,7 +59,7 @@ impl Placed {
     pub fn to_json(&self, name: &[u8]) -> Vec<u8> {
         let node = text(name);
         let message = match self {
-            Placed::Share { replicas, is_ready } => {
+            Placed::Settings { replicas, is_ready } => {
                 json!({"action": "share", "node": node, "replicas": replicas, "ready": is_ready})
             }
             Placed::Refresh { uri, event, kind, file: [file_uri, filename] } => json!({
@@ -103,7 +103,7 @@ fn names(value: &Value) -> Option<Vec<Vec<u8>>> {
 pub fn parse(action: &str, object: &Map<String, Value>) -> Option<Placed> {
     let list = || object.get("list")?.as_array().filter(|list| list.len() <= MOST_OFFERED);
     Some(match action {
-        "share" => Placed::Share {
+        "share" => Placed::Settings {
             replicas: u8::try_from(object.get("replicas")?.as_u64()?).ok()?,
             is_ready: object.get("ready")?.as_bool()?,
         },
@@ -137,7 +137,7 @@ mod tests {
     fn messages_travel_whole() {
         let name = |n: &[u8]| [n.to_vec(), b"\xff\"".to_vec(), Vec::new()];
         for message in [
-            Placed::Share { replicas: 2, is_ready: true },
+            Placed::Settings { replicas: 2, is_ready: true },
             Placed::Offer(Offer {
                 kind: RecordKind::Subscriptions,
                 first: b"a:1".to_vec(),

@@ -63,7 +63,7 @@ pub struct DialogView<'a> {
 /// the time: no publication ever loses a second one.
 pub(super) const LATE_SECONDS: Seconds = Seconds(5);
 
-/// By what a ringing dialog is that of a call which is over.
+/// By what a ringing dialog is that of a call which has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum SameCall {
     /// By the ids of the SIP dialog.
@@ -106,7 +106,7 @@ impl DialogView<'_> {
 
     /// Whether this is a state that the call had before it ended, as `end` shows (RFC 4235 3.7.1: an ended dialog does
     /// not live again). A document that names another dialog, another call, or a higher version is the next call. What
-    /// has neither is late when its version went back, or when it rings in the very SIP dialog that is over
+    /// has neither is late when its version went back, or when it rings in the very SIP dialog that has ended
     /// (or in a call of the same Call-ID, see [`SameCall`]).
     fn is_late(&self, end: &DialogView<'_>, same_call: SameCall) -> bool {
         let lives = self.sum.count > self.sum.ended && self.marks.len() == self.sum.count as usize;
@@ -145,7 +145,7 @@ pub struct Publication {
     pub expires_at: Expiry,
     /// When it was received, where that is known.
     pub received_at: Option<Moment>,
-    /// Its place among the presentity's documents.
+    /// The publication's place among the presentity's documents.
     pub priority: i32,
     /// The dialogs in it.
     pub dialogs: Dialogs,
@@ -166,7 +166,7 @@ pub struct Modification<'a> {
     pub expires_at: Expiry,
     /// Now, where the clock of the node that announces it is known.
     pub received_at: Option<Moment>,
-    /// Its place among the documents.
+    /// The publication's place among the documents.
     pub priority: i32,
     /// Who sends it.
     pub sender: Vec<u8>,
@@ -196,7 +196,7 @@ pub enum Change<'a> {
     Modify(Modification<'a>),
     /// The removal of the document under this entity tag.
     Remove(EntityTag),
-    /// These dialogs are over: what speaks of them goes.
+    /// These dialogs have ended: what speaks of them goes.
     End(Dialogs),
 }
 
@@ -220,7 +220,7 @@ pub enum Applied {
 
 /// What a store sees of a stored document when it plans a change.
 pub trait StoredDocument {
-    /// Its entity tag.
+    /// The publication's entity tag.
     fn etag(&self) -> EntityTag<&[u8]>;
     /// The id of its record; empty when unknown.
     fn ruid(&self) -> &[u8];
@@ -228,7 +228,7 @@ pub trait StoredDocument {
     fn sender(&self) -> &[u8];
     /// When it was received, where that is known.
     fn received_at(&self) -> Option<Moment>;
-    /// Its dialogs.
+    /// The publication's dialogs.
     fn dialogs(&self) -> DialogView<'_>;
 }
 
@@ -255,7 +255,8 @@ impl StoredDocument for Publication {
 pub enum Keeps {
     /// Nothing but what the modification does not name.
     Nothing,
-    /// Its body: what came is a late state of a call that has ended, and is held back. Tag and times change.
+    /// The body that was stored: what came is a late state of a call that has ended, and is held back. Tag and times
+    /// change.
     Body,
     /// All of it: an idle phone speaks over another one's call.
     Everything,
@@ -275,14 +276,14 @@ pub enum Plan {
     },
     /// Change the document at this place.
     Modify {
-        /// Its place.
+        /// The document's place.
         at: usize,
         /// What stays.
         keeps: Keeps,
     },
     /// Remove the document at this place.
     Remove {
-        /// Its place.
+        /// The document's place.
         at: usize,
     },
     /// Nothing matches.

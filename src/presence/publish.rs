@@ -154,7 +154,7 @@ pub(super) fn shown_alone(new: &Document<'_>, body: Option<&[u8]>) -> Option<Tra
 }
 
 /// What watchers get when a document goes: where the package shows one document only, the body that came with the
-/// removal; elsewhere the others, with this one in its place for packages that show that its dialogs are over.
+/// removal; elsewhere the others, with this one in its place for packages that show that its dialogs have ended.
 pub(super) fn shown_at_the_end<P: Ports>(
     ports: &P,
     new: &Document<'_>,
@@ -211,7 +211,7 @@ pub(super) fn announce<P: Ports>(ports: &mut P, replica: Option<Replica>) {
     }
 }
 
-/// An initial PUBLISH with Expires 0 stores nothing; documents of the same dialogs are over, and where the package
+/// An initial PUBLISH with Expires 0 stores nothing; documents of the same dialogs end, and where the package
 /// shows the last document only, watchers see this one once.
 fn publish_transient<P: Ports>(ports: &mut P, request: &PublishRequest<'_>, new: &Document<'_>) -> Result<(), Failure> {
     let body = request.body.unwrap_or_default();
@@ -233,7 +233,7 @@ fn publish_transient<P: Ports>(ports: &mut P, request: &PublishRequest<'_>, new:
     Ok(())
 }
 
-/// How a document is shown that is over as soon as it is there: beside the others where the package puts documents of
+/// How a document is shown that ends as soon as it is there: beside the others where the package puts documents of
 /// dialogs together, alone where it shows the last one, and elsewhere not at all.
 pub(super) fn shown_once(new: &Document<'_>, publication: Publication) -> Option<TransientBody> {
     match (new.description.has(Trait::Aggregates), new.description.is_dialog()) {
@@ -243,7 +243,11 @@ pub(super) fn shown_once(new: &Document<'_>, publication: Publication) -> Option
     }
 }
 
-/// What other documents say of the dialogs that `body` speaks of is over.
+/// Ends what other documents say of the dialogs that `body` speaks of.
+///
+/// # Errors
+///
+/// Fails when the documents cannot be changed.
 pub(super) fn end_dialogs_of<P: Ports>(ports: &mut P, new: &Document<'_>, body: &[u8]) -> Result<(), Failure> {
     let dialogs = dialogs(new.description, body);
     if !dialogs.marks.is_empty() {
@@ -334,6 +338,10 @@ pub(super) fn release<P: Ports>(ports: &mut P, held: Option<&Late>, applied: &Ap
 
 /// A document that was published over the end of its call waits, lest it was overtaken; one for which there is no place
 /// shows at once.
+///
+/// # Errors
+///
+/// Fails when there is no place for it, and the documents cannot be read or changed.
 pub(super) fn hold_back<P: Ports>(
     ports: &mut P,
     resource: &Resource,
@@ -346,6 +354,10 @@ pub(super) fn hold_back<P: Ports>(
 
 /// A document that was held back becomes the state of its publication, unless that has another one by now. It is held
 /// no longer as soon as that is certain: what follows may fail, and must not show it once more.
+///
+/// # Errors
+///
+/// Fails when the documents cannot be read or changed.
 pub(super) fn show_late<P: Ports>(ports: &mut P, late: &Late, taken: Taken) -> Result<(), Failure> {
     let package = *ports.packages().get(late.resource.event);
     let documents = ports.documents(&late.resource)?;
@@ -404,6 +416,10 @@ fn remove<P: Ports>(
 }
 
 /// The record's id, which stays the same over all entity tags.
+///
+/// # Errors
+///
+/// Fails when the documents cannot be read.
 pub(super) fn ruid_of<P: Ports>(
     ports: &mut P,
     resource: &Resource,

@@ -19,9 +19,9 @@ pub enum ChangeKind {
     Refreshed,
     /// A publication was removed.
     Removed,
-    /// The time of a publication was over.
+    /// A publication expired.
     RanOut,
-    /// The dialogs of documents were over, and the documents went.
+    /// The dialogs of documents ended, and the documents went.
     DialogsOver,
     /// The event package has put the documents together.
     Composed,
@@ -65,9 +65,9 @@ impl ChangeKind {
 /// A body, as far as it is remembered.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct BodyDigest {
-    /// Its length; 0: there was none.
+    /// The body's length; 0: there was none.
     pub bytes: u32,
-    /// Its CRC-32; 0: there was none.
+    /// The body's CRC-32; 0: there was none.
     pub crc32: u32,
 }
 
@@ -88,7 +88,7 @@ impl BodyDigest {
 pub struct Digested {
     /// The body.
     pub body: Vec<u8>,
-    /// Its digest.
+    /// The digest of the body.
     pub digest: BodyDigest,
 }
 
@@ -123,11 +123,11 @@ pub struct DocumentChange {
 /// What became of a NOTIFY.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotifyOutcome {
-    /// Its answer has not come yet.
+    /// The NOTIFY's answer has not come yet.
     Awaited,
-    /// Its final status; 408: nobody answered.
+    /// The NOTIFY's final status; 408: nobody answered.
     Final(u16),
-    /// It could not be sent.
+    /// The NOTIFY could not be sent.
     NotSent,
     /// The script dropped it in `event_route[tm:local-request]`.
     Dropped,
@@ -157,9 +157,9 @@ pub struct SentNotify {
     pub dialog: u64,
     /// Why it was sent.
     pub reason: NotifyReason,
-    /// Its CSeq.
+    /// The NOTIFY's CSeq.
     pub cseq: u32,
-    /// Its body.
+    /// The NOTIFY's body.
     pub body: BodyDigest,
     /// What became of it.
     pub answer: NotifyOutcome,
@@ -168,7 +168,7 @@ pub struct SentNotify {
 }
 
 impl SentNotify {
-    /// Its answer and how long that took, in words.
+    /// The NOTIFY's answer and how long that took, in words.
     pub fn answer_in_words(&self, now: Micros) -> String {
         match self.answer {
             NotifyOutcome::Awaited => format!("awaited for {}", span(now - self.at)),

@@ -13,7 +13,7 @@ pub enum ReplicaMessage {
     Update(Box<Replica>),
     /// 2: a node that has just joined wants to know what there is.
     Sync {
-        /// It asked this node alone.
+        /// The other node asked this node alone.
         you: bool,
     },
     /// Something this version does not know.
@@ -37,7 +37,7 @@ pub struct Replica {
     pub expires: Seconds,
     /// When the owner received it by the owner's clock, where the message says so.
     pub received_at: Option<Moment>,
-    /// It is a new one.
+    /// The publication is a new one.
     pub is_new: bool,
     /// Who sent it; empty for nobody.
     pub sender: Vec<u8>,
@@ -45,7 +45,7 @@ pub struct Replica {
     pub ruid: Vec<u8>,
     /// The document; empty for a change without one.
     pub body: Vec<u8>,
-    /// It goes to a node of our kind that may know it: watchers are notified only of what is new there.
+    /// The message goes to a node of our kind that may know it: watchers are notified only of what is new there.
     pub again: bool,
 }
 

@@ -100,7 +100,7 @@ pub fn of_stored(resource: &Resource, event: &[u8], publication: &Publication, n
 
 /// What a change means here.
 enum Step {
-    /// It is known already: a message that came twice, or a table that nodes share.
+    /// The change is known already: a message that came twice, or a table that nodes share.
     Known,
     /// Something newer is known.
     Stale,
@@ -228,7 +228,7 @@ enum Outcome {
     Changed(Option<TransientBody>),
     /// Nothing had to be done.
     Nothing,
-    /// The node that announced it has to hear this.
+    /// The node that announced it has to be sent this.
     Answer(Replica),
     /// Another process has changed the documents meanwhile: what the change means has to be found out anew.
     Overtaken,

@@ -6,7 +6,7 @@ use crate::shm_safe::shm_safe;
 /// it is passed over for is kept until it has been notified of all that came earlier.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct NotifiedChanges {
-    /// It has been notified of every change up to this one.
+    /// The watcher has been notified of every change up to this one.
     last: u32,
     /// The first of the later changes that it is passed over for.
     passed_from: u32,

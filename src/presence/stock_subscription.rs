@@ -228,7 +228,7 @@ mod tests {
     #[test]
     fn durations_count_from_now() {
         assert_eq!(subscription(&FROM_STOCK.replace("1795630861", "300")).state.expires_at, Moment::at(NOW + 300));
-        // A clock that is behind: the subscription is over.
+        // A clock that is behind: the subscription has expired.
         assert_eq!(
             subscription(&FROM_STOCK.replace("1795630861", "1795630000")).state.expires_at,
             Moment::at(1_795_630_000)

@@ -27,9 +27,9 @@ const TRIES: usize = 20;
 pub struct Party<'a> {
     /// The whole URI.
     pub uri: UriText<'a>,
-    /// Its user part.
+    /// The URI's user part.
     pub user: UserPart<'a>,
-    /// Its host part.
+    /// The URI's host part.
     pub host: HostPart<'a>,
     /// The tag; `None`: there is none.
     pub tag: Option<Word<'a>>,

@@ -20,9 +20,9 @@ pub enum Status {
     Active = 1,
     /// Nobody has decided yet.
     Pending = 2,
-    /// It is over.
+    /// The subscription has ended.
     Terminated = 3,
-    /// It was pending when it ended.
+    /// The subscription was pending when it ended.
     Waiting = 4,
 }
 
@@ -214,7 +214,7 @@ impl Subscription {
         Ok(Subscription::packed(state, &fields))
     }
 
-    /// Its block, when it is not needed any more.
+    /// The subscription's block, when it is not needed any more.
     pub fn into_block(self) -> Vec<u8> {
         self.strings.into_block()
     }
@@ -375,13 +375,13 @@ impl<B: AsRef<[u8]>> Subscription<B> {
     }
 
     /// Whether a change of the presentity's state is announced to the watcher: to nobody who may not see the state
-    /// (polite blocking must not be noticed), and to nobody whose time is over. SUBSCRIBEs, changes of the
+    /// (polite blocking must not be noticed), and to nobody whose subscription has expired. SUBSCRIBEs, changes of the
     /// authorization and the end are answered all the same.
-    pub fn hears_changes(&self, now: Moment) -> bool {
+    pub fn is_notified_of_changes(&self, now: Moment) -> bool {
         self.may_see() && !self.is_over(now)
     }
 
-    /// Whether its time is over: all that a NOTIFY can say of it from then on is that it is terminated.
+    /// Whether it has expired: all that a NOTIFY can say of it from then on is that it is terminated.
     pub fn is_over(&self, now: Moment) -> bool {
         self.state.expires_at <= now
     }
@@ -397,9 +397,9 @@ impl<B: AsRef<[u8]>> Subscription<B> {
 pub struct Renewal<'a> {
     /// When the subscription ends from now on.
     pub expires_at: Moment,
-    /// Its CSeq.
+    /// The request's CSeq.
     pub remote_cseq: u32,
-    /// Its Contact.
+    /// The request's Contact.
     pub contact: &'a [u8],
     /// The socket it came in on.
     pub socket: &'a [u8],

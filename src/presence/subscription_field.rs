@@ -80,6 +80,10 @@ impl Field {
     }
 
     /// A string as this field takes it: empty instead of what a dialog can do without.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the string is longer than the field takes, or has a form that it cannot have.
     pub(super) fn checked(self, text: &[u8]) -> Result<&[u8], BadField> {
         if text.is_empty() {
             return Ok(text);

@@ -61,7 +61,7 @@ pub struct Sent {
     pub to_tag: String,
     /// Why.
     pub reason: NotifyReason,
-    /// Its CSeq.
+    /// The NOTIFY's CSeq.
     pub cseq: u32,
     /// The version of its document.
     pub version: u32,
@@ -147,7 +147,7 @@ pub struct MemoryPorts {
     pub makes_nothing_of: Option<MakesNothingOf>,
     /// The documents that are passed over.
     unreadable: Unreadable,
-    /// Until when the body that was composed last is true.
+    /// Until when the body that was composed last is valid.
     pub composed_until: Option<Expiry>,
     /// How much of the memory is in use, in percent.
     pub memory: usize,

@@ -17,11 +17,11 @@ const QUIET: Seconds = Seconds(60);
 /// Why a document is passed over.
 #[derive(Debug, Clone, Copy)]
 pub enum Unshown<'a> {
-    /// It cannot be read: it never will be.
+    /// The document cannot be read: it never will be.
     Unreadable,
-    /// Its package makes nothing of it: that may be the package's fault, or want of memory.
+    /// The document's package makes nothing of it: that may be the package's fault, or want of memory.
     Alone,
-    /// Its package makes nothing of it together with the others of these: without one of them it may.
+    /// The document's package makes nothing of it together with the others of these: without one of them it may.
     Among(&'a [Publication]),
 }
 

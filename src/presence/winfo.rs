@@ -8,13 +8,13 @@ use crate::time::{Moment, Seconds};
 /// What made the status of a watcher (RFC 3857 4.7.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WatcherEvent {
-    /// It subscribed.
+    /// The watcher subscribed.
     Subscribe,
     /// The presentity's rules allow it.
     Approved,
     /// They do not.
     Rejected,
-    /// Its subscription ran out.
+    /// The watcher's subscription ran out.
     Timeout,
     /// An operator ended its subscription.
     Deactivated,
@@ -41,7 +41,7 @@ impl WatcherEvent {
         }
     }
 
-    /// Its word in the document.
+    /// The watcher's word in the document.
     pub fn word(self) -> &'static [u8] {
         match self {
             WatcherEvent::Subscribe => b"subscribe",
@@ -67,11 +67,11 @@ shm_safe!(WatcherTimes { since, expires_at });
 /// One watcher in a winfo document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Watcher {
-    /// Its URI.
+    /// The watcher's URI.
     pub uri: Vec<u8>,
     /// An id, the same for the life of its subscription.
     pub id: Vec<u8>,
-    /// Its status.
+    /// The watcher's status.
     pub status: Status,
     /// What made its status.
     pub event: WatcherEvent,

@@ -87,7 +87,7 @@ pub(crate) fn unread(now: Moment, sent: &PendingRequest, answer: &FinalResponse)
     RecordChange { before: Some(record.clone()), after: Some(after) }
 }
 
-/// Brings the record in line with the answer, and says what is sent next. `undone` is what could not be stored.
+/// Changes the record as the answer says, and says what is sent next. `undone` is what could not be stored.
 pub(crate) fn settle<P: AgentPorts>(
     ports: &mut P,
     sent: &PendingRequest,
@@ -230,6 +230,10 @@ pub(crate) fn left(request: &Request, record: &Record, now: Moment) -> Requested
 }
 
 /// The server has granted it until `until`.
+///
+/// # Errors
+///
+/// Fails when the answer has no To tag, or when the record cannot be read or written.
 pub(crate) fn confirm<P: AgentPorts>(
     ports: &mut P,
     sent: &PendingRequest,
@@ -268,9 +272,9 @@ pub(crate) fn confirm<P: AgentPorts>(
 /// What a NOTIFY says about its dialog.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ReceivedNotify<'a> {
-    /// Its Contact.
+    /// The Contact of the NOTIFY.
     pub contact: &'a [u8],
-    /// Its Record-Route headers as the route set of the one who gets it.
+    /// The Record-Route headers of the NOTIFY, as the route set of the one who gets it.
     pub route_set: &'a [u8],
     /// What its Subscription-State says.
     pub state: SubscriptionStateHeader<'a>,
@@ -330,6 +334,10 @@ pub fn notified<P: AgentPorts>(
 }
 
 /// The server has ended a subscription that its owner still wants.
+///
+/// # Errors
+///
+/// Fails when the request cannot be admitted, prepared or sent.
 pub(crate) fn begin_anew<P: AgentPorts>(
     ports: &mut P,
     record: &Record,
@@ -338,7 +346,7 @@ pub(crate) fn begin_anew<P: AgentPorts>(
     let request = request_of(record, RequestedExpires::End, Start::Anew);
     let Some(wait) = comes_back(state, || ports.restarts(&request)) else { return Ok(()) };
     let (desired, now) = (record.state.desired_until, ports.now());
-    // What is nearly over is not begun again.
+    // What is about to expire is not begun again.
     if desired.is_before(now + wait + NEARLY_OVER) {
         return Ok(());
     }

@@ -18,9 +18,9 @@ pub enum Processing {
 /// An event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
-    /// Its flag.
+    /// The event's flag.
     pub flag: i32,
-    /// Its name in the Event header.
+    /// The event's name in the Event header.
     pub name: Vec<u8>,
     /// The Content-Type of bodies whose publisher names none.
     pub content_type: Vec<u8>,

@@ -39,8 +39,8 @@ fn own_lines(out: &mut Vec<u8>, request: &Request) {
     }
 }
 
-/// How long a request asks for: the caller's wish, the default for "for ever", not less than the server wants; none
-/// where it ends what there is.
+/// How long a request asks for: what the caller asks for, the default for "for ever", not less than the server wants;
+/// none where it ends what there is.
 fn asked(config: &Config, request: &Request) -> Option<Seconds> {
     let minimum = request.options.server_minimum.unwrap_or_default();
     match request.options.expires {

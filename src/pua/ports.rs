@@ -86,7 +86,7 @@ impl PendingRequest {
 /// A pending request whose time has come.
 #[derive(Debug, PartialEq, Eq)]
 pub enum DueRequest {
-    /// Its wait is over: this is sent.
+    /// The wait of the request has ended: this is sent.
     Send(PendingRequestId, Request),
     /// What its answer says could not be stored: it is tried again.
     Store(PendingRequestId, RecordChange),
@@ -144,7 +144,7 @@ pub struct Processed {
 /// Whether a request can be sent as far as is known now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Checked {
-    /// It can.
+    /// The request can be sent.
     Yes,
     /// Nobody has looked yet: it never takes the place of one that waits.
     NotYet,
@@ -263,7 +263,7 @@ pub trait AgentPorts {
         request: &Request,
         record: &Record,
     ) -> Result<(), RequestError>;
-    /// What was sent on a pending request; nothing when it is over.
+    /// What was sent on a pending request; nothing when it has ended.
     fn take_sent(&mut self, pending: PendingRequestId) -> Option<PendingRequest>;
     /// Notes the entity tag that what was sent on a pending request has now. Requests that name the one before it mean
     /// the same publication until the next request is sent: the record may still have that.
@@ -288,7 +288,7 @@ pub trait AgentPorts {
     fn later(&mut self, request: &Request, wait: Seconds) -> Result<Option<PendingRequestId>, RequestError>;
     /// How often this request's subscription was begun anew lately; counts one more.
     fn restarts(&mut self, request: &Request) -> u32;
-    /// Flights whose time has come.
+    /// Pending requests whose time has come.
     fn timed_out(&mut self) -> Vec<DueRequest>;
     /// Takes the callers that wait for a pending request: each is handed out once.
     fn claims(&mut self, pending: PendingRequestId) -> Vec<Claim>;

@@ -50,7 +50,7 @@ shm_safe!(
 /// The numbers of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RecordState {
-    /// Its place in memory, and its age: larger is newer. 0 until it is stored.
+    /// The record's place in memory, and its age: larger is newer. 0 until it is stored.
     pub serial: u64,
     /// The event's flag.
     pub event: i32,

@@ -32,7 +32,7 @@ pub const PARTS: usize = 12;
 /// For how long a caller wants a publication or a subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum RequestedExpires {
-    /// It is to end.
+    /// The publication or subscription is to end.
     #[default]
     End,
     /// For this time from now on.
@@ -116,7 +116,7 @@ pub struct RequestOptions {
     pub expires: RequestedExpires,
     /// Whether it begins a new one.
     pub start: Start,
-    /// It has a body (which may be empty text).
+    /// The request has a body (which may be empty text).
     pub has_body: bool,
     /// Nobody waits for the outcome: a refresh or a repair of our own.
     pub own: bool,
@@ -126,7 +126,8 @@ pub struct RequestOptions {
     pub version_floor: u32,
     /// The interval the server wants at least, where it has said so.
     pub server_minimum: Option<Seconds>,
-    /// It waited behind a request for the publication whose entity tag it names: it goes on with the tag that one got.
+    /// The request waited behind a request for the publication whose entity tag it names: it goes on with the tag that
+    /// one got.
     pub follows: bool,
     /// How often a server has sent it elsewhere (3xx).
     pub redirects: u8,
@@ -376,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn no_wish_lasts_longer_than_a_row_can_say() {
+    fn no_interval_lasts_longer_than_a_row_can_say() {
         assert_eq!(request(i64::MAX, None).desired_until(Moment::at(1_000)), Expiry::At(LATEST));
         assert_eq!(request(-1, None).desired_until(Moment::at(1_000)), Expiry::Never);
     }

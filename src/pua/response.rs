@@ -45,11 +45,11 @@ pub enum ResponseMeaning {
     Forgotten,
     /// The interval is too short: this is the shortest.
     TooBrief(Seconds),
-    /// It may work later: after this time.
+    /// The request may work later: after this time.
     Later(Seconds),
-    /// It is to be sent again with credentials (401, 407), which there are.
+    /// The request is to be sent again with credentials (401, 407), which there are.
     Challenged,
-    /// It is to be sent to the Contact of the answer (3xx).
+    /// The request is to be sent to the Contact of the answer (3xx).
     Elsewhere,
     /// The server will not have it.
     Refused,

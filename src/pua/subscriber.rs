@@ -17,6 +17,11 @@ const FIRST_CSEQ: u32 = 10;
 /// A dialog whose CSeq comes near the 2^31 of RFC 3261 8.1.1.5 is replaced by a new one.
 const LAST_CSEQ: u32 = i32::MAX as u32 - 10_000;
 
+/// The record of the dialog that a request is about.
+///
+/// # Errors
+///
+/// Fails when the records cannot be read.
 pub(crate) fn find<P: AgentPorts>(ports: &mut P, request: &Request) -> Result<Option<Record>, RequestError> {
     let target = match ports.config().check_remote_contact {
         true => RemoteTarget::Same,
@@ -44,7 +49,7 @@ pub fn prepare_and_send<P: AgentPorts>(
     }
     match found {
         None if request.options.expires.is_end() => Ok(Launched::Nothing),
-        // The dialog that was meant is over.
+        // The dialog that was meant has ended.
         None if !request.get(RequestField::CallId).is_empty() && !is_new => Ok(Launched::Nothing),
         None => open_dialog(ports, pending, request),
         Some(record) => send_within(ports, pending, request, &record),
@@ -150,6 +155,10 @@ fn send_within<P: AgentPorts>(
 }
 
 /// Removes the dialog of a record; `false`: it was not there any more.
+///
+/// # Errors
+///
+/// Fails when the record cannot be read or removed.
 pub(crate) fn remove_dialog<P: AgentPorts>(ports: &mut P, record: &Record) -> Result<bool, RequestError> {
     match ports.find_dialog(&record.dialog())? {
         Some(stored) => ports.remove(&stored).map(|()| true),

@@ -5,9 +5,9 @@ use std::ffi::CStr;
 /// An RPC command.
 #[derive(Debug, Clone, Copy)]
 pub struct Command {
-    /// Its name: `presence.explain`.
+    /// The command's name: `presence.explain`.
     pub name: &'static CStr,
-    /// Its arguments as they are written in a synopsis; what may be left out is in brackets.
+    /// The command's arguments as they are written in a synopsis; what may be left out is in brackets.
     pub arguments: &'static str,
     /// What is answered.
     pub answer: Answer,

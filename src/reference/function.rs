@@ -4,7 +4,7 @@ use super::command::Output;
 /// A script function.
 #[derive(Debug, Clone, Copy)]
 pub struct Function {
-    /// Its name and arguments: `handle_publish([sender_uri])`.
+    /// The function's name and arguments: `handle_publish([sender_uri])`.
     pub synopsis: &'static str,
     /// The numbers of arguments with which it can be called.
     pub arities: &'static [usize],

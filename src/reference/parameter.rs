@@ -6,7 +6,7 @@ use std::fmt;
 /// A module parameter.
 #[derive(Debug, Clone, Copy)]
 pub struct Parameter {
-    /// Its name in `modparam`.
+    /// The parameter's name in `modparam`.
     pub name: &'static CStr,
     /// The value without `modparam`; its kind is the type of the parameter.
     pub default: ParameterValue,
@@ -80,7 +80,7 @@ pub enum Beyond {
     Refused,
     /// This number is used where the value is below the range, and the largest where it is above, with a warning.
     Replaced(i64),
-    /// It is used as it is, with a warning: the database decides about it.
+    /// The value is used as it is, with a warning: the database decides about it.
     Taken,
 }
 

@@ -6,7 +6,7 @@ use super::blocks::has_any;
 /// A final answer with success.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Success<'a> {
-    /// Its status, 200 to 299.
+    /// The answer's status, 200 to 299.
     pub status: u16,
     /// The branch of its only Via.
     pub branch: &'a [u8],

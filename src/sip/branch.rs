@@ -18,7 +18,7 @@ pub struct Branch {
 }
 
 impl Branch {
-    /// Its text.
+    /// The branch's text.
     #[inline]
     pub fn bytes(&self) -> &[u8] {
         &self.text[..self.len]
@@ -57,7 +57,7 @@ shm_safe!(BranchSecret(value));
 pub enum BranchOrigin {
     /// Made with this secret.
     Ours(TransactionKey),
-    /// It looks like one of ours, and was not made with this secret.
+    /// The branch looks like one of ours, and was not made with this secret.
     Forged,
     /// Another one.
     Foreign,

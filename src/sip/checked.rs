@@ -11,7 +11,7 @@ pub enum Flaw {
     /// Nothing is there.
     #[error("is empty")]
     Empty,
-    /// It has more than so many bytes.
+    /// The string has more than so many bytes.
     #[error("is longer than {0} bytes")]
     TooLong(usize),
     /// A control character: NUL, CR, LF (a folded line), DEL.
@@ -65,7 +65,7 @@ macro_rules! text_type {
         pub struct $name<'a>(&'a [u8]);
 
         impl<'a> $name<'a> {
-            /// Its bytes.
+            /// The string's bytes.
             pub fn bytes(self) -> &'a [u8] {
                 self.0
             }
@@ -189,7 +189,7 @@ impl<'a> UserPart<'a> {
         Ok(UserPart(Cow::Owned(one_form)))
     }
 
-    /// Its bytes.
+    /// The string's bytes.
     pub fn bytes(&self) -> &[u8] {
         &self.0
     }

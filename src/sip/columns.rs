@@ -7,7 +7,7 @@ use std::borrow::Cow;
 /// A text column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TextColumn {
-    /// Its name.
+    /// The column's name.
     pub name: &'static str,
     /// How many characters it holds at most.
     pub room: usize,

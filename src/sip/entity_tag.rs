@@ -19,7 +19,7 @@ impl<B: AsRef<[u8]>> EntityTag<B> {
         Some(EntityTag(bytes)).filter(|tag| !tag.is_empty())
     }
 
-    /// Its bytes, as a header field and a row have them.
+    /// The tag's bytes, as a header field and a row have them.
     pub fn bytes(&self) -> &[u8] {
         self.0.as_ref()
     }

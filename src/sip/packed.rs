@@ -10,7 +10,7 @@ pub trait StringEnd: Copy {
     /// The end at this place, which is not beyond [`StringEnd::MOST`].
     fn of(place: usize) -> Self;
 
-    /// Its place.
+    /// The field's place.
     fn place(self) -> usize;
 }
 

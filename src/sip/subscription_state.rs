@@ -5,7 +5,7 @@ use crate::time::Seconds;
 /// A Subscription-State header as it was received (RFC 6665 8.2.3).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SubscriptionStateHeader<'a> {
-    /// It is over.
+    /// The subscription has ended.
     pub terminated: bool,
     /// Why, as `reason` says; empty when it does not.
     pub reason: &'a [u8],
@@ -43,7 +43,7 @@ impl SubscriptionStateHeader<'_> {
 /// The reasons that a notifier gives (RFC 6665 4.1.3); for any other a subscription has timed out.
 const REASONS: [&[u8]; 5] = [b"rejected", b"deactivated", b"probation", b"giveup", b"noresource"];
 
-/// Writes the body of the header for a subscription that is over. `reason` may have parameters behind it
+/// Writes the body of the header for a subscription that has ended. `reason` may have parameters behind it
 /// (`retry-after`), which come with it.
 pub fn push_terminated(out: &mut Vec<u8>, reason: &[u8]) {
     out.extend_from_slice(b"terminated;reason=");

@@ -107,7 +107,7 @@ pub struct Target<'a> {
     pub address: SocketAddr,
     /// What carries it there.
     pub carrier: Carrier,
-    /// Its request URI.
+    /// The request's request URI.
     pub request_uri: Cow<'a, [u8]>,
 }
 

@@ -4,7 +4,7 @@ use crate::shm_safe::shm_safe;
 /// A transport.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Transport {
-    /// It is not known.
+    /// The transport is not known.
     #[default]
     Unknown,
     /// UDP, which needs no name.

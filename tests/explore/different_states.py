@@ -141,7 +141,7 @@ TABLE = [
     (
         "the end of a subscription, database-only",
         "database-only, subscription expires",
-        "RFC 6665 4.4.1: the end is told once",
+        "RFC 6665 4.4.1: the end is notified once",
         True,
         lambda case: case.config["mode"] == 3 and case.kind in ("notifies", "rows", "script") and expired(case),
     ),

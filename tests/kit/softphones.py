@@ -120,7 +120,7 @@ class BrowserPhone:
     def __enter__(self):
         self.web = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet)
         threading.Thread(target=self.web.serve_forever, daemon=True).start()
-        # The certificate of the example is its own: a person would tell the browser to trust it.
+        # The certificate of the example is its own: a person would accept it in the browser.
         self.page = Browser(self.folder, "http://127.0.0.1:%d/" % self.web.server_address[1],
                             options=["--ignore-certificate-errors"] if self.tls else [])
         self.page.wait("window.ready")

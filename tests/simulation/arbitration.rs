@@ -10,7 +10,7 @@ pub type Leases = Rc<RefCell<Vec<LeaseRow>>>;
 pub struct Registry {
     pub leases: Leases,
     pub is_away: bool,
-    /// It was read before another node has changed it.
+    /// The table was read before another node has changed it.
     pub was_read: Option<Vec<LeaseRow>>,
 }
 
@@ -59,10 +59,10 @@ impl arbiter::LeaseTable for Registry {
         })
     }
 
-    fn hand_over(&mut self, own: (&[u8], u32), heir: (&[u8], u32)) -> Result<(), ()> {
+    fn hand_over(&mut self, own: (&[u8], u32), successor: (&[u8], u32)) -> Result<(), ()> {
         self.change(own.0, own.1, |row| {
             if row.fate == LeaseOutcome::Held {
-                row.fate = LeaseOutcome::TakenOver(heir.0.to_vec(), heir.1);
+                row.fate = LeaseOutcome::TakenOver(successor.0.to_vec(), successor.1);
             }
         })
     }

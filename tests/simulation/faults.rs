@@ -1,6 +1,6 @@
 //! What goes wrong in a simulated life, and when: made from the seed.
 use crate::node::{MESSAGES, NodeId};
-use crate::world::Random;
+use crate::simulation::Random;
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Fault {
@@ -12,9 +12,9 @@ pub enum Fault {
     Freeze(NodeId),
     /// A node is killed, and comes back with or without what was on its disk.
     Crash { node: NodeId, with_disk: bool },
-    /// A node says goodbye, and comes back later.
+    /// A node announces that it leaves, and comes back later.
     Leave(NodeId),
-    /// A node says goodbye, and comes back with another version of the messages.
+    /// A node announces that it leaves, and comes back with another version of the messages.
     Upgrade(NodeId, u8),
     /// Nodes are stopped at the same instant: each reads the table of the arbiter before another one has changed it.
     LeaveTogether(Vec<NodeId>),
@@ -62,7 +62,7 @@ pub const HEALED_AFTER: u64 = 30_000;
 /// How long after the last fault every record is where it belongs, and nowhere else: nodes that were lost have what
 /// they should hold, and those that stood in for them have handed over what they held.
 const MOVED_AFTER: u64 = 75_000;
-/// Where a node lost what nobody else had the phones' next refreshes tell it again, all of them within this time.
+/// Where a node lost what nobody else had the phones' next refreshes say it again, all of them within this time.
 const REFRESHED_AFTER: u64 = 40_000;
 const FAULTS_FROM: u64 = 8_000;
 
@@ -170,7 +170,7 @@ impl Plan {
         let first = random.below(self.nodes as u64) as usize;
         let turned = |at: usize| (first + at) % self.nodes;
         let from = (0..size).map(turned).collect();
-        // A partial cut leaves somebody who hears both sides.
+        // A partial cut leaves a node that reaches both sides.
         let end = if random.one_in(2) { self.nodes } else { self.nodes.max(size + 2) - 1 };
         Fault::Cut { from, to: (size..end).map(turned).collect(), both }
     }

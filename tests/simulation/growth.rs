@@ -57,7 +57,7 @@ struct Cluster {
     cost: Cost,
     notifies: u64,
     now: u64,
-    /// It does not run.
+    /// The node that does not run.
     absent: Option<NodeId>,
 }
 
@@ -109,7 +109,7 @@ impl Cluster {
 }
 
 /// Rounds of half a second until nodes that came or went are what all of them see, and what held records before does
-/// not hear of them any more.
+/// not learn of them any more.
 const SETTLED: usize = 160;
 
 /// Nodes that hold part of everything each.
@@ -131,9 +131,9 @@ impl Cluster {
         }
     }
 
-    /// The home of a presentity.
-    fn home(&self, presentity: u32) -> NodeId {
-        self.nodes[0].line(presentity).first().copied().unwrap_or_default()
+    /// The primary of a presentity.
+    fn primary(&self, presentity: u32) -> NodeId {
+        self.nodes[0].serving(presentity).first().copied().unwrap_or_default()
     }
 }
 
@@ -221,11 +221,11 @@ fn measure_placed(count: usize, replicas: usize, subscriptions: u32, presentitie
     let mut cluster = Cluster::placed(count, replicas);
     for dialog in 0..subscriptions {
         let presentity = dialog % presentities;
-        cluster.at(cluster.home(presentity), |node| node.subscribe(dialog, presentity));
+        cluster.at(cluster.primary(presentity), |node| node.subscribe(dialog, presentity));
     }
     let refresh = cluster.cost_of(|cluster| {
         for dialog in 0..subscriptions {
-            cluster.at(cluster.home(dialog % presentities), |node| assert!(node.refresh(dialog, 2)));
+            cluster.at(cluster.primary(dialog % presentities), |node| assert!(node.refresh(dialog, 2)));
         }
     });
     let held: Vec<u64> = cluster.nodes.iter().map(|node| node.subs.len() as u64).collect();

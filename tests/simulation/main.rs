@@ -17,13 +17,13 @@ mod node;
 #[path = "../../src/shm_safe.rs"]
 #[allow(dead_code, reason = "not all of it is simulated")]
 mod shm_safe;
+mod simulation;
 #[path = "../../src/time.rs"]
 #[allow(dead_code, reason = "not all of it is simulated")]
 mod time;
 mod wire;
-mod world;
 
-use world::World;
+use simulation::Simulation;
 
 /// Seeds that have failed once.
 const REGRESSIONS: &[u64] = &[1, 2, 4, 5, 10, 49, 56, 77, 122, 171, 863, 1392, 1731, 3535];
@@ -41,29 +41,29 @@ const UPGRADED_REGRESSIONS: &[u64] = &[484, 657, 229];
 const LIVES: u64 = 200;
 
 fn live(seed: u64) -> (u64, u64) {
-    live_in(World::new(seed, false))
+    live_in(Simulation::new(seed, false))
 }
 
 fn live_with_arbiter(seed: u64) -> (u64, u64) {
-    live_in(World::new(seed, true))
+    live_in(Simulation::new(seed, true))
 }
 
 fn live_on_two_nodes(seed: u64) -> (u64, u64) {
-    live_in(World::with_replicas(seed, 1))
+    live_in(Simulation::with_replicas(seed, 1))
 }
 
 fn live_on_three_nodes(seed: u64) -> (u64, u64) {
-    live_in(World::with_replicas(seed, 2))
+    live_in(Simulation::with_replicas(seed, 2))
 }
 
 /// Half of them with an arbiter.
 fn live_while_upgraded(seed: u64) -> (u64, u64) {
-    live_in(World::upgraded(seed, seed % 2 == 0))
+    live_in(Simulation::upgraded(seed, seed % 2 == 0))
 }
 
-fn live_in(mut world: World) -> (u64, u64) {
-    world.run();
-    (world.messages, world.notifies)
+fn live_in(mut simulation: Simulation) -> (u64, u64) {
+    simulation.run();
+    (simulation.messages, simulation.notifies)
 }
 
 #[test]
@@ -96,14 +96,14 @@ fn with_part_of_everything_on_each_node_every_lamp_shows_what_is() {
 /// As many nodes as there are copies are killed at the same instant: no phone meets a node that has forgotten it.
 #[test]
 fn the_loss_of_as_many_nodes_as_there_are_copies_loses_nothing() {
-    live_many(|seed| live_and_forget_nothing(World::that_loses(seed, 1)), LIVES / 5);
-    live_many(|seed| live_and_forget_nothing(World::that_loses(seed, 2)), LIVES / 5);
+    live_many(|seed| live_and_forget_nothing(Simulation::that_loses(seed, 1)), LIVES / 5);
+    live_many(|seed| live_and_forget_nothing(Simulation::that_loses(seed, 2)), LIVES / 5);
 }
 
-fn live_and_forget_nothing(mut world: World) -> (u64, u64) {
-    world.run();
-    assert_eq!(world.forgotten, 0, "seed {}: a phone had to begin anew", world.seed);
-    (world.messages, world.notifies)
+fn live_and_forget_nothing(mut simulation: Simulation) -> (u64, u64) {
+    simulation.run();
+    assert_eq!(simulation.forgotten, 0, "seed {}: a phone had to begin anew", simulation.seed);
+    (simulation.messages, simulation.notifies)
 }
 
 /// Nodes with two versions of the messages hold the same, whatever else happens, while they are upgraded one after the

@@ -3,10 +3,10 @@ use crate::arbitration::{Leases, Registry};
 use crate::layers::cluster::arbiter::{self, Arbiter, LeaseChange};
 use crate::layers::cluster::clock::{HybridClock, Stamp};
 use crate::layers::cluster::exchange::{self, Pulling};
-use crate::layers::cluster::inheritance::{Heir, LeaseOutcome, LeaseRow, resolve};
+use crate::layers::cluster::inheritance::{LeaseOutcome, LeaseRow, Successor, resolve};
 use crate::layers::cluster::lease::{ANSWERS_AFTER, Lease, LeaseState};
-use crate::layers::cluster::numbers::{BLOCK, Ceiling, above_unheard, reserve};
-use crate::layers::cluster::succession::{line, successor};
+use crate::layers::cluster::numbers::{BLOCK, Ceiling, above_takeover_margin, reserve};
+use crate::layers::cluster::succession::{candidates, successor};
 use crate::layers::cluster::version::Version;
 use crate::time::Instant;
 use crate::wire::{REFRESHES, unchanged_of};
@@ -19,9 +19,9 @@ mod placing;
 
 pub use crate::wire::{DialogId, Doc, MESSAGES, NodeId, PresentityId, Record, Refresh, Sub, Wire};
 
-/// A node that has not been heard for so long is lost, in milliseconds.
+/// A node that has not been seen for so long is lost, in milliseconds.
 pub const LOST_AFTER: u64 = 3_000;
-/// When nobody goes on for a lost node, the next in line does after so long.
+/// When nobody goes on for a lost node, the next candidate does after so long.
 const TURN: u64 = 15_000;
 /// Nodes compare what they hold so often.
 pub const COMPARE_EVERY: u64 = 4_000;
@@ -35,7 +35,7 @@ pub const RECORDS_A_MESSAGE: usize = 16;
 /// A node that takes over waits so long for objections before it sends.
 const OBJECTIONS: u64 = 250;
 
-/// What a node does to the world.
+/// What a node does to what is around it.
 #[derive(Debug)]
 pub enum Effect {
     Send(NodeId, Wire),
@@ -47,11 +47,11 @@ pub struct Node {
     pub peers: Vec<NodeId>,
     clock: HybridClock,
     lease: Lease,
-    /// Its side of the arbiter, where there is one.
+    /// The node's side of the arbiter, where there is one.
     arbiter: Option<Arbiter>,
     leases: Leases,
-    heirs: Vec<Heir>,
-    /// It does not reach the arbiter's table.
+    successors: Vec<Successor>,
+    /// The node does not reach the arbiter's table.
     pub is_database_away: bool,
     pub subs: BTreeMap<DialogId, Sub>,
     pub docs: BTreeMap<u32, Doc>,
@@ -64,7 +64,7 @@ pub struct Node {
     claimed: BTreeMap<DialogId, u64>,
     /// What was read from disk and may have gone to others.
     restored: BTreeMap<DialogId, ()>,
-    /// Hands over nothing any more: it has said goodbye.
+    /// Hands over nothing any more: it has announced that it leaves.
     pub left: bool,
     /// The version of its messages.
     pub speaks: u8,
@@ -72,9 +72,9 @@ pub struct Node {
     speak: BTreeMap<NodeId, u8>,
     /// What a refresh leaves as it is of each subscription, as it was announced last.
     announced: BTreeMap<DialogId, u64>,
-    heard: BTreeMap<NodeId, u64>,
+    received: BTreeMap<NodeId, u64>,
     /// Another node has said something since it started.
-    pub has_heard: bool,
+    pub has_received: bool,
     answered: BTreeMap<NodeId, u64>,
     pulling: BTreeMap<NodeId, Pulling>,
     compared_at: BTreeMap<NodeId, u64>,
@@ -93,30 +93,30 @@ fn node_of(name: &[u8]) -> u64 {
 }
 
 /// What has become of the leases that were taken over.
-fn heirs_of<'a>(rows: impl Iterator<Item = &'a LeaseRow>) -> Vec<Heir> {
-    let heir = |row: &LeaseRow| match &row.fate {
+fn successors_of<'a>(rows: impl Iterator<Item = &'a LeaseRow>) -> Vec<Successor> {
+    let successor = |row: &LeaseRow| match &row.fate {
         LeaseOutcome::TakenOver(node, lease) => {
-            Some(Heir { lost: (node_of(&row.node), row.lease), by: (node_of(node), *lease) })
+            Some(Successor { lost: (node_of(&row.node), row.lease), by: (node_of(node), *lease) })
         }
         _ => None,
     };
-    let mut heirs: Vec<Heir> = rows.filter_map(heir).collect();
-    heirs.sort_unstable();
-    heirs
+    let mut successors: Vec<Successor> = rows.filter_map(successor).collect();
+    successors.sort_unstable();
+    successors
 }
 
 impl Node {
     pub fn new(id: NodeId, peers: Vec<NodeId>, leases: Option<Leases>, now: u64, wall: u64) -> Node {
         Node {
             id,
-            heard: peers.iter().map(|peer| (*peer, now)).collect(),
+            received: peers.iter().map(|peer| (*peer, now)).collect(),
             peers,
-            has_heard: false,
+            has_received: false,
             clock: HybridClock::new(),
             lease: Lease::new(Instant::at(now)),
             arbiter: leases.is_some().then(Arbiter::default),
             leases: leases.unwrap_or_default(),
-            heirs: Vec::new(),
+            successors: Vec::new(),
             is_database_away: false,
             subs: BTreeMap::new(),
             docs: BTreeMap::new(),
@@ -228,7 +228,7 @@ impl Node {
         if owner == self.id && lease == 0 {
             return (own > 0).then_some(1);
         }
-        let (holder, steps) = resolve(&self.heirs, (owner as u64, lease));
+        let (holder, steps) = resolve(&self.successors, (owner as u64, lease));
         (own > 0 && holder == (self.id as u64, own)).then_some(steps)
     }
 
@@ -267,14 +267,14 @@ impl Node {
             return true;
         }
         let Some(steps) = steps else {
-            // Its owner sends the NOTIFY when it hears of it.
+            // Its owner sends the NOTIFY when it learns of it.
             (sub.version.word, sub.version.stamp) = (word, stamp);
             self.announce(dialog);
             return true;
         };
         sub.lease = lease;
         if is_arbitrated {
-            sub.ceiling = above_unheard(sub.ceiling, steps);
+            sub.ceiling = above_takeover_margin(sub.ceiling, steps);
         }
         if !is_owned {
             (sub.local, sub.version.epoch) = (sub.ceiling, sub.version.epoch + steps);
@@ -366,9 +366,9 @@ impl Node {
         let Some(since) = self.lease.asking_since() else { return };
         let late = Instant::at(self.now).since(since) >= ANSWERS_AFTER;
         let all = self.peers.iter().all(|peer| {
-            let heard = self.heard.get(peer).is_some_and(|at| Instant::at(*at) >= since);
+            let received = self.received.get(peer).is_some_and(|at| Instant::at(*at) >= since);
             let pulls = self.pulling.get(peer).is_some_and(|p| p.pull.cursor > 0);
-            self.answered.get(peer).is_some_and(|at| Instant::at(*at) >= since) || late && !(heard && pulls)
+            self.answered.get(peer).is_some_and(|at| Instant::at(*at) >= since) || late && !(received && pulls)
         });
         let knows_documents = late || self.knows_its_share();
         if all && knows_documents && self.lease.resume(Instant::at(self.now)) {
@@ -408,7 +408,7 @@ impl Node {
             }
         }
         if self.lease.asking_since().is_none() {
-            // A node that asks has not looked at the world since.
+            // A node that asks has not looked at the other nodes since.
             self.last_stamp = stamp;
             if self.now - self.started >= SETTLED_AFTER {
                 let is_settled =
@@ -430,7 +430,7 @@ impl Node {
         let name = (self.id as u64).to_be_bytes();
         let mut registry = Registry { leases: self.leases.clone(), is_away: self.is_database_away, was_read: None };
         let changes = arbiter.step(&mut registry, &name, || Instant::at(self.now)).unwrap_or_default();
-        self.heirs = heirs_of(arbiter.rows());
+        self.successors = successors_of(arbiter.rows());
         self.arbiter = Some(arbiter);
         if self.holds_lease(self.now) && (!held || changes.iter().any(|c| matches!(c, LeaseChange::Begun(_)))) {
             for dialog in std::mem::take(&mut self.due).into_keys() {
@@ -440,7 +440,7 @@ impl Node {
     }
 
     fn is_present(&self, peer: NodeId) -> bool {
-        self.now.saturating_sub(self.heard.get(&peer).copied().unwrap_or_default()) < LOST_AFTER
+        self.now.saturating_sub(self.received.get(&peer).copied().unwrap_or_default()) < LOST_AFTER
     }
 
     fn take_over_lost(&mut self) {
@@ -450,7 +450,7 @@ impl Node {
             ours.into_iter().for_each(|dialog| self.take_over(dialog));
             return;
         }
-        let silent = |peer: &NodeId| self.now.saturating_sub(self.heard.get(peer).copied().unwrap_or_default());
+        let silent = |peer: &NodeId| self.now.saturating_sub(self.received.get(peer).copied().unwrap_or_default());
         let lost: Vec<(NodeId, u64)> =
             self.peers.iter().map(|peer| (*peer, silent(peer))).filter(|(_, age)| *age >= LOST_AFTER).collect();
         let mut names: Vec<[u8; 1]> =
@@ -463,11 +463,11 @@ impl Node {
             let Some((_, age)) = lost.iter().find(|(peer, _)| *peer == sub.owner) else { continue };
             let turn = ((age - LOST_AFTER) / TURN) as usize;
             let is_lost = |node: NodeId| lost.iter().any(|(peer, _)| *peer == node);
-            let is_heir = match self.places.replicas {
+            let is_successor = match self.places.replicas {
                 None => successor(&names, &[&sub.dialog.to_be_bytes()], turn) == Some(&own),
-                Some(_) => self.is_heir(sub.presentity, turn, is_lost),
+                Some(_) => self.is_successor(sub.presentity, turn, is_lost),
             };
-            if is_heir {
+            if is_successor {
                 ours.push(sub.dialog);
             }
         }
@@ -482,7 +482,7 @@ impl Node {
         (sub.owner, sub.lease) = (self.id, lease);
         sub.version = Version { epoch: sub.version.epoch + steps, stamp, owner: self.id as u64, ..sub.version };
         if is_arbitrated {
-            sub.ceiling = above_unheard(sub.ceiling, steps);
+            sub.ceiling = above_takeover_margin(sub.ceiling, steps);
         } else {
             self.claimed.insert(dialog, self.now);
         }
@@ -498,7 +498,7 @@ impl Node {
         }
     }
 
-    /// Goes on above all that another node may have sent, and tells the watcher.
+    /// Goes on above all that another node may have sent, and notifies the watcher.
     fn raise(&mut self, dialog: DialogId) {
         let stamp = self.tick();
         let Some(sub) = self.subs.get_mut(&dialog) else { return };
@@ -516,7 +516,7 @@ impl Node {
     }
 
     /// The node ends, and hands its lease over by what it has read.
-    pub fn goodbye(&mut self, was_read: Vec<LeaseRow>) {
+    pub fn leave(&mut self, was_read: Vec<LeaseRow>) {
         self.left = true;
         let (leases, is_away) = (self.leases.clone(), self.is_database_away);
         let mut registry = Registry { leases, is_away, was_read: Some(was_read) };
@@ -525,13 +525,13 @@ impl Node {
         let present: Vec<&[u8]> = names.iter().map(<[u8; 8]>::as_slice).collect();
         let own = (name(self.id), self.own_lease());
         // Who cannot give it back lets it end.
-        let heir = match own.1 {
+        let successor = match own.1 {
             0 => None,
-            lease => arbiter::end(&mut registry, (&own.0, lease), &line(&present, &[&own.0])).ok().flatten(),
+            lease => arbiter::end(&mut registry, (&own.0, lease), &candidates(&present, &[&own.0])).ok().flatten(),
         };
-        let heir = heir.map(|name| node_of(name) as NodeId);
+        let successor = successor.map(|name| node_of(name) as NodeId);
         for peer in self.peers.clone() {
-            self.send(peer, Wire::Goodbye(heir));
+            self.send(peer, Wire::Leave(successor));
         }
     }
 
@@ -539,25 +539,25 @@ impl Node {
         if self.left {
             return;
         }
-        self.has_heard = true;
+        self.has_received = true;
         match &wire {
-            Wire::Goodbye(heir) => {
-                self.heard.insert(from, 0);
-                if *heir == Some(self.id) && !self.is_database_away {
-                    self.heirs = heirs_of(self.leases.borrow().iter());
+            Wire::Leave(successor) => {
+                self.received.insert(from, 0);
+                if *successor == Some(self.id) && !self.is_database_away {
+                    self.successors = successors_of(self.leases.borrow().iter());
                 }
                 if self.lease.asking_since().is_none() {
                     self.take_over_lost();
                 }
                 return;
             }
-            _ => self.heard.insert(from, self.now),
+            _ => self.received.insert(from, self.now),
         };
         match wire {
             Wire::Beat(stamp) => {
                 self.clock.observe(stamp, self.wall);
             }
-            Wire::Share(is_ready) => self.note_share(from, is_ready),
+            Wire::Share(is_ready) => self.note_placement(from, is_ready),
             Wire::Offer { record, first, rest } => self.on_offer(record, first, rest),
             Wire::Held(record) => self.on_held(&record),
             Wire::Record(record) => exchange::ExchangePorts::merge(self, from, record),
@@ -576,7 +576,7 @@ impl Node {
             Wire::Refresh(_) if self.speaks < REFRESHES => self.send(from, Wire::Unread),
             Wire::Refresh(refresh) => self.merge_refresh(from, refresh),
             Wire::Unread => _ = self.speak.insert(from, 0),
-            Wire::Goodbye(_) => {}
+            Wire::Leave(_) => {}
         }
         self.may_resume();
     }

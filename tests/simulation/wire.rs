@@ -70,7 +70,7 @@ pub enum Wire {
         first: NodeId,
         rest: Vec<NodeId>,
     },
-    /// It is held by all of them now.
+    /// The record is held by all of them now.
     Held(Record),
     /// Which version its sender's messages have; whether to answer with the same.
     Hello {
@@ -83,8 +83,8 @@ pub enum Wire {
     Unread,
     Record(Record),
     Exchange(ExchangeMessage<Record>),
-    /// Its sender ends, and has handed its lease over to this node.
-    Goodbye(Option<NodeId>),
+    /// The sender ends, and has handed its lease over to this node.
+    Leave(Option<NodeId>),
 }
 
 /// The version of the messages, and the first one with refreshes.

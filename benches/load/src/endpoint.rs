@@ -98,7 +98,7 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// Binds the socket. `run` tells this run's dialogs from those of others.
+    /// Binds the socket. `run` sets this run's dialogs apart from others.
     pub fn new(server: SocketAddr, run: u32) -> std::io::Result<Endpoint> {
         let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None)?;
         socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())?;
@@ -160,7 +160,7 @@ impl Endpoint {
     fn may_send(&self, work: &Work, next: usize, start: Instant) -> bool {
         let on_time = work.rate == 0.0 || start.elapsed().as_secs_f64() * work.rate >= next as f64;
         // A watcher that was not notified for this long will not be.
-        let given_up = || self.sent_at.elapsed() > work.patience;
+        let given_up = || self.sent_at.elapsed() > work.timeout;
         let all_notified = !work.lockstep || next == 0 || self.behind(work) == 0 || given_up();
         on_time && all_notified && self.pending_requests.len() < work.window
     }
@@ -175,7 +175,7 @@ impl Endpoint {
         if !matches!(work.kind, Kind::Publish | Kind::Modify) {
             return 0;
         }
-        let until = Instant::now() + work.patience;
+        let until = Instant::now() + work.timeout;
         loop {
             let behind = self.behind(work);
             if behind == 0 || Instant::now() > until {

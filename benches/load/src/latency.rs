@@ -1,4 +1,4 @@
-//! Times of many operations, and what of them is worth telling.
+//! Times of many operations, and what of them is reported.
 use serde_json::{Value, json};
 use std::time::Duration;
 

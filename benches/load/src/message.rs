@@ -126,7 +126,7 @@ impl Package {
         }
     }
 
-    /// Its name in the Event header.
+    /// The package's name in the Event header.
     pub fn name(self) -> &'static str {
         match self {
             Package::Presence => "presence",

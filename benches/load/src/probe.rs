@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// How long an answer may take before it counts as lost; lost ones count with this time.
-const PATIENCE_MILLIS: Duration = Duration::from_secs(2);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A running probe.
 pub struct Probe {
@@ -24,7 +24,7 @@ impl Probe {
         Probe { stop, thread: std::thread::spawn(move || ask(server, rate.max(1), &seen)) }
     }
 
-    /// Stops asking and tells how long the answers took.
+    /// Stops asking, and returns how long the answers took.
     pub fn stop(self) -> Value {
         self.stop.store(true, Ordering::Relaxed);
         match self.thread.join() {
@@ -42,7 +42,7 @@ impl Probe {
 fn ask(server: SocketAddr, rate: u32, stop: &AtomicBool) -> std::io::Result<(Latencies, usize)> {
     let socket = UdpSocket::bind(("127.0.0.1", 0))?;
     socket.connect(server)?;
-    socket.set_read_timeout(Some(PATIENCE_MILLIS))?;
+    socket.set_read_timeout(Some(ANSWER_TIMEOUT))?;
     // When each question was due, taken when it is answered.
     let asked = Mutex::new(Vec::<Option<Instant>>::new());
     let port = socket.local_addr()?.port();
@@ -62,7 +62,7 @@ fn ask(server: SocketAddr, rate: u32, stop: &AtomicBool) -> std::io::Result<(Lat
         }
         let mut latencies = listener.join().unwrap_or_default();
         let lost = asked.lock().map_or(0, |asked| asked.iter().flatten().count());
-        (0..lost).for_each(|_| latencies.add(PATIENCE_MILLIS));
+        (0..lost).for_each(|_| latencies.add(ANSWER_TIMEOUT));
         Ok((latencies, lost))
     })
 }

@@ -35,7 +35,7 @@ impl Kind {
         Self::ALL.iter().find(|(_, known)| *known == name).map(|(kind, _)| *kind)
     }
 
-    /// Its name in a command.
+    /// The operation's name in a command.
     pub fn name(self) -> &'static str {
         Self::ALL.iter().find(|(kind, _)| *kind == self).map_or("", |(_, name)| name)
     }
@@ -65,7 +65,7 @@ pub struct Work {
     /// Whether the next PUBLISH waits until every watcher knows the last document.
     pub lockstep: bool,
     /// How long to wait in the end until every watcher knows the newest document.
-    pub patience: Duration,
+    pub timeout: Duration,
     /// The event package.
     pub package: Package,
 }
@@ -89,7 +89,7 @@ impl Work {
             window: number("window", 16)?.max(1) as usize,
             rate: command.get("rate").and_then(Value::as_f64).unwrap_or(0.0),
             lockstep: command.get("lockstep").and_then(Value::as_bool).unwrap_or(false),
-            patience: Duration::from_secs(number("patience", 40)?),
+            timeout: Duration::from_secs(number("timeout", 40)?),
             package: Package::named(&package).ok_or(format!("package: unknown package \"{package}\""))?,
         })
     }

@@ -41,7 +41,7 @@ pub(crate) enum NotRefreshed {
     /// There is nothing by which they could be judged again, which is no fault.
     #[error("{0} has no rules document")]
     NoRules(String),
-    /// It has failed.
+    /// The refresh has failed.
     #[error("{0}")]
     Failed(String),
 }
@@ -69,6 +69,10 @@ impl From<&str> for NotRefreshed {
 }
 
 /// Types 0, 1 and 2 of `pres_refresh_watchers`, wherever the presentity is held.
+///
+/// # Errors
+///
+/// Fails when this node has to do it and [`refresh_watchers_here`] fails.
 pub(crate) fn refresh_watchers(uri: &[u8], event: &[u8], kind: i32) -> Result<(), NotRefreshed> {
     match is_refreshed_here(uri, event, kind, [b"", b""]) {
         true => refresh_watchers_here(uri, event, kind),
@@ -84,11 +88,16 @@ fn is_refreshed_here(uri: &[u8], event: &[u8], kind: i32, file: [&[u8]; 2]) -> b
     };
     let uri = as_stored(uri);
     let message = Placed::Refresh { uri: uri.clone(), event: event.to_vec(), kind, file: file.map(<[u8]>::to_vec) };
-    let by = if kind == 0 { RefreshedBy::Home } else { RefreshedBy::Holders };
+    let by = if kind == 0 { RefreshedBy::Primary } else { RefreshedBy::Holders };
     context.refresh_elsewhere(&uri, &message, by)
 }
 
 /// The same on this node alone.
+///
+/// # Errors
+///
+/// Fails when the event package or the URI is unknown, when the presentity has no rules that could be read, or when its
+/// watchers or the rules cannot be read.
 pub(crate) fn refresh_watchers_here(uri: &[u8], event: &[u8], kind: i32) -> Result<(), NotRefreshed> {
     let mut context = state::context().ok_or("presence is not initialised")?;
     let resource = resource_of(&context, uri, event)
@@ -117,6 +126,10 @@ pub(crate) fn refresh_watchers_here(uri: &[u8], event: &[u8], kind: i32) -> Resu
 }
 
 /// Type 2 with a file: the manipulation document was changed.
+///
+/// # Errors
+///
+/// Fails when this node has to do it and [`refresh_hard_state_here`] fails.
 pub(crate) fn refresh_hard_state(uri: &[u8], event: &[u8], file_uri: &[u8], filename: &[u8]) -> Result<(), String> {
     match is_refreshed_here(uri, event, 2, [file_uri, filename]) {
         true => refresh_hard_state_here(uri, event, file_uri, filename),
@@ -125,6 +138,10 @@ pub(crate) fn refresh_hard_state(uri: &[u8], event: &[u8], file_uri: &[u8], file
 }
 
 /// The same on this node alone.
+///
+/// # Errors
+///
+/// Fails with a sentence when the event package or the URI is unknown, or the document cannot be stored.
 pub(crate) fn refresh_hard_state_here(
     uri: &[u8],
     event: &[u8],
@@ -251,6 +268,11 @@ pub(crate) struct ApiDocument<'a> {
 }
 
 /// `update_presentity` of the C API: stores, changes or removes a document under an entity tag that the caller chose.
+///
+/// # Errors
+///
+/// Fails with a sentence when the event package is unknown, a part of the URI is none, or the document cannot be
+/// stored.
 pub(crate) fn update_presentity(document: &ApiDocument<'_>) -> Result<(), String> {
     let mut context = state::context().ok_or("presence is not initialised")?;
     let packages = context.process().registry.packages();

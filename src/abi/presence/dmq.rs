@@ -29,6 +29,10 @@ const OK: Answer = (200, "OK");
 const BAD: Answer = (400, "Bad Request");
 
 /// Registers with dmq; call in `mod_init`.
+///
+/// # Errors
+///
+/// Fails with a sentence when dmq is not loaded, or shared memory runs out.
 pub(crate) fn join(config: &Config) -> Result<(), String> {
     let keep = |name: &[u8]| dmq::keep(name).map_err(|error| error.to_string());
     let (publications, nodes) = (keep(config.dmq_peer)?, keep(&[config.dmq_peer, NODES].concat())?);
@@ -46,8 +50,8 @@ pub(crate) fn join(config: &Config) -> Result<(), String> {
 /// dmq has found the cluster.
 unsafe extern "C" fn on_joined() -> c_int {
     entry!(on_joined, -1, {
-        let Some(world) = state::context() else { return -1 };
-        world.process().shared.nodes.joining.note_joined(clock::now());
+        let Some(context) = state::context() else { return -1 };
+        context.process().shared.nodes.joining.note_joined(clock::now());
         0
     })
 }
@@ -55,19 +59,19 @@ unsafe extern "C" fn on_joined() -> c_int {
 /// dmq has found the cluster: say who we are.
 unsafe extern "C" fn on_joined_nodes() -> c_int {
     entry!(on_joined_nodes, -1, {
-        let Some(world) = state::context() else { return -1 };
-        world.process().shared.nodes.joining.note_joined(clock::now());
-        let name = world.node_name();
-        if name.is_empty() || greet_all(&world) { 0 } else { -1 }
+        let Some(context) = state::context() else { return -1 };
+        context.process().shared.nodes.joining.note_joined(clock::now());
+        let name = context.node_name();
+        if name.is_empty() || greet_all(&context) { 0 } else { -1 }
     })
 }
 
 /// Says who we are to all nodes, also to those that have not shown yet that they know the secret.
-fn greet_all(world: &Context) -> bool {
-    let hello = cluster::hello(world.node_name(), HelloReply::Wanted, world.compared_kinds());
+fn greet_all(context: &Context) -> bool {
+    let hello = cluster::hello(context.node_name(), HelloReply::Wanted, context.compared_kinds());
     let others = dmq::nodes().into_iter().filter(|node| node.active && !node.local);
     // Each of them is greeted, whatever became of the one before.
-    let unsent = others.filter(|node| !world.greet(&node.address, &hello)).count();
+    let unsent = others.filter(|node| !context.greet(&node.address, &hello)).count();
     unsent == 0
 }
 
@@ -110,12 +114,12 @@ fn address_in(source: &str) -> &str {
 
 /// Whose an address is, as far as that is known before its message is read. A node need not send from the address that
 /// it says it has: it may be behind a NAT, or have several.
-fn sender_at(world: &Context, from: Option<&Address>, source: &str, now: u64) -> Sender {
-    let (shared, address) = (world.process().shared, address_in(source));
+fn sender_at(context: &Context, from: Option<&Address>, source: &str, now: u64) -> Sender {
+    let (shared, address) = (context.process().shared, address_in(source));
     let is_listed = || shared.door.lists_host(address.as_bytes()) == Some(true);
     let has_sealed = || shared.door.has_secret() && shared.cluster_state.rates.has_sealed(source.as_bytes(), now);
     // dmq goes by what the message says of its sender.
-    let says_so = |from: &Address| world.may_hear(from) && world.sends_from(from, address);
+    let says_so = |from: &Address| context.may_receive(from) && context.sends_from(from, address);
     match from.is_some_and(says_so) || is_listed() || has_sealed() {
         true => Sender::Node,
         false => Sender::Stranger,
@@ -124,11 +128,11 @@ fn sender_at(world: &Context, from: Option<&Address>, source: &str, now: u64) ->
 
 /// Whether a message is looked at: no more are of one address than it may send in a second. Where there is a secret,
 /// those of a stranger count when they are refused: one that shows the secret is none.
-fn is_within_rate(world: &Context, message: SipMsg<'_>, from: Option<&Address>) -> bool {
+fn is_within_rate(context: &Context, message: SipMsg<'_>, from: Option<&Address>) -> bool {
     let source = message.source();
     let (address, now) = (address_in(&source), clock::monotonic());
-    let shared = world.process().shared;
-    let (rates, sender) = (&shared.cluster_state.rates, sender_at(world, from, &source, now));
+    let shared = context.process().shared;
+    let (rates, sender) = (&shared.cluster_state.rates, sender_at(context, from, &source, now));
     let is_within = match sender {
         Sender::Stranger if shared.door.has_secret() => rates.has_room(sender, address.as_bytes(), now),
         _ => rates.take(sender, address.as_bytes(), now),
@@ -147,9 +151,9 @@ fn is_within_rate(world: &Context, message: SipMsg<'_>, from: Option<&Address>) 
     false
 }
 
-/// A message of this address was not heard: where there is a secret, so few are looked at as of a stranger.
-fn note_refused(world: &Context, message: SipMsg<'_>) {
-    let shared = world.process().shared;
+/// A message of this address was not accepted: where there is a secret, so few are looked at as of a stranger.
+fn note_refused(context: &Context, message: SipMsg<'_>) {
+    let shared = context.process().shared;
     if shared.door.has_secret() {
         let source = message.source();
         // What matters is that it is counted.
@@ -157,9 +161,9 @@ fn note_refused(world: &Context, message: SipMsg<'_>) {
     }
 }
 
-/// Whether a message is heard; otherwise how it is answered.
-fn admit(world: &Context, channel: Channel, message: SipMsg<'_>, body: &[u8]) -> Result<(), Answer> {
-    let shared = world.process().shared;
+/// Whether a message is accepted; otherwise how it is answered.
+fn admit(context: &Context, channel: Channel, message: SipMsg<'_>, body: &[u8]) -> Result<(), Answer> {
+    let shared = context.process().shared;
     if shared.door.is_open() {
         return Ok(());
     }
@@ -169,7 +173,7 @@ fn admit(world: &Context, channel: Channel, message: SipMsg<'_>, body: &[u8]) ->
         Ok(Some(sealed)) if names_another(channel, body, &sealed.sender) => Err(BAD),
         // What was repeated on its way was carried out the first time.
         Ok(Some(sealed)) => {
-            if world.is_new_message(&sealed) {
+            if context.is_new_message(&sealed) {
                 shared.cluster_state.rates.note_sealed(source.as_bytes(), clock::monotonic());
                 Ok(())
             } else {
@@ -209,17 +213,17 @@ unsafe fn receive(
     // SAFETY: the node that dmq received it from, or null.
     let from = unsafe { Address::of_node(node) };
     let (code, reason) = match (message, state::context()) {
-        (Some(message), Some(world)) if !is_within_rate(&world, message, from.as_ref()) => TOO_MANY,
-        (Some(message), Some(world)) => match message.body() {
-            Header::Value(body) => match admit(&world, channel, message, body) {
-                Ok(()) => handle(&mut world.for_message_of_node(), body, from),
+        (Some(message), Some(context)) if !is_within_rate(&context, message, from.as_ref()) => TOO_MANY,
+        (Some(message), Some(context)) => match message.body() {
+            Header::Value(body) => match admit(&context, channel, message, body) {
+                Ok(()) => handle(&mut context.for_message_of_node(), body, from),
                 Err(answer) => {
-                    note_refused(&world, message);
+                    note_refused(&context, message);
                     answer
                 }
             },
             _ => {
-                note_refused(&world, message);
+                note_refused(&context, message);
                 BAD
             }
         },
@@ -264,19 +268,19 @@ fn unreadable(body: &[u8]) -> Answer {
     BAD
 }
 
-fn on_publication_message(world: &mut Context, body: &[u8], from: Option<Address>) -> Answer {
+fn on_publication_message(context: &mut Context, body: &[u8], from: Option<Address>) -> Answer {
     match replica::parse(body) {
         None => unreadable(body),
-        Some(ReplicaMessage::Other) => on_stock_message(world, body, from),
+        Some(ReplicaMessage::Other) => on_stock_message(context, body, from),
         Some(ReplicaMessage::Sync { you }) => {
             // A question to all is answered by one.
-            if let Some(from) = from.filter(|_| you || world.process().shared.nodes.is_first(world.node_name())) {
-                world.send_publications(&from, if you { Reader::Ours } else { Reader::Any });
-                world.process().shared.nodes.record_notified(&from, clock::now());
+            if let Some(from) = from.filter(|_| you || context.process().shared.nodes.is_first(context.node_name())) {
+                context.send_publications(&from, if you { Reader::Ours } else { Reader::Any });
+                context.process().shared.nodes.record_notified(&from, clock::now());
             }
             OK
         }
-        Some(ReplicaMessage::Update(replica)) => match world.on_replica(&replica, from.as_ref()) {
+        Some(ReplicaMessage::Update(replica)) => match context.on_replica(&replica, from.as_ref()) {
             Ok(()) => OK,
             Err(why) if replication::is_bad(&why) => {
                 crate::limited!(Notice, "a change of another node is refused: {why}");
@@ -290,8 +294,8 @@ fn on_publication_message(world: &mut Context, body: &[u8], from: Option<Address
     }
 }
 
-fn on_stock_message(world: &mut Context, body: &[u8], from: Option<Address>) -> Answer {
-    match world.on_stock_message(body, from.as_ref()) {
+fn on_stock_message(context: &mut Context, body: &[u8], from: Option<Address>) -> Answer {
+    match context.on_stock_message(body, from.as_ref()) {
         Ok(true) => OK,
         Ok(false) => unreadable(body),
         Err(error) => {
@@ -301,14 +305,14 @@ fn on_stock_message(world: &mut Context, body: &[u8], from: Option<Address>) -> 
     }
 }
 
-fn on_node_message(world: &mut Context, body: &[u8], from: Option<Address>) -> Answer {
-    let Some((name, message)) = cluster::parse(body, world.process().registry.packages(), clock::now()) else {
+fn on_node_message(context: &mut Context, body: &[u8], from: Option<Address>) -> Answer {
+    let Some((name, message)) = cluster::parse(body, context.process().registry.packages(), clock::now()) else {
         return unreadable(body);
     };
-    let nodes = world.process().shared.nodes;
+    let nodes = context.process().shared.nodes;
     if let Some(from) = &from {
-        world.process().shared.stock_nodes.replace(from, clock::now());
-        if nodes.on_heard(&name, from, clock::now()).is_err() {
+        context.process().shared.stock_nodes.replace(from, clock::now());
+        if nodes.note_message_of(&name, from, clock::now()).is_err() {
             crate::limited!(Error, "there is no room for another node");
         }
     }
@@ -316,44 +320,44 @@ fn on_node_message(world: &mut Context, body: &[u8], from: Option<Address>) -> A
     let done = match (message, from) {
         (NodeMessage::Hello { reply, compares, speaks }, Some(from)) => {
             nodes.of_name(&name, clock::now()).into_iter().for_each(|id| nodes.note_hello(id, compares, speaks));
-            on_hello(world, &from, &name, reply, compares);
+            on_hello(context, &from, &name, reply, compares);
             Ok(())
         }
         (NodeMessage::Compare(kind, comparison), Some(_)) => {
             if let Ok(id) = nodes.of_name(&name, clock::now()) {
-                world.on_comparison(id, kind, comparison);
+                context.on_comparison(id, kind, comparison);
             }
             Ok(())
         }
         (NodeMessage::Placed(message), Some(_)) => {
             if let Ok(id) = nodes.of_name(&name, clock::now()) {
                 refresh_for(&message);
-                world.on_placed(id, message);
+                context.on_placed(id, message);
             }
             Ok(())
         }
-        (NodeMessage::Goodbye(heir), Some(_)) => {
+        (NodeMessage::Leave(successor), Some(_)) => {
             if let Ok(id) = nodes.of_name(&name, clock::now()) {
-                world.on_goodbye(id, &name, heir.as_deref());
+                context.on_leave(id, &name, successor.as_deref());
             }
             Ok(())
         }
         (NodeMessage::Sync, Some(from)) => {
-            world.send_subscriptions(&from, Owners::All);
+            context.send_subscriptions(&from, Owners::All);
             nodes.record_notified(&from, clock::now());
             Ok(())
         }
         (NodeMessage::Subscription(_) | NodeMessage::Refresh(_) | NodeMessage::End(_), _)
-            if !world.process().config.shares_subscriptions =>
+            if !context.process().config.shares_subscriptions =>
         {
             Ok(())
         }
-        (NodeMessage::Subscription(announcement), from) => world.on_announcement(&announcement, from.as_ref()),
-        (NodeMessage::Refresh(refresh), from) => world.on_refresh(&refresh, &name, from.as_ref()),
-        (NodeMessage::End(ending), _) => world.on_termination(&ending),
+        (NodeMessage::Subscription(announcement), from) => context.on_announcement(&announcement, from.as_ref()),
+        (NodeMessage::Refresh(refresh), from) => context.on_refresh(&refresh, &name, from.as_ref()),
+        (NodeMessage::End(ending), _) => context.on_termination(&ending),
         _ => Ok(()),
     };
-    world.resume();
+    context.resume();
     match done {
         Ok(()) => OK,
         Err(error) => {
@@ -376,52 +380,55 @@ fn refresh_for(message: &Placed) {
 }
 
 /// One of our kind is there. The first one who says so after we joined is asked for all there is.
-fn on_hello(world: &mut Context, from: &Address, their_name: &[u8], reply: HelloReply, compares: u8) {
-    let (config, name) = (world.process().config, world.node_name());
-    let nodes = world.process().shared.nodes;
-    let kinds = world.compared_kinds();
+fn on_hello(context: &mut Context, from: &Address, their_name: &[u8], reply: HelloReply, compares: u8) {
+    let (config, name) = (context.process().config, context.node_name());
+    let nodes = context.process().shared.nodes;
+    let kinds = context.compared_kinds();
     let Ok(id) = nodes.of_name(their_name, clock::now()) else { return };
     if reply == HelloReply::Wanted {
-        world.greet(from, &cluster::hello(name, HelloReply::Given, kinds));
+        context.greet(from, &cluster::hello(name, HelloReply::Given, kinds));
     }
-    world.share().into_iter().for_each(|share| _ = world.send_on(Channel::Nodes, from, &share));
+    context.placement_settings().into_iter().for_each(|settings| _ = context.send_on(Channel::Nodes, from, &settings));
     if !nodes.joining.take_question() {
         return;
     }
     let common = |kind: RecordKind| kinds & compares & kind.bit() != 0;
     if config.replicates && config.asks_for_all {
         match common(RecordKind::Publications) {
-            true => world.pull_all(id, RecordKind::Publications),
-            false => _ = world.send_on(Channel::Publications, from, replica::SYNC_YOU),
+            true => context.pull_all(id, RecordKind::Publications),
+            false => _ = context.send_on(Channel::Publications, from, replica::SYNC_YOU),
         }
     }
     if config.shares_subscriptions && config.asks_for_subscriptions {
         match common(RecordKind::Subscriptions) {
-            true => world.pull_all(id, RecordKind::Subscriptions),
-            false => _ = world.send_on(Channel::Nodes, from, &cluster::sync(name)),
+            true => context.pull_all(id, RecordKind::Subscriptions),
+            false => _ = context.send_on(Channel::Nodes, from, &cluster::sync(name)),
         }
     }
 }
 
 /// The server ends: the others go on with its subscriptions at once.
-pub(crate) fn say_goodbye() {
-    let Some(world) = state::context().filter(|world| world.process().config.shares_subscriptions) else { return };
-    let name = world.node_name();
-    let leases = world.process().leases;
-    let heir = leases.and_then(|leases| world.hand_lease_over(leases, world.process().config.cluster_leases_table));
+pub(crate) fn announce_leave() {
+    let Some(context) = state::context().filter(|context| context.process().config.shares_subscriptions) else {
+        return;
+    };
+    let name = context.node_name();
+    let leases = context.process().leases;
+    let successor =
+        leases.and_then(|leases| context.hand_lease_over(leases, context.process().config.cluster_leases_table));
     if !name.is_empty() {
-        world.broadcast_on(Channel::Nodes, &cluster::goodbye(name, heir.as_deref()));
+        context.broadcast_on(Channel::Nodes, &cluster::leave(name, successor.as_deref()));
     }
 }
 
 /// One second in the cluster. Where none of our kind has answered, all are asked for what there is, as stock does.
-pub(crate) fn step(world: &mut Context) {
-    let config = &world.process().config;
+pub(crate) fn step(context: &mut Context) {
+    let config = &context.process().config;
     if !config.replicates && !config.shares_subscriptions {
         return;
     }
-    world.cluster_step();
-    let nodes = world.process().shared.nodes;
+    context.cluster_step();
+    let nodes = context.process().shared.nodes;
     if nodes.joining.is_alone_since_joining(clock::now())
         && nodes.joining.take_question()
         && config.replicates
@@ -430,6 +437,6 @@ pub(crate) fn step(world: &mut Context) {
         if dmq::nodes().iter().any(|node| node.active && !node.local) {
             nodes.joining.note_asked_all(clock::now());
         }
-        world.broadcast_on(Channel::Publications, replica::SYNC);
+        context.broadcast_on(Channel::Publications, replica::SYNC);
     }
 }

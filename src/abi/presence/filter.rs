@@ -55,6 +55,10 @@ impl Name {
 }
 
 /// The event packages that are meant: one, or all.
+///
+/// # Errors
+///
+/// Fails with a sentence that names the known event packages when this one is unknown.
 pub(crate) fn packages(context: &Context, event: Option<&[u8]>) -> Result<Vec<PackageId>, String> {
     let all = context.packages();
     match event {
@@ -110,6 +114,10 @@ pub(crate) struct FilterKeys {
 
 impl Filter {
     /// The rest of the arguments.
+    ///
+    /// # Errors
+    ///
+    /// Fails with a sentence about the first argument that is unknown or has a value that it cannot have.
     pub(crate) fn read(rpc: &Rpc, context: &Context, allowed: &FilterKeys) -> Result<Filter, String> {
         let mut filter = Filter {
             watcher: None,

@@ -3,7 +3,7 @@ use crate::abi::c_types::{param_export_t, rpc_export_t, sip_msg_t, str_t};
 use crate::abi::commands;
 use crate::abi::presence::calls::{NotRefreshed, auth_status, refresh_hard_state, refresh_watchers, resource_of};
 use crate::abi::presence::commands::COMMANDS;
-use crate::abi::presence::dmq::say_goodbye;
+use crate::abi::presence::dmq::announce_leave;
 use crate::abi::presence::requests::{GivenWatcher, handle_publish, handle_subscribe, who};
 use crate::abi::presence::start::{
     self, restore, start, start_beating, start_named_sender, start_notifiers, start_senders,
@@ -108,14 +108,14 @@ pub unsafe extern "C" fn kr_presence_destroy() {
         // The table of leases may be in a database that does not answer: what belongs in ours is written before.
         let waits_for_leases = process.leases.is_some();
         if !waits_for_leases {
-            each_on_its_own("the goodbye", say_goodbye);
+            each_on_its_own("leaving the cluster", announce_leave);
         }
         if process.database.is_configured() {
             each_on_its_own("late documents", || show_late_documents(Taken::All));
             write_what_waits(|| Context::new(process), Pass::Last);
         }
         if waits_for_leases {
-            each_on_its_own("the goodbye", say_goodbye);
+            each_on_its_own("leaving the cluster", announce_leave);
         }
         if process.database.is_configured() {
             process.database.disconnect();

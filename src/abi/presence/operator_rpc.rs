@@ -275,6 +275,10 @@ fn optional_number(rpc: &Rpc, name: &str, default: usize, allowed: RangeInclusiv
 }
 
 /// The arguments offset and limit, both optional.
+///
+/// # Errors
+///
+/// Fails with a sentence about the argument that is no number in its range.
 pub(crate) fn page(rpc: &Rpc) -> Result<(usize, usize), String> {
     Ok((
         optional_number(rpc, "offset", 0, 0..=u32::MAX as usize)?,

@@ -22,7 +22,7 @@ use std::ffi::c_int;
 const MARK: &[u8] = b"P-Presence-Node";
 
 /// A node that has not answered a request after so long is passed over, in milliseconds.
-const PATIENCE: u32 = 2_000;
+const RELAY_TIMEOUT_MILLIS: u32 = 2_000;
 
 /// A phone that no node has served may come back after so long, in seconds.
 const COME_BACK: u32 = 2;
@@ -63,12 +63,12 @@ pub(crate) fn elsewhere(context: &mut Context, message: SipMsg<'_>) -> Option<Re
     let uri = known_presentity(context, message).or_else(|| asked_for.clone())?;
     let nodes = context.served_at(&uri);
     let (id, address) = nodes.first()?;
-    let home = dmq::uri_of(address)?;
+    let node = dmq::uri_of(address)?;
     let mut asked = Asked::default();
     asked.add(*id);
     let mark = [MARK, b": ", &context.mark_of(&about), b"\r\n"].concat();
-    let failure = OnFailure { patience: PATIENCE, callback: on_failure, word: asked.0 };
-    if !tm_relay::relay(message, &home, &mark, failure) {
+    let failure = OnFailure { timeout_millis: RELAY_TIMEOUT_MILLIS, callback: on_failure, word: asked.0 };
+    if !tm_relay::relay(message, &node, &mark, failure) {
         return Some(Err(Failure::overloaded(
             COME_BACK,
             "the node that serves the presentity cannot be sent the request",
@@ -175,7 +175,7 @@ unsafe extern "C" fn on_failure(_cell: *mut sys::cell, _kind: c_int, params: *mu
         let Some(context) = state::context().filter(|_| failed.is_silence()) else { return };
         let request = failed.request();
         // This node may be the next one itself: it gets the request as the others do.
-        let nodes = presentity(request).map(|uri| context.line_of(&uri)).unwrap_or_default();
+        let nodes = presentity(request).map(|uri| context.serving_nodes(&uri)).unwrap_or_default();
         let mut asked = Asked(*failed.word());
         let next = nodes.iter().find(|(node, _)| !asked.has(*node) && asked.add(*node));
         *failed.word() = asked.0;

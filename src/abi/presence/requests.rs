@@ -202,7 +202,7 @@ pub(crate) unsafe fn handle_subscribe(msg: *mut sys::sip_msg, watcher: GivenWatc
         .and_then(|request| subscribe::handle(&mut context, &request));
     match result {
         Ok(subscription) => {
-            // As in stock: the watcher has its answer, and the script hears that the NOTIFY did not go out.
+            // As in stock: the watcher has its answer, and the script learns that the NOTIFY did not go out.
             let is_unanswered = context.unanswered.iter().any(|dialog| dialog.id() == subscription.dialog());
             remember_subscription(&context, subscription);
             if is_unanswered { -1 } else { 1 }

@@ -18,6 +18,10 @@ pub(crate) fn fault(rpc: &Rpc, why: &str) {
 }
 
 /// The next argument as the URI that it names.
+///
+/// # Errors
+///
+/// Fails with a sentence when the argument is missing or is no URI.
 pub(crate) fn uri_of(what: &str, given: &[u8]) -> Result<Vec<u8>, String> {
     if given.is_empty() {
         return Err(format!("Empty {what} URI"));

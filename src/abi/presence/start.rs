@@ -40,6 +40,11 @@ pub(crate) fn is_server(params: &ParameterBlock) -> bool {
     modes::is_server(!params.db_url().is_empty(), params.number(c"subs_db_mode"), params.number(c"publ_cache"))
 }
 
+/// Reads the parameters and makes the state of the module; called in `mod_init`.
+///
+/// # Errors
+///
+/// Fails with a sentence about the parameter, module, table or memory that keeps the module from starting.
 pub(crate) fn start(commit: &'static [u8], host_version: &'static [u8]) -> Result<(), String> {
     crate::host::clock::start();
     let params = state::parameters();
@@ -161,6 +166,10 @@ pub(crate) fn start_beating(process: &Process) -> bool {
 const BEAT_MICROS: i32 = 1_000_000;
 
 /// Binds the driver, and looks whether the tables have the versions that are wanted.
+///
+/// # Errors
+///
+/// Fails with a sentence when the driver is not loaded, the database cannot be reached, or a table has another version.
 pub(crate) fn open_tables(
     url: DbUrl,
     ways: Ways,
@@ -232,6 +241,10 @@ fn start_timers(config: &Config) -> Result<(), String> {
 }
 
 /// What happens once all modules are initialised and nothing is forked yet: memory is filled from the tables.
+///
+/// # Errors
+///
+/// Fails with a sentence when the tables cannot be read, or shared memory runs out.
 pub(crate) fn restore() -> Result<(), String> {
     let Some(process) = state::process() else { return Ok(()) };
     process.notify_reply.set(Some(script::EventRoute::find(c"presence:notify-reply")));

@@ -20,6 +20,10 @@ use std::ffi::{c_int, c_uint, c_void};
 use std::sync::atomic::Ordering;
 
 /// Removes what has ended, writes what is not written: what the timers do, at once.
+///
+/// # Errors
+///
+/// Never fails: what cannot be removed or written now is tried again by the timers, and logged.
 pub(crate) fn clean_up() -> Result<(), String> {
     clean();
     update();

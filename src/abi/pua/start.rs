@@ -14,6 +14,11 @@ use crate::pua::config::{Config, Mode};
 use crate::pua::event;
 use std::cell::{Cell, RefCell};
 
+/// Reads the parameters and makes the state of the module; called in `mod_init`.
+///
+/// # Errors
+///
+/// Fails with a sentence about the parameter, module, table or memory that keeps the module from starting.
 pub(crate) fn start() -> Result<(), String> {
     clock::start();
     let params = state::parameters();
@@ -56,6 +61,10 @@ fn start_timers(config: &Config) -> Result<(), String> {
 }
 
 /// What happens once all modules are initialised and nothing is forked yet: memory is filled from the table.
+///
+/// # Errors
+///
+/// Fails with a sentence when the tables cannot be read, or shared memory runs out.
 pub(crate) fn restore() -> Result<(), String> {
     let (Some(context), Some(process)) = (state::context(), state::process()) else { return Ok(()) };
     let read = context.restore().map_err(|error| error.to_string());

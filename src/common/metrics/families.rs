@@ -4,9 +4,9 @@
 /// What Prometheus calls the type of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MetricType {
-    /// It only rises, and begins at 0 with the server.
+    /// The number only rises, and begins at 0 with the server.
     Counter,
-    /// It is what it is now.
+    /// The number rises and falls.
     Gauge,
     /// Durations by class.
     Histogram,
@@ -26,9 +26,9 @@ impl MetricType {
 /// One metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Definition {
-    /// Its name, as Prometheus stores it.
+    /// The metric's name, as Prometheus stores it.
     pub name: &'static str,
-    /// Its type.
+    /// The metric's type.
     pub kind: MetricType,
     /// What is counted or measured.
     pub unit: &'static str,

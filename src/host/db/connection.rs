@@ -361,7 +361,7 @@ impl Connection {
         }
     }
 
-    /// What a failure was, once its transaction is over.
+    /// What a failure was, once its transaction has ended.
     pub fn explain(&self, error: DbError) -> DbError {
         match &self.way {
             Way::Driver(link) => link.explain(error),

@@ -5,13 +5,13 @@ use crate::host::sqlite::library::code as sqlite;
 /// A database call failed; the driver has logged what it knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum DbError {
-    /// It cannot be reached, or takes no statement of this kind now. What was to be written has to be kept.
+    /// The database cannot be reached, or takes no statement of this kind now. What was to be written has to be kept.
     #[error("the database cannot be reached or cannot write")]
     Away,
     /// Another transaction was in the way: a deadlock, a serialization failure, a lock that was not free in time.
     #[error("another transaction was in the way")]
     Busy,
-    /// It does not take this statement: a value is too long, of the wrong form, or there twice.
+    /// The database does not take this statement: a value is too long, of the wrong form, or there twice.
     #[error("the database refuses the statement")]
     Refused,
     /// The driver does not say; `Connection::explain` finds out.

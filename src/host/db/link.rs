@@ -171,6 +171,11 @@ impl Link {
         Ok((!result.is_null()).then_some(self.found(result)))
     }
 
+    /// Inserts a row.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the database refuses the row or cannot be reached.
     pub(super) fn insert(&self, table: &[u8], cells: &[Cell<'_>]) -> Result<(), DbError> {
         match self.printed(|text| text.insert(table, cells)) {
             Some(printed) => self.run(&printed).map(|_| ()),
@@ -178,6 +183,11 @@ impl Link {
         }
     }
 
+    /// Changes rows.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the database refuses the change or cannot be reached.
     pub(super) fn update(&self, table: &[u8], cells: &[Cell<'_>], conditions: &[Cond<'_>]) -> Result<(), DbError> {
         match self.printed(|text| text.update(table, cells, conditions)) {
             Some(printed) => self.run(&printed).map(|_| ()),
@@ -185,6 +195,11 @@ impl Link {
         }
     }
 
+    /// Deletes rows.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the database refuses that or cannot be reached.
     pub(super) fn delete(&self, table: &[u8], conditions: &[Cond<'_>]) -> Result<(), DbError> {
         match self.printed(|text| text.delete(table, conditions)) {
             Some(printed) => self.run(&printed).map(|_| ()),
@@ -192,6 +207,11 @@ impl Link {
         }
     }
 
+    /// Selects a table.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the driver cannot use the table.
     pub(super) fn on_table(&self, table: &[u8]) -> Result<StatementTarget<'_>, DbError> {
         let use_table = self.functions.use_table.ok_or(DbError::Away)?;
         // SAFETY: the driver's own function and connection; the name stays where it is until this function is called
@@ -203,6 +223,11 @@ impl Link {
         }
     }
 
+    /// Reads the columns of the rows that meet the conditions.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the driver does not take the table, or the statement fails.
     pub(super) fn select(
         &self,
         table: &[u8],
@@ -245,6 +270,11 @@ impl Link {
         ResultSet::Driver { functions, connection: self.raw, scheme, empty, result }
     }
 
+    /// Carries out a statement that is written out; `None` where it has no rows.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the driver knows no such statements, or this one fails.
     pub(super) fn raw_query(&self, text: &str) -> Result<Option<ResultSet<'_>>, DbError> {
         self.plain_query(text).map_err(|error| if error == DbError::Away { error } else { self.failed() })
     }
@@ -289,8 +319,8 @@ impl Link {
         }
     }
 
-    /// What a statement failed for whose transaction is over: a database that answers has refused the statement. Files
-    /// are always there; a driver that takes no text cannot be asked.
+    /// What a statement failed for whose transaction has ended: a database that answers has refused the statement.
+    /// Files are always there; a driver that takes no text cannot be asked.
     pub(super) fn explain(&self, error: DbError) -> DbError {
         if error != DbError::Unexplained || self.scheme == b"text" {
             return if error == DbError::Unexplained { DbError::Refused } else { error };
@@ -309,6 +339,10 @@ impl Link {
 
 impl Link {
     /// `false` where the driver knows no transactions.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the driver knows transactions, and the database begins none.
     pub(super) fn begin(&self) -> Result<bool, DbError> {
         let f = &self.functions;
         let (Some(start), Some(_), Some(_)) = (f.start_transaction, f.end_transaction, f.abort_transaction) else {
@@ -321,6 +355,11 @@ impl Link {
         }
     }
 
+    /// Commits the transaction that was begun.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the database does not commit: nothing of the transaction was written.
     pub(super) fn commit(&self) -> Result<(), DbError> {
         let end = self.functions.end_transaction.ok_or(DbError::Away)?;
         // SAFETY: the driver's own function and its connection, on which `begin` has opened a transaction.

@@ -10,6 +10,10 @@ pub(super) struct Transaction<'c> {
 
 impl<'c> Transaction<'c> {
     /// Begins one where the driver knows them; elsewhere every statement stands for itself.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the driver knows transactions, and the database begins none.
     pub(super) fn begin(connection: &'c Connection) -> Result<Self, DbError> {
         let way = &connection.way;
         let is_open = match way {
@@ -20,6 +24,10 @@ impl<'c> Transaction<'c> {
     }
 
     /// Makes it last.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the database does not commit: nothing of the transaction was written.
     pub(super) fn commit(mut self) -> Result<(), DbError> {
         if self.is_open {
             match self.way {

@@ -19,10 +19,10 @@ pub struct Settings {
 /// What may be done to a file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Access {
-    /// It is read and written, and made where it is missing.
+    /// The database is read and written, and made where it is missing.
     #[default]
     ReadAndWrite,
-    /// It is only read.
+    /// The database is only read.
     ReadOnly,
 }
 

@@ -22,7 +22,7 @@ pub trait Notifications {
     fn claim(&mut self, resource: &Resource) -> bool;
     /// Starts a pass over what is due, or lets go of the resource when nothing is.
     fn begin_run(&mut self, resource: &Resource) -> Option<NotifyRun>;
-    /// The next NOTIFYs of a pass, counted up and, where the mode promises it, written down. Empty: the pass is over.
+    /// The next NOTIFYs of a pass, counted up and, where the mode promises it, written down. Empty: the pass has ended.
     fn next_batch(&mut self, resource: &Resource, notify_run: &mut NotifyRun) -> Vec<Notify>;
     /// Notes what the subscriptions of a batch of a pass were notified of.
     fn record_notified(&mut self, resource: &Resource, notify_run: &NotifyRun, notified: &[NotifyRecord]);

@@ -16,7 +16,7 @@ pub struct NewDialog(pub u64);
 pub enum Recent {
     /// The same SUBSCRIBE has made this subscription.
     Made(Box<Subscription>),
-    /// The same SUBSCRIBE has made a subscription that is over.
+    /// The same SUBSCRIBE has made a subscription that has ended.
     Over,
     /// There is none.
     New(NewDialog),
@@ -25,7 +25,7 @@ pub enum Recent {
 /// What became of a new subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stored {
-    /// It is stored.
+    /// The subscription is stored.
     New,
     /// There is one of the same dialog: the same SUBSCRIBE came twice. Nothing was changed.
     Known,
@@ -34,7 +34,7 @@ pub enum Stored {
 /// What became of a SUBSCRIBE in a dialog.
 #[derive(Debug)]
 pub enum Renewed {
-    /// It is carried out.
+    /// The change is carried out.
     Done,
     /// The subscription has changed since it was found, and is this one now. Nothing was carried out.
     Overtaken(Box<Subscription>),

@@ -103,8 +103,8 @@ fn every_notify_shows_what_the_authorization_lets_its_watcher_see() {
             let is_silent = rule == BLOCKED && turn == Turn::RunsOut;
             assert_eq!(server.sent.len(), usize::from(!is_silent), "{rule:?} {turn:?}");
             assert!(server.sent.iter().all(|sent| sent.body.is_some() == sees), "{rule:?} {turn:?}: {:?}", server.sent);
-            let tells = |sent: &Sent| sent.state.contains("polite") || sent.state.contains("later");
-            assert!(!server.sent.iter().any(tells), "{rule:?} {turn:?}: {:?}", server.sent);
+            let reveals = |sent: &Sent| sent.state.contains("polite") || sent.state.contains("later");
+            assert!(!server.sent.iter().any(reveals), "{rule:?} {turn:?}: {:?}", server.sent);
         }
     }
 }
@@ -429,7 +429,7 @@ fn each_watcher_is_listed_once_and_while_it_watches() {
         };
         let other = usize::from(!ignore_case);
         assert_eq!(listed(&mut server), [1, 1 + other, 1, other, 1]);
-        // His time is over, and no timer has come by.
+        // His subscription has expired, and no timer has come by.
         server.now += Seconds(601);
         assert_eq!(listed(&mut server), [0, 3, 1, 1, 1]);
     }

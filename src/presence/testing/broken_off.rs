@@ -35,7 +35,7 @@ fn try_again(server: &mut MemoryPorts, presentity: &str) {
 }
 
 #[test]
-fn watchers_hear_of_every_publication_that_ran_out() {
+fn watchers_are_notified_of_every_publication_that_ran_out() {
     for broken_off in PRESENTITIES {
         let mut server = server(broken_off);
         server.now += Seconds(301);
@@ -50,7 +50,7 @@ fn watchers_hear_of_every_publication_that_ran_out() {
 }
 
 #[test]
-fn watchers_hear_of_the_end_of_every_subscription() {
+fn watchers_are_notified_of_the_end_of_every_subscription() {
     for broken_off in PRESENTITIES {
         let mut server = server(broken_off);
         server.now += Seconds(601);

@@ -81,8 +81,8 @@ fn the_sender_of_a_change_is_notified_of_those_of_others((changes, wanted): (&'s
         }
     }));
     Publish::new("alice", PRESENCE, &pidf("by nobody")).send(&mut server).expect("stored");
-    let heard = |name: &&str| server.sent_to(name).len();
-    assert_eq!(watchers.each_ref().map(heard), wanted, "{changes:?}");
+    let received = |name: &&str| server.sent_to(name).len();
+    assert_eq!(watchers.each_ref().map(received), wanted, "{changes:?}");
     assert!(!server.has_forgotten_work());
 }
 
@@ -180,7 +180,7 @@ fn watchers_of_watchers_see_each_subscription_come_and_go() {
     );
 }
 
-fn whoever_subscribes_after_the_answer_hears_of_the_change_once(
+fn a_subscriber_after_the_answer_is_notified_of_the_change_once(
     (event, name, step): (super::PackageId, &'static str, &str),
 ) {
     // With enable_sphere_check, the rules of presence are looked at before anything is sent.
@@ -190,11 +190,14 @@ fn whoever_subscribes_after_the_answer_hears_of_the_change_once(
         for watcher in ["before", "after"] {
             server.allow("alice", watcher, Status::Active, "");
         }
-        hears_of_the_change_once(server, (event, name, step));
+        is_notified_of_the_change_once(server, (event, name, step));
     }
 }
 
-fn hears_of_the_change_once(mut server: MemoryPorts, (event, name, step): (super::PackageId, &'static str, &str)) {
+fn is_notified_of_the_change_once(
+    mut server: MemoryPorts,
+    (event, name, step): (super::PackageId, &'static str, &str),
+) {
     Subscribe::new("before", "alice", name).send(&mut server).expect("subscribed");
     let (first, second) = match event {
         DIALOG => (dialog("a", "early"), dialog("a", "confirmed")),
@@ -224,7 +227,7 @@ fn hears_of_the_change_once(mut server: MemoryPorts, (event, name, step): (super
     assert_eq!(last("after"), last("before"));
 }
 
-table! { whoever_subscribes_after_the_answer_hears_of_the_change_once:
+table! { a_subscriber_after_the_answer_is_notified_of_the_change_once:
     another_document => (PRESENCE, "presence", "another document");
     a_modification => (PRESENCE, "presence", "a modification");
     another_sphere => (PRESENCE, "presence", "another sphere");
@@ -237,7 +240,7 @@ table! { whoever_subscribes_after_the_answer_hears_of_the_change_once:
 }
 
 #[test]
-fn whoever_watches_the_watchers_from_the_answer_on_hears_of_a_subscription_once() {
+fn a_winfo_watcher_from_the_answer_on_is_notified_of_a_subscription_once() {
     let mut server = MemoryPorts::default();
     for (step, expires) in [("comes", 600), ("refreshes", 600), ("goes", 0)] {
         let boss = format!("boss-{step}");
@@ -306,7 +309,7 @@ fn what_is_shown_once_is_not_shown_to_later_watchers() {
     let mut server = MemoryPorts::default();
     Publish::new("alice", VOICEMAIL, "Messages-Waiting: no").send(&mut server).expect("stored");
     Subscribe::new("bob", "alice", "message-summary").send(&mut server).expect("subscribed");
-    // While bob is notified of a change his subscription ends, and a document is published that is over at once.
+    // While bob is notified of a change his subscription ends, and a document is published that expires at once.
     server.interruptions.push_back(Box::new(|_: &mut MemoryPorts| {}));
     server.interruptions.push_back(Box::new(|server: &mut MemoryPorts| {
         let bob = Subscribe::new("bob", "alice", "message-summary").in_dialog(server, 2);

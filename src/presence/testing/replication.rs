@@ -30,7 +30,7 @@ fn life() -> Vec<Replica> {
     server.announced
 }
 
-fn hear(server: &mut MemoryPorts, messages: &[&Replica]) -> Option<String> {
+fn receive(server: &mut MemoryPorts, messages: &[&Replica]) -> Option<String> {
     for message in messages {
         let notified_by = match server.config().replicas_are_silent {
             true => NotifiedBy::Announcer,
@@ -51,17 +51,17 @@ fn a_node_follows_the_life_of_a_publication() {
     let mut server = node();
     Subscribe::new("bob", "alice", "presence").send(&mut server).expect("subscribed");
     for (message, wanted) in announced.iter().zip([Some("one"), Some("two"), Some("three"), None]) {
-        assert_eq!(hear(&mut server, &[message]), wanted.map(pidf));
+        assert_eq!(receive(&mut server, &[message]), wanted.map(pidf));
     }
     assert_eq!(server.sent_to("bob").len(), 5);
-    assert!(server.announced.is_empty(), "a node does not announce what it heard");
+    assert!(server.announced.is_empty(), "a node does not announce what it received");
 }
 
 /// What has been said of a publication, in the order in which it arrives: 1 to 3 are its documents, 4 is its removal.
 fn messages_in_any_order_change_nothing_back((order, wanted): (&[usize], Option<&str>)) {
     let announced = life();
     let messages: Vec<&Replica> = order.iter().map(|number| &announced[number - 1]).collect();
-    assert_eq!(hear(&mut node(), &messages), wanted.map(pidf));
+    assert_eq!(receive(&mut node(), &messages), wanted.map(pidf));
 }
 
 table! { messages_in_any_order_change_nothing_back:
@@ -85,7 +85,7 @@ fn silent_replicas_are_stored_and_nobody_is_notified() {
     let mut server = node();
     server.config.replicas_are_silent = true;
     Subscribe::new("bob", "alice", "presence").send(&mut server).expect("subscribed");
-    assert_eq!(hear(&mut server, &[&announced[0]]), Some(pidf("one")));
+    assert_eq!(receive(&mut server, &[&announced[0]]), Some(pidf("one")));
     assert_eq!(server.sent.len(), 1);
 }
 
@@ -121,9 +121,9 @@ fn what_a_module_publishes_elsewhere_is_carried_out_where_it_is_held() {
     assert!(made.is_new && !made.etag.is_empty() && !made.ruid.is_empty());
     let mut server = node();
     for (at, (message, shown)) in steps.iter().enumerate() {
-        assert_eq!(hear(&mut server, &[message]).as_ref(), *shown, "step {at}");
+        assert_eq!(receive(&mut server, &[message]).as_ref(), *shown, "step {at}");
     }
-    assert_eq!(hear(&mut server, &[&made]), Some(one));
+    assert_eq!(receive(&mut server, &[&made]), Some(one));
     let resource = outside.resource("alice", PRESENCE);
     assert!(outside.documents(&resource).expect("documents").is_empty(), "nothing is stored there");
 }

@@ -14,16 +14,16 @@ use hashbrown::HashTable;
 /// Whether the table has an authorization as memory has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RowOf {
-    /// It has.
+    /// The table has it.
     Written,
-    /// It is to be written.
+    /// The row is still to be written.
     Owed,
 }
 
 /// Whether an authorization that is not known yet is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Room {
-    /// It gets a place.
+    /// The authorization gets a place.
     Made,
     /// Only what is known already is changed.
     None,
@@ -117,6 +117,10 @@ impl AuthorizationCache {
     }
 
     /// The same, with at most so many bytes.
+    ///
+    /// # Errors
+    ///
+    /// Fails when shared memory runs out.
     pub(crate) fn within(rule: UriComparison, bytes: usize) -> Result<AuthorizationCache, NoMemory> {
         let mut shards = ShmVec::new_in(Shm);
         shards.try_reserve_exact(SHARDS).map_err(|_| NoMemory)?;

@@ -9,7 +9,7 @@ use crate::server::authorizations::store::AuthorizationStore;
 use crate::server::authorizations::watchers_table;
 use crate::server::shared::Parts;
 
-/// It remembers nothing: the rules are asked each time.
+/// The store that remembers nothing: the rules are asked each time.
 pub(crate) struct NotRemembered(Parts);
 
 impl NotRemembered {

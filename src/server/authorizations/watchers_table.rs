@@ -154,6 +154,10 @@ fn room_for(subscription: &Subscription, authorization: &Authorization, now: Mom
 const UNDECIDED_KEPT: Seconds = Seconds(24 * 3600);
 
 /// Deletes the rows of watchers about whom nobody has decided for a day.
+///
+/// # Errors
+///
+/// Fails when the rows cannot be deleted.
 pub(super) fn delete_undecided(parts: &Parts) -> Result<(), StoreError> {
     if !parts.database.is_configured() {
         return Ok(());
@@ -232,9 +236,9 @@ impl AuthorizationStore for WatchersTable {
                 if group.is_empty() {
                     break;
                 }
-                let outcome = self.write_standing_group(&group);
+                let outcome = self.write_authorization_group(&group);
                 for ((key, authorization), fate) in group.iter().zip(&outcome.fates) {
-                    self.note_standing_fate(
+                    self.note_group_outcome(
                         &key.each_ref().map(Vec::as_slice),
                         authorization,
                         *fate,
@@ -397,7 +401,7 @@ impl WatchersTable {
         }
     }
 
-    fn write_standing_group(&self, group: &[([Vec<u8>; 4], Authorization)]) -> GroupOutcome {
+    fn write_authorization_group(&self, group: &[([Vec<u8>; 4], Authorization)]) -> GroupOutcome {
         let (table, rule) = (self.config.watchers_table, self.shared.tables.rule());
         let write = |db: &Connection, (key, authorization): &([Vec<u8>; 4], Authorization)| -> Result<(), DbError> {
             let key = key.each_ref().map(Vec::as_slice);
@@ -415,7 +419,7 @@ impl WatchersTable {
         Writer { database: self.database, table, fits: &fits, write: &write }.write_group(group)
     }
 
-    fn note_standing_fate(
+    fn note_group_outcome(
         &self,
         key: &AuthorizationKey<'_>,
         authorization: &Authorization,

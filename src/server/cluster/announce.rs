@@ -1,5 +1,5 @@
 //! What this node announces to the others of its subscriptions, and whose a subscription is.
-use crate::cluster::numbers::{BLOCK, Ceiling, HIGHEST, above_unheard, reserve};
+use crate::cluster::numbers::{BLOCK, Ceiling, HIGHEST, above_takeover_margin, reserve};
 use crate::cluster::version::Version;
 use crate::host::clock;
 use crate::host::dmq::{self, Address, Channel};
@@ -29,7 +29,7 @@ pub(crate) fn take_over(stored: &mut SubscriptionEntry, lease: Option<NonZeroU32
     let mut ownership = stored.ownership;
     if lease.is_some() {
         let known = ownership.ceiling.above(stored.subscription.state.local_cseq);
-        ownership.ceiling = Ceiling::at(above_unheard(known, steps));
+        ownership.ceiling = Ceiling::at(above_takeover_margin(known, steps));
     }
     skip_sequence_numbers(&mut stored.subscription.state, ownership.ceiling);
     let epoch = ownership.epoch.saturating_add(steps);

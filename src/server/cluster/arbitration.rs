@@ -119,8 +119,8 @@ impl Parts {
         let names = self.shared.nodes.present();
         let present: Vec<&[u8]> = names.iter().map(Vec::as_slice).collect();
         let mut table = LeasesTable { database, table };
-        match arbiter::end(&mut table, (own, lease.get()), &succession::line(&present, &[own])) {
-            Ok(heir) => heir.map(<[u8]>::to_vec),
+        match arbiter::end(&mut table, (own, lease.get()), &succession::candidates(&present, &[own])) {
+            Ok(successor) => successor.map(<[u8]>::to_vec),
             Err(error) => {
                 crate::log!(Warn, "the lease of this node cannot be given back: {error}; others wait until it ends");
                 None

@@ -46,12 +46,12 @@ impl Parts {
         cluster_state.seen_running.store(cluster_state.tick().0, Ordering::Relaxed);
     }
 
-    /// Where not every node holds everything others serve what this one holds, until it has heard what it missed.
+    /// Where not every node holds everything others serve what this one holds, until it has learnt what it missed.
     fn ask_for_share(&self) {
         if self.config.replicas().is_some() {
             self.shared.cluster_state.placing.note_away(clock::instant());
             self.shared.nodes.clear_filled();
-            self.share().into_iter().for_each(|share| self.send_to_nodes(&share));
+            self.placement_settings().into_iter().for_each(|settings| self.send_to_nodes(&settings));
         }
     }
 

@@ -15,7 +15,7 @@ pub struct ClusterState {
     pub clock: HybridClock,
     /// Whether it may send NOTIFYs.
     pub lease: Lease,
-    /// Its lease in the table of the arbiter.
+    /// The node's lease in the table of the arbiter.
     pub arbitration: Arbitration,
     /// Which nodes records are placed on.
     pub placing: Placing,
@@ -29,7 +29,7 @@ pub struct ClusterState {
     pub messages: AtomicU64,
     /// How many messages of other nodes and of strangers are looked at.
     pub rates: MessageRates,
-    /// When a line about messages that are not heard was written last, in seconds of a clock that nobody sets.
+    /// When a line about messages that are not accepted was written last, in seconds of a clock that nobody sets.
     refusal_at: AtomicU64,
 }
 
@@ -58,7 +58,7 @@ impl ClusterState {
         self.clock.tick(clock::wall_millis())
     }
 
-    /// Whether a line about a message that is not heard may be written: one a minute.
+    /// Whether a line about a message that is not accepted may be written: one a minute.
     pub fn may_write_refusal(&self) -> bool {
         let (now, last) = (clock::monotonic().max(1), self.refusal_at.load(Ordering::Relaxed));
         let is_due = last == 0 || now - last >= 60;

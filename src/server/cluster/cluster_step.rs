@@ -27,7 +27,7 @@ impl Context<'_> {
         }
         for address in self.shared.nodes.observe(&seen, now) {
             self.greet(&address, &cluster::hello(name, HelloReply::Wanted, self.compared_kinds()));
-            self.share().into_iter().for_each(|share| _ = self.send_to_node(&address, &share));
+            self.placement_settings().into_iter().for_each(|settings| _ = self.send_to_node(&address, &settings));
         }
         if now.is_each(HELLO_INTERVAL) {
             // Ours say who they are, and what they read; stock's nodes answer that they do not know what this is.
@@ -83,15 +83,15 @@ impl Context<'_> {
         }
     }
 
-    /// A node says that it ends: others go on at once; under an arbiter its `heir`.
-    pub fn on_goodbye(&mut self, from: NodeId, name: &[u8], heir: Option<&[u8]>) {
+    /// A node says that it ends: others go on at once; under an arbiter its `successor`.
+    pub fn on_leave(&mut self, from: NodeId, name: &[u8], successor: Option<&[u8]>) {
         self.shared.nodes.note_left(from);
         if !self.config.shares_subscriptions || !self.may_speak() {
             return;
         }
-        match heir {
+        match successor {
             _ if !self.config.has_arbiter() => self.take_over_lost(Objections::NotAwaited),
-            Some(heir) if heir == self.node_name() => self.inherit_from(name),
+            Some(successor) if successor == self.node_name() => self.inherit_from(name),
             _ => {}
         }
     }

@@ -1,5 +1,5 @@
-//! Who may speak with this node as a node of its cluster, and hear it: the addresses in `cluster_peers`, and nodes that
-//! know `cluster_secret`.
+//! Who may speak with this node as a node of its cluster, and receive what it sends: the addresses in `cluster_peers`,
+//! and nodes that know `cluster_secret`.
 use crate::cluster::clock::Stamp;
 use crate::cluster::mark::{About, RelayMark};
 use crate::cluster::seal::{Refusal, Sealed, Secrets};
@@ -21,12 +21,12 @@ struct Network {
     bits: u32,
 }
 
-/// Why a message is not heard.
+/// Why a message is not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Closed {
-    /// Its address is not in `cluster_peers`.
+    /// The sender's address is not in `cluster_peers`.
     Stranger,
-    /// It does not come from a node that knows the secret.
+    /// The message does not come from a node that knows the secret.
     Refused(Refusal),
     /// No node that dmq knows has its address.
     Unknown,
@@ -99,7 +99,7 @@ impl Door {
         Ok(Door { secrets, peers })
     }
 
-    /// Whether everybody is heard.
+    /// Whether everybody is accepted.
     pub fn is_open(&self) -> bool {
         self.secrets.is_empty() && self.peers.is_empty()
     }
@@ -156,7 +156,7 @@ impl Door {
     /// Who has sent a message that came from an address without a port; `None` where nobody has to say so.
     ///
     /// # Errors
-    /// The message must not be heard.
+    /// The message must not be accepted.
     pub fn admit(&self, channel: Channel, source: &[u8], message: &[u8]) -> Result<Option<Sealed>, Closed> {
         let is_listed = self.lists(address_of(source));
         if !self.peers.is_empty() && !is_listed {
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_not_of_the_cluster_is_not_heard() {
+    fn who_is_not_of_the_cluster_is_not_accepted() {
         let message = b"{\"action\":1}".as_slice();
         let listed = door("", "10.0.0.1");
         assert_eq!(listed.admit(Channel::Nodes, b"10.0.0.2", message), Err(Closed::Stranger));

@@ -1,7 +1,7 @@
 //! This node's lease, and what has become of those of the others, as all its processes see it.
 use crate::cluster::arbiter::Arbiter;
 use crate::cluster::digest::RecordKey;
-use crate::cluster::inheritance::{self, Heir, LeaseOutcome, LeaseRow, resolve};
+use crate::cluster::inheritance::{self, LeaseOutcome, LeaseRow, Successor, resolve};
 use crate::host::lock::Lock;
 use crate::host::shm::{self, Shm, ShmVec};
 use crate::shm_safe::shm_safe;
@@ -19,11 +19,11 @@ pub struct Arbitration {
     has_inherited_own: AtomicBool,
     /// Subscriptions may have come to us that have not been looked at.
     has_news: AtomicBool,
-    /// Counts up whenever what is known of the heirs changes.
+    /// Counts up whenever what is known of the successors changes.
     generation: AtomicU32,
-    heirs: Lock<ShmVec<Heir>>,
+    successors: Lock<ShmVec<Successor>>,
 }
-shm_safe!(Arbitration { lease, until, has_inherited_own, has_news, generation, heirs });
+shm_safe!(Arbitration { lease, until, has_inherited_own, has_news, generation, successors });
 
 impl Default for Arbitration {
     fn default() -> Self {
@@ -33,7 +33,7 @@ impl Default for Arbitration {
             has_inherited_own: AtomicBool::new(false),
             has_news: AtomicBool::new(false),
             generation: AtomicU32::new(0),
-            heirs: Lock::new(ShmVec::new_in(Shm)),
+            successors: Lock::new(ShmVec::new_in(Shm)),
         }
     }
 }
@@ -74,7 +74,7 @@ impl Arbitration {
     /// digest of our name.
     pub fn steps_to(&self, own: u64, owner: u64, lease: NonZeroU32) -> Option<u32> {
         let ours = (own, self.lease()?.get());
-        let (holder, steps) = resolve(&self.heirs.lock(), (owner, lease.get()));
+        let (holder, steps) = resolve(&self.successors.lock(), (owner, lease.get()));
         (holder == ours).then_some(steps)
     }
 
@@ -103,9 +103,9 @@ impl Arbitration {
         let mut list = ShmVec::new_in(Shm);
         for row in rows {
             if let LeaseOutcome::TakenOver(node, lease) = &row.fate {
-                let heir = Heir { lost: (key(&row.node), row.lease), by: (key(node), *lease) };
+                let successor = Successor { lost: (key(&row.node), row.lease), by: (key(node), *lease) };
                 // Without memory for all of them those that were known are kept: nothing is inherited too early.
-                if shm::push(&mut list, heir).is_err() {
+                if shm::push(&mut list, successor).is_err() {
                     return 0;
                 }
             }
@@ -113,18 +113,18 @@ impl Arbitration {
         list.sort_unstable();
         let (own, lease) = (key(own_name), self.lease());
         let has_inherited_own = inheritance::has_inherited_own(rows, (own_name, lease.map_or(0, NonZeroU32::get)));
-        let mut heirs = self.heirs.lock();
+        let mut successors = self.successors.lock();
         if self.generation() != generation {
             return 0;
         }
         self.has_inherited_own.store(has_inherited_own, Ordering::Relaxed);
-        if *heirs == list {
+        if *successors == list {
             return 0;
         }
-        let came_to_us = |heir: &Heir| lease.is_some_and(|lease| heir.by == (own, lease.get()));
-        let is_ours = |heir: &&Heir| came_to_us(heir) && heirs.binary_search(heir).is_err();
+        let came_to_us = |successor: &Successor| lease.is_some_and(|lease| successor.by == (own, lease.get()));
+        let is_ours = |successor: &&Successor| came_to_us(successor) && successors.binary_search(successor).is_err();
         let ours = list.iter().filter(is_ours).count();
-        *heirs = list;
+        *successors = list;
         self.generation.fetch_add(1, Ordering::Relaxed);
         self.note_news();
         ours

@@ -13,7 +13,7 @@ use crate::server::shared::Parts;
 use crate::time::{Millis, Moment};
 use std::rc::Rc;
 
-/// For so long after a change of the nodes every node hears of everything: others may see other nodes
+/// For so long after a change of the nodes every node learns of everything: others may see other nodes
 /// than this one.
 const UNSETTLED: Millis = Millis(3_000);
 
@@ -30,45 +30,46 @@ impl Parts {
     }
 
     /// How this node places records, for the others; `None`: every node holds everything.
-    pub fn share(&self) -> Option<Vec<u8>> {
+    pub fn placement_settings(&self) -> Option<Vec<u8>> {
         let replicas = self.config.replicas()? as u8;
         let is_ready = self.shared.cluster_state.placing.is_ready();
-        Some(Placed::Share { replicas, is_ready }.to_json(self.node_name()))
+        Some(Placed::Settings { replicas, is_ready }.to_json(self.node_name()))
     }
 
-    /// The other nodes that hear of what happens to a presentity: those that hold what belongs to it. `None`: all nodes
-    /// do, because every node holds everything, or because others may see other nodes than this one.
-    pub(super) fn hearers(&self, uri: &[u8]) -> Option<Vec<Address>> {
+    /// The other nodes that learn of what happens to a presentity: those that hold what belongs to it. `None`: all
+    /// nodes do, because every node holds everything, or because others may see other nodes than this one.
+    pub(super) fn receivers(&self, uri: &[u8]) -> Option<Vec<Address>> {
         let view = self.view()?;
         let is_settled = self.shared.cluster_state.placing.age(clock::instant()) >= UNSETTLED;
         let addresses = || view.others(uri).filter_map(|node| self.shared.nodes.address(node)).collect();
         (is_settled && !view.is_empty()).then(addresses)
     }
 
-    /// Sends the nodes that hear of what happens to a presentity a message about it. `false`: one of them could not be
+    /// Sends the nodes that learn of what happens to a presentity a message about it. `false`: one of them could not be
     /// sent it.
     pub(crate) fn send_to_holders(&self, channel: Channel, uri: &[u8], body: &[u8]) -> bool {
-        let Some(hearers) = self.hearers(uri) else { return self.broadcast_on(channel, body) };
+        let Some(receivers) = self.receivers(uri) else { return self.broadcast_on(channel, body) };
         // Each of them is sent the message, whatever became of the one before.
-        let unsent = hearers.iter().filter(|address| !self.send_on(channel, address, body)).count();
+        let unsent = receivers.iter().filter(|address| !self.send_on(channel, address, body)).count();
         unsent == 0
     }
 
-    /// The node that owned a subscription until a SUBSCRIBE reached this one hears that it does not any more, wherever
-    /// records are.
+    /// The node that owned a subscription until a SUBSCRIBE reached this one is notified that it no longer does,
+    /// wherever records are.
     pub(crate) fn announce_to_former(&self, dialog: DialogId<'_>, former: NodeId) {
         if self.config.replicas().is_none() || !self.config.shares_subscriptions {
             return;
         }
         let Some(address) = self.shared.nodes.address(former) else { return };
         let Some((subscription, ownership)) = self.owned_subscription(dialog) else { return };
-        let hears = self.hearers(subscription.get(Field::PresUri)).is_none_or(|hearers| hearers.contains(&address));
-        if !hears {
+        let is_receiver =
+            self.receivers(subscription.get(Field::PresUri)).is_none_or(|receivers| receivers.contains(&address));
+        if !is_receiver {
             self.send_to_node(&address, &self.announcement_text(subscription, ownership));
         }
     }
 
-    /// What belongs to a presentity was removed here: the nodes that hold it hear of that, even when this node is none
+    /// What belongs to a presentity was removed here: the nodes that hold it learn of that, even when this node is none
     /// of them by then.
     pub(crate) fn note_removal(&self, kind: RecordKind, uri: &[u8], name: [&[u8]; 3], text: &[u8], until: Moment) {
         if self.config.replicas().is_some() {
@@ -98,18 +99,19 @@ impl Parts {
         }
     }
 
-    /// Which nodes serve a request about a presentity, if not this one: its home, then those that go on for it.
+    /// Which nodes serve a request about a presentity, if not this one: its primary, then those that go on for it.
     pub(crate) fn served_at(&self, uri: &[u8]) -> Vec<(NodeId, Address)> {
-        let is_elsewhere = self.view().is_some_and(|view| view.line(uri).next().is_some_and(|home| !home.is_here()));
-        if is_elsewhere { self.line_of(uri) } else { Vec::new() }
+        let is_elsewhere =
+            self.view().is_some_and(|view| view.serving(uri).next().is_some_and(|primary| !primary.is_here()));
+        if is_elsewhere { self.serving_nodes(uri) } else { Vec::new() }
     }
 
-    /// The nodes that serve a presentity, its home first, with their addresses.
-    pub(crate) fn line_of(&self, uri: &[u8]) -> Vec<(NodeId, Address)> {
+    /// The nodes that serve a presentity, its primary first, with their addresses.
+    pub(crate) fn serving_nodes(&self, uri: &[u8]) -> Vec<(NodeId, Address)> {
         let Some(view) = self.view() else { return Vec::new() };
         let own = || dmq::nodes().into_iter().find(|node| node.local).map(|node| node.address);
         let address = |node: NodeId| if node.is_here() { own() } else { self.shared.nodes.address(node) };
-        view.line(uri).filter_map(|node| Some((node, address(node)?))).collect()
+        view.serving(uri).filter_map(|node| Some((node, address(node)?))).collect()
     }
 
     /// This node among those that records are placed on.

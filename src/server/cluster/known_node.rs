@@ -16,9 +16,9 @@ const PRESUMED_ALIVE: Seconds = Seconds(90);
 /// What dmq says of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum DmqView {
-    /// It answers.
+    /// The node answers.
     Answering,
-    /// It does not, or is not in dmq's list.
+    /// The node does not answer, or is not in dmq's list.
     Silent,
 }
 
@@ -33,9 +33,9 @@ impl DmqView {
 pub(super) enum Reachability {
     /// dmq says that it answers, and sends it what is broadcast.
     Answers,
-    /// It has spoken, or was there when this node was frozen, whatever dmq says.
+    /// The node has spoken, or was there when this node was frozen, whatever dmq says.
     Presumed,
-    /// It does not answer.
+    /// The node does not answer.
     Away,
 }
 
@@ -47,11 +47,11 @@ shm_safe!(
     }
 );
 
-/// One node, as it was heard of.
+/// One node, as it is known.
 pub(super) struct Node {
     /// How it calls itself; empty until it says so.
     pub(super) name: ShmBox<[u8]>,
-    /// Where dmq reaches it; no port: only heard of.
+    /// Where dmq reaches it; no port: only known by name.
     pub(super) host: ShmBox<[u8]>,
     pub(super) port: u16,
     /// Whether it is there.
@@ -59,10 +59,10 @@ pub(super) struct Node {
     /// When that changed.
     pub(super) since: Moment,
     /// When it spoke though dmq said that it does not answer; `None`: dmq knows.
-    pub(super) heard_at: Option<Moment>,
+    pub(super) last_message_at: Option<Moment>,
     /// Until when it counts as there whatever dmq says: dmq's word is from before this node was frozen.
     pub(super) presumed_until: Option<Moment>,
-    /// It may have missed something: it is to be sent what we have.
+    /// The node may have missed something: it is to be sent what we have.
     pub(super) owed: bool,
     /// When it was last sent everything.
     pub(super) notified_at: Option<Moment>,
@@ -72,7 +72,7 @@ pub(super) struct Node {
     pub(super) speaks: u8,
     /// With how many copies it places records; 0: every node holds everything, or it has not said.
     pub(super) replicas: u8,
-    /// It has all that it should hold.
+    /// The node has all that it should hold.
     pub(super) is_ready: bool,
     /// Which kinds of records it has sent us all of since we started, as bits.
     pub(super) filled: u8,
@@ -85,7 +85,7 @@ pub(super) struct Node {
     pub(super) agreed_at: Option<Stamp>,
     /// When it has said all that we had missed.
     pub(super) answered_at: [Option<Instant>; 2],
-    /// It has said goodbye.
+    /// The node has announced that it leaves.
     pub(super) has_left: bool,
     /// Which of its sealed messages have come.
     pub(super) window: ReplayWindow,
@@ -97,7 +97,7 @@ shm_safe!(Node {
     port,
     reach,
     since,
-    heard_at,
+    last_message_at,
     presumed_until,
     owed,
     notified_at,
@@ -115,6 +115,11 @@ shm_safe!(Node {
 });
 
 impl Node {
+    /// A node of which nothing is known but its name and address.
+    ///
+    /// # Errors
+    ///
+    /// Fails when shared memory runs out.
     pub(super) fn new(name: &[u8], address: Option<&Address>, now: Moment) -> Result<Node, NoMemory> {
         let (host, port) = address.map_or((b"".as_slice(), 0), |address| (&*address.host, address.port));
         let (name, host) = (shm::copy(name)?, shm::copy(host)?);
@@ -124,7 +129,7 @@ impl Node {
             port,
             reach: Reachability::Away,
             since: now,
-            heard_at: None,
+            last_message_at: None,
             presumed_until: None,
             owed: false,
             notified_at: None,
@@ -181,10 +186,10 @@ impl Node {
     /// dmq says whether it answers; a node that has just sent something does, whatever dmq says.
     pub(super) fn set_reached(&mut self, view: DmqView, now: Moment) {
         if view == DmqView::Answering {
-            self.heard_at = None;
+            self.last_message_at = None;
         }
-        let was_heard = self.heard_at.is_some_and(|at| now - at < PRESUMED_ALIVE);
-        let is_presumed = was_heard || self.presumed_until.is_some_and(|until| now < until);
+        let has_sent_lately = self.last_message_at.is_some_and(|at| now - at < PRESUMED_ALIVE);
+        let is_presumed = has_sent_lately || self.presumed_until.is_some_and(|until| now < until);
         let before = self.is_there();
         self.reach = match (view, is_presumed) {
             (DmqView::Answering, _) => Reachability::Answers,

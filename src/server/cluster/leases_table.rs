@@ -20,8 +20,8 @@ row_columns! {
         Number = "lease",
         Beat = "beat",
         State = "state",
-        Heir = "heir",
-        HeirNumber = "heir_lease",
+        Successor = "heir",
+        SuccessorNumber = "heir_lease",
     }
 }
 
@@ -57,8 +57,8 @@ impl LeasesTable {
             ("state", Op::Eq, Value::Int(state_of(fate))),
         ];
         conditions.extend(beat.map(|beat| ("beat", Op::Eq, Value::Int(beat.into()))));
-        if let LeaseOutcome::TakenOver(heir, lease) = fate {
-            conditions.push(("heir", Op::Eq, Value::Text(heir)));
+        if let LeaseOutcome::TakenOver(successor, lease) = fate {
+            conditions.push(("heir", Op::Eq, Value::Text(successor)));
             conditions.push(("heir_lease", Op::Eq, Value::Int((*lease).into())));
         }
         self.database.write(|db| db.update(self.table, cells, &conditions))
@@ -79,7 +79,10 @@ impl LeaseTable for LeasesTable {
                 fate: match row.int(Lease::State) {
                     HELD => LeaseOutcome::Held,
                     RELEASED => LeaseOutcome::Released,
-                    _ => LeaseOutcome::TakenOver(row.bytes(Lease::Heir).to_vec(), number(row.int(Lease::HeirNumber))),
+                    _ => LeaseOutcome::TakenOver(
+                        row.bytes(Lease::Successor).to_vec(),
+                        number(row.int(Lease::SuccessorNumber)),
+                    ),
                 },
             });
             Ok(read.collect())
@@ -111,7 +114,7 @@ impl LeaseTable for LeasesTable {
         self.change((node, lease), None, &LeaseOutcome::Held, &[("state", Value::Int(RELEASED))])
     }
 
-    fn hand_over(&mut self, own: (&[u8], u32), heir: (&[u8], u32)) -> Result<(), StoreError> {
-        self.change(own, None, &LeaseOutcome::Held, &owned_by(heir.0, heir.1))
+    fn hand_over(&mut self, own: (&[u8], u32), successor: (&[u8], u32)) -> Result<(), StoreError> {
+        self.change(own, None, &LeaseOutcome::Held, &owned_by(successor.0, successor.1))
     }
 }

@@ -24,7 +24,7 @@ pub(super) const TRIES: usize = 20;
 /// What became of the merge of an announcement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Merging {
-    /// It is carried out.
+    /// The merge is carried out.
     Done,
     /// Another process has changed the subscription meanwhile: nothing is changed.
     Overtaken,
@@ -190,6 +190,10 @@ impl Context<'_> {
 
     /// Puts what was merged in the place of the subscription that was `seen`, unless another process has changed that
     /// meanwhile. Its row, if it has one, belongs to its owner.
+    ///
+    /// # Errors
+    ///
+    /// Fails when shared memory runs out, or the row cannot be written.
     pub(super) fn accept(
         &mut self,
         merged: &Subscription,

@@ -30,7 +30,7 @@ impl Nodes {
     }
 
     /// A node has said how it places records.
-    pub fn note_share(&self, id: NodeId, replicas: u8, is_ready: bool) {
+    pub fn note_placement(&self, id: NodeId, replicas: u8, is_ready: bool) {
         self.change(id, |node| (node.replicas, node.is_ready) = (replicas, is_ready));
     }
 
@@ -130,9 +130,9 @@ mod tests {
         let nodes = Nodes::new();
         nodes.observe(&list.iter().map(|(_, port, _)| seen(*port)).collect::<Vec<_>>(), Moment::at(10));
         for (name, port, replicas) in list {
-            nodes.on_heard(name, &at(*port), Moment::at(10)).unwrap();
+            nodes.note_message_of(name, &at(*port), Moment::at(10)).unwrap();
             let id = nodes.of_name(name, Moment::at(10)).unwrap();
-            replicas.iter().for_each(|replicas| nodes.note_share(id, *replicas, *port == 1));
+            replicas.iter().for_each(|replicas| nodes.note_placement(id, *replicas, *port == 1));
         }
         nodes
     }

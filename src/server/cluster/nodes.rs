@@ -13,7 +13,7 @@ use crate::server::cluster::node_id::NodeId;
 use crate::shm_safe::shm_safe;
 use crate::time::{Instant, Moment, Seconds};
 
-/// All nodes that were ever heard of, in shared memory.
+/// All nodes that were ever known, in shared memory.
 pub struct Nodes {
     pub(super) list: Lock<ShmVec<Node>>,
     /// How far this node has come into the cluster.
@@ -26,7 +26,7 @@ shm_safe!(Nodes { list, joining });
 const MOST: usize = 256;
 
 /// A node that misses messages again and again is sent everything this often at most.
-const TOLD_INTERVAL: Seconds = Seconds(5);
+const FULL_STATE_INTERVAL: Seconds = Seconds(5);
 
 /// A node is lost when it has not answered for so long; dmq has tried for a while before.
 const LOST_AFTER: Seconds = Seconds(2);
@@ -51,7 +51,7 @@ pub enum Wait {
 
 /// A node that does not answer.
 pub struct Lost {
-    /// Its place.
+    /// The node's place.
     pub id: NodeId,
     /// For how long.
     pub age: Seconds,
@@ -88,7 +88,7 @@ impl Nodes {
         if let Some(node) =
             self.list.lock().iter_mut().find(|node| *node.name == *name && node.reach == Reachability::Away)
         {
-            node.heard_at = Some(now);
+            node.last_message_at = Some(now);
             node.set_reached(DmqView::Silent, now);
         }
     }
@@ -98,7 +98,7 @@ impl Nodes {
     /// # Errors
     ///
     /// Fails when there is no shared memory, or no place, for one node more.
-    pub fn on_heard(&self, name: &[u8], address: &Address, now: Moment) -> Result<(), NoMemory> {
+    pub fn note_message_of(&self, name: &[u8], address: &Address, now: Moment) -> Result<(), NoMemory> {
         let fresh = Node::new(name, Some(address), now)?;
         let mut list = self.list.lock();
         let known = list.iter().position(|node| node.is_at(address));
@@ -184,7 +184,7 @@ impl Nodes {
     /// The nodes that are to be sent what we have.
     pub fn take_owed(&self, now: Moment) -> Vec<(Address, u8)> {
         let mut list = self.list.lock();
-        let rests = |node: &Node| node.notified_at.is_some_and(|at| now - at <= TOLD_INTERVAL);
+        let rests = |node: &Node| node.notified_at.is_some_and(|at| now - at <= FULL_STATE_INTERVAL);
         let due = list.iter_mut().filter(|node| node.owed && node.answers() && !rests(node));
         due.map(|node| {
             node.owed = false;
@@ -230,7 +230,7 @@ impl Nodes {
         self.list.lock().iter().any(|node| node.is_at(address) && !node.window.is_empty())
     }
 
-    /// A node says goodbye.
+    /// A node announces that it leaves.
     pub fn note_left(&self, id: NodeId) {
         self.change(id, |node| node.has_left = true);
     }
@@ -303,7 +303,7 @@ impl Nodes {
         let mut list = self.list.lock();
         if let Some(node) = list.iter_mut().find(|node| !node.name.is_empty() && node.is_at(address)) {
             node.port = 0;
-            node.heard_at = None;
+            node.last_message_at = None;
             node.set_reached(DmqView::Silent, now);
         }
     }
@@ -336,7 +336,7 @@ impl Nodes {
         present.map(|node| node.name.to_vec()).collect()
     }
 
-    /// All nodes of our kind that were ever heard of: their names, and whether they are there.
+    /// All nodes of our kind that were ever known: their names, and whether they are there.
     pub fn known(&self) -> Vec<(Vec<u8>, bool)> {
         let list = self.list.lock();
         let named = list.iter().filter(|node| !node.name.is_empty());
@@ -348,8 +348,8 @@ impl Nodes {
         let list = self.list.lock();
         let lost =
             list.iter().enumerate().filter(|(_, node)| !node.name.is_empty() && (!node.is_there() || node.has_left));
-        let patience = |node: &Node| if node.port > 0 { LOST_AFTER } else { UNSEEN_AFTER };
-        lost.filter(|(_, node)| node.has_left || now - node.since >= patience(node))
+        let lost_after = |node: &Node| if node.port > 0 { LOST_AFTER } else { UNSEEN_AFTER };
+        lost.filter(|(_, node)| node.has_left || now - node.since >= lost_after(node))
             .map(|(at, node)| Lost { id: NodeId::at(at), age: now - node.since })
             .collect()
     }
@@ -401,7 +401,7 @@ mod tests {
         nodes.joining.note_joined(Moment::at(5));
         assert_eq!(nodes.observe(&seen(&[(1, true)]), Moment::at(10)), [at(1)]);
         assert!(nodes.present().is_empty(), "it has not said who it is");
-        nodes.on_heard(b"b", &at(1), Moment::at(10)).unwrap();
+        nodes.note_message_of(b"b", &at(1), Moment::at(10)).unwrap();
         assert_eq!(nodes.present(), [b"b".to_vec()]);
         assert_eq!(nodes.take_owed(Moment::at(10)), [(at(1), 0)]);
         assert!(nodes.take_owed(Moment::at(20)).is_empty());
@@ -427,7 +427,7 @@ mod tests {
     #[test]
     fn what_a_node_speaks_is_known_from_its_last_hello() {
         let nodes = Nodes::new();
-        nodes.on_heard(b"b", &at(1), Moment::at(10)).unwrap();
+        nodes.note_message_of(b"b", &at(1), Moment::at(10)).unwrap();
         let id = nodes.of_name(b"b", Moment::at(10)).unwrap();
         assert_eq!((nodes.speaks(&at(1)), nodes.speaks(&at(2))), (0, 0));
         nodes.note_hello(id, 3, 3);
@@ -444,7 +444,7 @@ mod tests {
         let nodes = Nodes::new();
         nodes.observe(&seen(&[(1, true), (2, true)]), Moment::at(10));
         for (name, port) in [(b"b", 1), (b"c", 2)] {
-            nodes.on_heard(name, &at(port), Moment::at(10)).unwrap();
+            nodes.note_message_of(name, &at(port), Moment::at(10)).unwrap();
             nodes.note_hello(nodes.of_name(name, Moment::at(10)).unwrap(), RecordKind::Subscriptions.bit(), 2);
         }
         // c was lost long before; of b dmq has had no answer, because nobody read it.
@@ -478,8 +478,8 @@ mod tests {
     fn who_comes_later_asks_and_who_missed_something_is_answered() {
         let nodes = Nodes::new();
         nodes.observe(&seen(&[(1, true), (2, true)]), Moment::at(100));
-        nodes.on_heard(b"b", &at(1), Moment::at(100)).unwrap();
-        nodes.on_heard(b"c", &at(2), Moment::at(100)).unwrap();
+        nodes.note_message_of(b"b", &at(1), Moment::at(100)).unwrap();
+        nodes.note_message_of(b"c", &at(2), Moment::at(100)).unwrap();
         assert!(nodes.take_owed(Moment::at(100)).is_empty());
         assert!(nodes.is_first(b"a") && !nodes.is_first(b"bb"));
         nodes.note_missed(&at(2));
@@ -495,10 +495,10 @@ mod tests {
         let id = nodes.of_name(b"b", Moment::at(5)).unwrap();
         assert_eq!((nodes.lost(Moment::at(10)).len(), nodes.lost(Moment::at(15)).len()), (0, 1));
         nodes.observe(&seen(&[(1, true)]), Moment::at(10));
-        nodes.on_heard(b"b", &at(1), Moment::at(10)).unwrap();
+        nodes.note_message_of(b"b", &at(1), Moment::at(10)).unwrap();
         assert_eq!(nodes.of_name(b"b", Moment::at(10)).unwrap(), id);
         assert!(nodes.lost(Moment::at(20)).is_empty());
-        nodes.on_heard(b"b", &at(3), Moment::at(20)).unwrap();
+        nodes.note_message_of(b"b", &at(3), Moment::at(20)).unwrap();
         nodes.observe(&seen(&[(3, true)]), Moment::at(20));
         assert_eq!(nodes.take_owed(Moment::at(20)), [(at(3), 0)]);
     }
@@ -508,7 +508,7 @@ mod tests {
         let nodes = Nodes::new();
         nodes.observe(&seen(&[(1, true)]), Moment::at(10));
         assert_eq!(nodes.unknown(), [at(1)]);
-        nodes.on_heard(b"b", &at(1), Moment::at(10)).unwrap();
+        nodes.note_message_of(b"b", &at(1), Moment::at(10)).unwrap();
         let id = nodes.of_name(b"b", Moment::at(10)).unwrap();
         nodes.note_hello(id, 3, 3);
         assert!(nodes.is_ours(&at(1)) && nodes.unknown().is_empty());

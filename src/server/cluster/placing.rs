@@ -1,5 +1,5 @@
 //! Where the records of a presentity are, where not every node holds everything (`cluster_replicas`).
-use crate::cluster::placement::{Member, Placement, observed, partition_of};
+use crate::cluster::placement::{Candidate, Placement, observed, partition_of};
 use crate::host::clock;
 use crate::host::lock::Lock;
 use crate::host::shm::{self, Shm, ShmVec};
@@ -14,10 +14,10 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 #[derive(Clone, Copy)]
 struct Placed {
     node: NodeId,
-    member: Member,
+    candidate: Candidate,
 }
 
-shm_safe!(Placed { node, member });
+shm_safe!(Placed { node, candidate });
 
 /// The nodes among which records are placed, as all processes see them; in shared memory.
 pub struct Placing {
@@ -63,7 +63,7 @@ impl Placing {
         self.is_ready.store(true, Ordering::Relaxed);
     }
 
-    /// It was frozen, and asks anew.
+    /// The node was frozen, and asks anew.
     pub fn note_away(&self, now: Instant) {
         self.filling_since.set(Some(now));
         self.is_ready.store(false, Ordering::Relaxed);
@@ -103,13 +103,13 @@ impl Placing {
     /// Without memory for them those that were known are kept.
     pub fn observe(&self, seen: &[(NodeId, u64, bool)], now: Instant) {
         let mut list = self.list.lock();
-        let before: Vec<Member> = list.iter().map(|placed| placed.member).collect();
+        let before: Vec<Candidate> = list.iter().map(|placed| placed.candidate).collect();
         let keys: Vec<(u64, bool)> = seen.iter().map(|(_, key, is_ready)| (*key, *is_ready)).collect();
         let Some(after) = observed(&before, &keys, self.age(now)) else { return };
         let mut fresh = ShmVec::new_in(Shm);
-        for member in after.members {
-            let Some((node, ..)) = seen.iter().find(|(_, key, _)| *key == member.key) else { continue };
-            if shm::push(&mut fresh, Placed { node: *node, member }).is_err() {
+        for candidate in after.candidates {
+            let Some((node, ..)) = seen.iter().find(|(_, key, _)| *key == candidate.key) else { continue };
+            if shm::push(&mut fresh, Placed { node: *node, candidate }).is_err() {
                 return;
             }
         }
@@ -135,10 +135,10 @@ impl View {
     pub fn of(placing: &Placing, replicas: usize) -> View {
         let list = placing.list.lock();
         let generation = placing.generation.load(Ordering::Acquire);
-        let (nodes, members): (Vec<NodeId>, Vec<Member>) =
-            list.iter().map(|placed| (placed.node, placed.member)).unzip();
+        let (nodes, candidates): (Vec<NodeId>, Vec<Candidate>) =
+            list.iter().map(|placed| (placed.node, placed.candidate)).unzip();
         drop(list);
-        View { generation, placement: Placement::new(&members, replicas), nodes }
+        View { generation, placement: Placement::new(&candidates, replicas), nodes }
     }
 
     /// Whether the nodes are the same still.
@@ -150,15 +150,15 @@ impl View {
         self.nodes.get(usize::from(at)).copied().unwrap_or(NodeId::ELSEWHERE)
     }
 
-    /// The other nodes that hear of what happens to a presentity.
+    /// The other nodes that learn of what happens to a presentity.
     pub fn others(&self, uri: &[u8]) -> impl Iterator<Item = NodeId> {
         let holders = self.placement.holders(partition_of(uri)).iter();
         holders.map(|at| self.node(*at)).filter(|node| !node.is_here())
     }
 
-    /// The nodes that serve a presentity, its home first.
-    pub fn line(&self, uri: &[u8]) -> impl Iterator<Item = NodeId> {
-        self.placement.line(partition_of(uri)).iter().map(|at| self.node(*at))
+    /// The nodes that serve a presentity, its primary first.
+    pub fn serving(&self, uri: &[u8]) -> impl Iterator<Item = NodeId> {
+        self.placement.serving(partition_of(uri)).iter().map(|at| self.node(*at))
     }
 
     /// Whether both this node and another one hold what belongs to a presentity.
@@ -176,7 +176,7 @@ impl View {
 
     /// Whether this node serves a presentity.
     pub fn is_served_here(&self, uri: &[u8]) -> bool {
-        self.line(uri).any(NodeId::is_here)
+        self.serving(uri).any(NodeId::is_here)
     }
 
     /// Whether it knows of no nodes at all.
@@ -221,7 +221,7 @@ mod tests {
             let shared = (1..4).filter(|at| view.is_shared_with(uri, NodeId::at(*at))).count();
             assert_eq!(shared, usize::from(view.is_held_here(uri)));
             assert_eq!(view.others(uri).count(), 2 - usize::from(view.is_held_here(uri)));
-            assert_eq!(view.line(uri).count(), 2);
+            assert_eq!(view.serving(uri).count(), 2);
             counts[shared] += 1;
         }
         assert!(counts[1] > 400 && counts[1] < 600, "{counts:?}");
@@ -233,7 +233,7 @@ mod tests {
     #[test]
     fn a_node_that_knows_no_other_holds_everything() {
         let view = View::of(&Placing::default(), 1);
-        assert!(view.is_held_here(b"sip:a@b") && view.line(b"sip:a@b").next().is_none());
+        assert!(view.is_held_here(b"sip:a@b") && view.serving(b"sip:a@b").next().is_none());
         assert!(View::of(&placing(1), 3).is_held_here(b"sip:a@b"));
     }
 

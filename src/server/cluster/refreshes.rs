@@ -24,11 +24,11 @@ use std::num::NonZeroU32;
 enum Outcome {
     /// The replica is as the owner's.
     Done,
-    /// It was ours already, and its watcher has spoken to another node.
+    /// The subscription was ours already, and its watcher has spoken to another node.
     Spoken(Box<Subscription>),
-    /// It is newer here than there.
+    /// The subscription is newer here than there.
     Older(Box<Subscription>, Ownership),
-    /// It is not here, or another one.
+    /// The subscription is not here, or another one.
     Unknown,
 }
 
@@ -58,8 +58,8 @@ impl Parts {
         };
         match refresh.to_json(self.node_name()) {
             Some(short) => {
-                let hearers = self.hearers(subscription.get(Field::PresUri));
-                self.send_as_they_read(hearers, &short, || self.announcement_text(subscription, ownership));
+                let receivers = self.receivers(subscription.get(Field::PresUri));
+                self.send_as_they_read(receivers, &short, || self.announcement_text(subscription, ownership));
             }
             None => self.announce_whole(subscription, ownership),
         }
@@ -70,11 +70,12 @@ impl Parts {
         self.send_of_presentity(&uri, &self.announcement_text(subscription, ownership));
     }
 
-    /// Sends the nodes that hear of a change (`None`: all) either text.
-    fn send_as_they_read(&self, hearers: Option<Vec<Address>>, short: &[u8], whole: impl FnOnce() -> Vec<u8>) {
+    /// Sends the nodes that learn of a change (`None`: all) either text.
+    fn send_as_they_read(&self, receivers: Option<Vec<Address>>, short: &[u8], whole: impl FnOnce() -> Vec<u8>) {
         counters::count(Counter::DmqSent);
-        let hears = |to: &Address| hearers.as_ref().is_none_or(|hearers| hearers.contains(to)) && self.may_hear(to);
-        let others = dmq::nodes().into_iter().filter(|node| node.active && !node.local && hears(&node.address));
+        let is_receiver =
+            |to: &Address| receivers.as_ref().is_none_or(|receivers| receivers.contains(to)) && self.may_receive(to);
+        let others = dmq::nodes().into_iter().filter(|node| node.active && !node.local && is_receiver(&node.address));
         let (short_to, whole_to): (Vec<dmq::DmqNode>, Vec<dmq::DmqNode>) =
             others.partition(|node| self.shared.nodes.speaks(&node.address) >= REFRESHES);
         let sealed = |text: &[u8]| self.sealed(Channel::Nodes, text);
@@ -101,8 +102,8 @@ impl Context<'_> {
         name: &[u8],
         from: Option<&Address>,
     ) -> Result<(), StoreError> {
-        let told_in_time = self.shared.cluster_state.clock.observe(refresh.stamp, clock::wall_millis());
-        if !told_in_time {
+        let arrived_in_time = self.shared.cluster_state.clock.observe(refresh.stamp, clock::wall_millis());
+        if !arrived_in_time {
             limited!(Warn, "the clock of {} is more than 5 minutes ahead of ours", crate::host::log::show(name));
         }
         match self.refresh_replica(refresh) {

@@ -1,4 +1,4 @@
-//! Publications and subscriptions that were removed while nodes could not hear each other: what they still announce of
+//! Publications and subscriptions that were removed while nodes could not reach each other: what they still announce of
 //! them is old.
 use crate::cluster::version::Version;
 use crate::host::lock::Lock;

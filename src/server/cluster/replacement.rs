@@ -1,6 +1,6 @@
 //! What moves when nodes come and go, where not every node holds everything (`cluster_replicas`): a node that joins
 //! asks all others for its share; what a node holds and should not goes to those that should, and is forgotten here
-//! once its home has said that it holds it.
+//! once its primary has said that it holds it.
 use crate::cluster::numbers::Ceiling;
 use crate::cluster::placement::KEPT;
 use crate::host::dmq::{Address, Channel};
@@ -53,8 +53,8 @@ const MESSAGE_RECORDS: usize = 256;
 
 impl Context<'_> {
     fn say_share(&self) {
-        if let Some(share) = self.share() {
-            self.send_to_nodes(&share);
+        if let Some(settings) = self.placement_settings() {
+            self.send_to_nodes(&settings);
         }
     }
 
@@ -66,7 +66,7 @@ impl Context<'_> {
         if now.is_each(SHARE_INTERVAL) {
             self.say_share();
             if self.shared.stock_nodes.any() {
-                limited!(Warn, "nodes without this module hear nothing: records are not placed on them");
+                limited!(Warn, "nodes without this module are sent nothing: records are not placed on them");
             }
             let age = now - self.config.started;
             for name in self.shared.nodes.not_sharing(replicas).iter().filter(|_| age > SHARE_INTERVAL + SHARE_INTERVAL)
@@ -130,7 +130,7 @@ impl Context<'_> {
         placing.look_by(now + wait);
     }
 
-    /// Gives the subscriptions that this node owns and does not serve to their homes; returns how many.
+    /// Gives the subscriptions that this node owns and does not serve to their primaries; returns how many.
     fn hand_over(&mut self, view: &View) -> usize {
         let moved = self.find_subscriptions(MOST_HANDED_OVER, |stored| {
             let uri = stored.subscription.get(Field::PresUri);
@@ -139,8 +139,8 @@ impl Context<'_> {
         });
         for (subscription, _) in &moved {
             let uri = subscription.get(Field::PresUri);
-            let Some(home) = view.line(uri).next() else { continue };
-            let Some(given) = self.give_to(subscription.dialog(), home) else { continue };
+            let Some(primary) = view.serving(uri).next() else { continue };
+            let Some(given) = self.give_to(subscription.dialog(), primary) else { continue };
             let text = self.announcement_text(given.0, given.1);
             self.send_of_presentity(uri, &text);
         }
@@ -151,12 +151,12 @@ impl Context<'_> {
     }
 
     /// Makes another node the owner of a subscription of ours.
-    fn give_to(&self, dialog: DialogId<'_>, home: NodeId) -> Option<(Subscription, Ownership)> {
+    fn give_to(&self, dialog: DialogId<'_>, primary: NodeId) -> Option<(Subscription, Ownership)> {
         let (tables, stamp) = (&self.shared.tables, self.shared.cluster_state.tick());
         let mut shard = tables.shard_of_dialog(tables.dialog_hash(dialog))?;
         let stored = shard.find(dialog)?;
         let ceiling = Ceiling::at(stored.ownership.ceiling.above(stored.subscription.state.local_cseq));
-        stored.ownership = Ownership { owner: home, stamp, ceiling, is_claimed: false, ..stored.ownership };
+        stored.ownership = Ownership { owner: primary, stamp, ceiling, is_claimed: false, ..stored.ownership };
         Some((stored.subscription.to_private(), stored.ownership))
     }
 
@@ -190,8 +190,8 @@ impl Context<'_> {
         });
         let mut offers = Offers::default();
         for (subscription, ownership) in moved {
-            let line = view.line(subscription.get(Field::PresUri)).collect();
-            offers.add(line, self.announcement_text(subscription, ownership));
+            let nodes = view.serving(subscription.get(Field::PresUri)).collect();
+            offers.add(nodes, self.announcement_text(subscription, ownership));
         }
         self.add_removals(view, &mut offers, RecordKind::Subscriptions);
         offers.send(self, RecordKind::Subscriptions)
@@ -208,7 +208,7 @@ impl Context<'_> {
                 part,
                 |uri| !view.is_held_here(uri),
                 |context, resource, document| {
-                    offers.add(view.line(&resource.uri).collect(), context.document_text(resource, document));
+                    offers.add(view.serving(&resource.uri).collect(), context.document_text(resource, document));
                     count += 1;
                 },
             );
@@ -217,18 +217,18 @@ impl Context<'_> {
         offers.send(self, RecordKind::Publications)
     }
 
-    /// What was removed here and belongs to nodes that may not have heard of it.
+    /// What was removed here and belongs to nodes that may not have learnt of it.
     fn add_removals(&self, view: &View, offers: &mut Offers, kind: RecordKind) {
         let removals = &self.shared.cluster_state.placing.removals;
         for (uri, text) in removals.wanted(kind, MOST_OFFERED, clock::now(), |uri| !view.is_held_here(uri)) {
-            offers.add(view.line(&uri).collect(), text);
+            offers.add(view.serving(&uri).collect(), text);
         }
     }
 
     /// Another node says something about the places of records. Returns what has to be refreshed here.
     pub fn on_placed(&mut self, from: NodeId, message: Placed) {
         match message {
-            Placed::Share { replicas, is_ready } => self.shared.nodes.note_share(from, replicas, is_ready),
+            Placed::Settings { replicas, is_ready } => self.shared.nodes.note_placement(from, replicas, is_ready),
             Placed::Offer(offer) => self.on_offer(offer),
             Placed::Held(kind, names) => {
                 let Some(view) = self.view() else { return };
@@ -340,9 +340,9 @@ impl Context<'_> {
     }
 
     /// What was held by lost nodes falls to this one, if it is the first of those that are left.
-    pub(super) fn is_heir(&self, view: &View, uri: &[u8], turn: usize, is_lost: impl Fn(NodeId) -> bool) -> bool {
-        let line: Vec<NodeId> = view.line(uri).filter(|node| !is_lost(*node)).collect();
-        !line.is_empty() && line[turn % line.len()].is_here()
+    pub(super) fn is_successor(&self, view: &View, uri: &[u8], turn: usize, is_lost: impl Fn(NodeId) -> bool) -> bool {
+        let nodes: Vec<NodeId> = view.serving(uri).filter(|node| !is_lost(*node)).collect();
+        !nodes.is_empty() && nodes[turn % nodes.len()].is_here()
     }
 
     /// Has the watchers of a presentity looked at again where they are. `true`: this node is one of those that do.
@@ -356,9 +356,9 @@ impl Context<'_> {
             }
             return view.is_held_here(uri);
         }
-        match view.line(uri).next() {
-            Some(home) if !home.is_here() => {
-                if let Some(address) = self.shared.nodes.address(home) {
+        match view.serving(uri).next() {
+            Some(primary) if !primary.is_here() => {
+                if let Some(address) = self.shared.nodes.address(primary) {
                     self.send_to_node(&address, &text);
                 }
                 false
@@ -371,8 +371,8 @@ impl Context<'_> {
 /// Which nodes look at the watchers of a presentity again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RefreshedBy {
-    /// Its home: the rules have changed.
-    Home,
+    /// The primary of the presentity: the rules have changed.
+    Primary,
     /// All that hold it: its documents have changed.
     Holders,
 }
@@ -381,28 +381,28 @@ pub enum RefreshedBy {
 #[derive(Default)]
 struct Offers {
     /// By the nodes that should hold them, in the order in which they are passed on.
-    by_line: Vec<(Vec<NodeId>, Vec<Vec<u8>>)>,
+    by_nodes: Vec<(Vec<NodeId>, Vec<Vec<u8>>)>,
 }
 
 impl Offers {
-    fn add(&mut self, mut line: Vec<NodeId>, record: Vec<u8>) {
-        line.retain(|node| !node.is_here());
-        if line.is_empty() {
+    fn add(&mut self, mut nodes: Vec<NodeId>, record: Vec<u8>) {
+        nodes.retain(|node| !node.is_here());
+        if nodes.is_empty() {
             return;
         }
-        match self.by_line.iter_mut().find(|(known, _)| *known == line) {
+        match self.by_nodes.iter_mut().find(|(known, _)| *known == nodes) {
             Some((_, records)) => records.push(record),
-            None => self.by_line.push((line, vec![record])),
+            None => self.by_nodes.push((nodes, vec![record])),
         }
     }
 
     fn send(self, context: &Context, kind: RecordKind) -> usize {
         let mut sent = 0;
-        for (line, records) in self.by_line {
+        for (holders, records) in self.by_nodes {
             let nodes = context.shared.nodes;
-            let Some(address) = line.first().and_then(|node| nodes.address(*node)) else { continue };
+            let Some(address) = holders.first().and_then(|node| nodes.address(*node)) else { continue };
             sent += records.len();
-            let rest: Vec<Vec<u8>> = line.iter().skip(1).map(|node| nodes.name(*node)).collect();
+            let rest: Vec<Vec<u8>> = holders.iter().skip(1).map(|node| nodes.name(*node)).collect();
             let send = |records: Vec<Vec<u8>>| {
                 let offer = Offer { kind, first: context.node_name().to_vec(), rest: rest.clone(), records };
                 context.send_to_node(&address, &Placed::Offer(offer).to_json(context.node_name()))

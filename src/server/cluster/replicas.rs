@@ -62,7 +62,7 @@ impl Context<'_> {
         self.record_dialog_removal(ending, subscription.state.expires_at, version);
         self.forget_replica(ending.dialog())?;
         if ownership.owner.is_here() {
-            // The nodes that hold a replica for us have not heard of it either.
+            // The nodes that hold a replica for us have not learnt of it either.
             self.send_of_presentity(subscription.get(Field::PresUri), &ending.to_json(self.node_name()));
         }
         self.notify_watched(&subscription, Status::Terminated);
@@ -70,6 +70,10 @@ impl Context<'_> {
     }
 
     /// Removes a subscription here, and here alone.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the row cannot be removed.
     pub(super) fn forget_replica(&mut self, dialog: DialogId<'_>) -> Result<(), StoreError> {
         let tables = &self.shared.tables;
         let hash = tables.dialog_hash(dialog);
@@ -83,6 +87,10 @@ impl Context<'_> {
     }
 
     /// Puts a replica into the tables; `false` when another process was faster.
+    ///
+    /// # Errors
+    ///
+    /// Fails when shared memory runs out.
     pub(super) fn place_replica(&self, subscription: &Subscription, ownership: Ownership) -> Result<bool, StoreError> {
         let mut shared = subscription.map(shm::copy)?;
         shared.state.row_state = RowState::Clean;
@@ -91,6 +99,10 @@ impl Context<'_> {
     }
 
     /// Ours counts, but another node has sent NOTIFYs with higher numbers meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the row cannot be written.
     pub(super) fn raise_above(&mut self, dialog: DialogId<'_>) -> Result<(), StoreError> {
         let lease = self.shared.cluster_state.arbitration.lease();
         let claim = |stored: &mut SubscriptionEntry| {
@@ -132,6 +144,10 @@ impl Context<'_> {
     }
 
     /// Makes a replica ours: its row is written, the other nodes and its watcher are notified.
+    ///
+    /// # Errors
+    ///
+    /// Fails when shared memory runs out, or the row cannot be written.
     pub(super) fn activate_replica(&mut self, dialog: DialogId<'_>, objections: Objections) -> Result<(), StoreError> {
         let Some((replica, seen)) = self.owned_subscription(dialog) else { return Ok(()) };
         if self.owns(&seen) {
@@ -184,6 +200,10 @@ impl Context<'_> {
     }
 
     /// The watcher is notified of the present state, as after a SUBSCRIBE.
+    ///
+    /// # Errors
+    ///
+    /// Never fails: what cannot be sent is due again.
     pub(super) fn notify_of_subscribe(&mut self, dialog: DialogId<'_>) -> Result<(), StoreError> {
         if self.waits_for_publications() {
             self.shared.tables.mark_due(dialog, NotifyReason::Subscribe);

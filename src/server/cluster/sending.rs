@@ -1,4 +1,4 @@
-//! Messages to the other nodes: sealed where there is a secret, and sent to those that may hear them.
+//! Messages to the other nodes: sealed where there is a secret, and sent to those that may receive them.
 use crate::cluster::clock::Stamp;
 use crate::cluster::mark::{About, RelayMark};
 use crate::cluster::seal::Sealed;
@@ -16,14 +16,14 @@ impl Parts {
         if !door.has_secret() {
             return message.to_vec();
         }
-        let standing = self.shared.cluster_state;
-        let number = standing.messages.fetch_add(1, Ordering::Relaxed) + 1;
-        let by = Sealed { sender: self.node_name().to_vec(), started: standing.started, number };
+        let state = self.shared.cluster_state;
+        let number = state.messages.fetch_add(1, Ordering::Relaxed) + 1;
+        let by = Sealed { sender: self.node_name().to_vec(), started: state.started, number };
         door.seal(channel, message.to_vec(), &by)
     }
 
-    /// Whether a node may hear what is said to the cluster: it is listed, or has shown that it knows the secret.
-    pub(crate) fn may_hear(&self, to: &Address) -> bool {
+    /// Whether a node may receive what is said to the cluster: it is listed, or has shown that it knows the secret.
+    pub(crate) fn may_receive(&self, to: &Address) -> bool {
         let door = self.shared.door;
         let is_known = || !door.has_secret() || self.shared.nodes.is_authenticated(to);
         door.lists_host(&to.host).unwrap_or_else(is_known)
@@ -35,19 +35,19 @@ impl Parts {
         node.is_none() || node == address
     }
 
-    /// Sends a message to a node, if it may hear it.
+    /// Sends a message to a node, if it may receive it.
     pub fn send_on(&self, channel: Channel, to: &Address, message: &[u8]) -> bool {
         counters::count(Counter::DmqSent);
-        !self.may_hear(to) || dmq::send(channel, to, &self.sealed(channel, message))
+        !self.may_receive(to) || dmq::send(channel, to, &self.sealed(channel, message))
     }
 
     /// Says who this node is to one that may not have shown yet that it knows the secret.
     pub fn greet(&self, to: &Address, hello: &[u8]) -> bool {
-        let may_hear = self.shared.door.lists_host(&to.host).unwrap_or(true);
-        !may_hear || dmq::send(Channel::Nodes, to, &self.sealed(Channel::Nodes, hello))
+        let may_receive = self.shared.door.lists_host(&to.host).unwrap_or(true);
+        !may_receive || dmq::send(Channel::Nodes, to, &self.sealed(Channel::Nodes, hello))
     }
 
-    /// Sends a message to all other nodes that answer and may hear it.
+    /// Sends a message to all other nodes that answer and may receive it.
     pub fn broadcast_on(&self, channel: Channel, message: &[u8]) -> bool {
         counters::count(Counter::DmqSent);
         let door = self.shared.door;
@@ -55,7 +55,8 @@ impl Parts {
             return dmq::broadcast(channel, message);
         }
         let text = self.sealed(channel, message);
-        let others = dmq::nodes().into_iter().filter(|node| node.active && !node.local && self.may_hear(&node.address));
+        let others =
+            dmq::nodes().into_iter().filter(|node| node.active && !node.local && self.may_receive(&node.address));
         // Each of them is sent the message, whatever became of the one before.
         let unsent = others.filter(|node| !dmq::send(channel, &node.address, &text)).count();
         unsent == 0

@@ -33,7 +33,7 @@ impl Parts {
     pub(super) fn send_to_stock(&self, to: &[Address], body: &[u8]) {
         for address in to {
             counters::count(Counter::DmqSent);
-            if self.may_hear(address) && !dmq::send(Channel::StockSubscriptions, address, body) {
+            if self.may_receive(address) && !dmq::send(Channel::StockSubscriptions, address, body) {
                 limited!(Error, "a subscription could not be sent to node {}", log::show(&address.name()));
             }
         }
@@ -79,7 +79,7 @@ impl Parts {
     }
 
     /// Announces how far the subscriptions of a batch are counted: a stock node may send the next NOTIFY of each. Ours
-    /// hear of those that a stock node brought.
+    /// learn of those that a stock node brought.
     pub(crate) fn announce_to_stock_counted(&self, batch: &[Notify]) {
         if !self.shares_with_stock() {
             return;

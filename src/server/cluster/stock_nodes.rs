@@ -19,7 +19,7 @@ struct StockNode {
     since: Moment,
     /// One of ours runs at its address now.
     replaced: bool,
-    /// It has taken a subscription, or sent one.
+    /// The node has taken a subscription, or sent one.
     takes: bool,
     /// How many it has refused before it took one: nodes before 6.1 refuse all.
     refused: u8,
@@ -52,11 +52,11 @@ pub struct Task {
     pub to: Address,
     /// The subscriptions there are, are announced to it: it was away, and does not ask again by itself.
     pub announce: bool,
-    /// It is asked for its own.
+    /// The node is asked for its own.
     pub ask: bool,
 }
 
-/// The stock nodes that were ever heard of, in shared memory.
+/// The stock nodes that were ever known, in shared memory.
 pub struct StockNodes {
     list: Lock<ShmVec<StockNode>>,
     any: AtomicBool,

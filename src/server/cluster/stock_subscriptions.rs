@@ -30,7 +30,7 @@ enum Decision {
     Count,
     /// That node does not know what the watcher has asked for here.
     Correct,
-    /// It is no news.
+    /// The message is no news.
     Ignore,
 }
 
@@ -91,7 +91,7 @@ impl Context<'_> {
             if task.announce {
                 self.announce_to_stock_all(&task.to);
             }
-            if task.ask && self.config.asks_for_subscriptions && self.may_hear(&task.to) {
+            if task.ask && self.config.asks_for_subscriptions && self.may_receive(&task.to) {
                 counters::count(Counter::DmqSent);
                 dmq::send(Channel::Publications, &task.to, stock_subscription::SYNC);
             }

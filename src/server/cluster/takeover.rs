@@ -20,7 +20,7 @@ const LARGEST_STEP: usize = 1000;
 /// So often subscriptions of leases that were taken over are looked for, in seconds.
 const LOOK_AGAIN: Seconds = Seconds(10);
 
-/// When nobody goes on with a lost node's subscription for so many seconds, the next node in line does.
+/// When nobody goes on with a lost node's subscription for so many seconds, the next candidate does.
 const TAKEOVER_TIMEOUT: Seconds = Seconds(15);
 
 impl Context<'_> {
@@ -34,7 +34,7 @@ impl Context<'_> {
         }
         let mut names = self.shared.nodes.present();
         names.push(self.node_name().to_vec());
-        let line: Vec<&[u8]> = names.iter().map(Vec::as_slice).collect();
+        let candidates: Vec<&[u8]> = names.iter().map(Vec::as_slice).collect();
         let is_lost = |node: NodeId| lost.iter().any(|lost| lost.id == node);
         let (mut ours, view) = (Vec::new(), self.view());
         let tables = &self.shared.tables;
@@ -46,11 +46,11 @@ impl Context<'_> {
                 let live = stored.subscription.state.expires_at > now
                     && stored.subscription.state.status != Status::Terminated;
                 let turn = (lost.age.0 / TAKEOVER_TIMEOUT.0) as usize;
-                let is_heir = || match &view {
-                    None => cluster::successor(&line, dialog, turn) == Some(self.node_name()),
-                    Some(view) => self.is_heir(view, stored.subscription.get(Field::PresUri), turn, is_lost),
+                let is_successor = || match &view {
+                    None => cluster::successor(&candidates, dialog, turn) == Some(self.node_name()),
+                    Some(view) => self.is_successor(view, stored.subscription.get(Field::PresUri), turn, is_lost),
                 };
-                if live && is_heir() {
+                if live && is_successor() {
                     ours.push(stored.subscription.to_private());
                 }
             }

@@ -13,6 +13,10 @@ use std::cell::RefCell;
 
 impl Context<'_> {
     /// Leaves a NOTIFY to tm, whose routes see its subscription in `$subs`.
+    ///
+    /// # Errors
+    ///
+    /// Fails when tm cannot send it: no answer will come.
     pub(crate) fn send_through_tm(
         &self,
         notify: &Notify,

@@ -72,7 +72,7 @@ impl ChangeNumber {
 pub struct CameIn {
     /// By the server's own time.
     pub at: Moment,
-    /// Its number, where documents were changed here.
+    /// The change's number, where documents were changed here.
     pub number: Option<ChangeNumber>,
 }
 
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn changes_of_one_second_are_told_apart_by_their_numbers() {
+    fn changes_of_one_second_are_kept_apart_by_their_numbers() {
         let came_in = |second, number: Option<u32>| CameIn {
             at: Moment::at(second),
             number: number.map(|number| ChangeNumber { hash: 1, number }),

@@ -178,7 +178,7 @@ impl HeldQueues {
         self.open(resource.hash);
     }
 
-    /// Something went wrong for a resource, which may be in other hands: all its watchers hear of its state once more.
+    /// Something went wrong for a resource, which may be in other hands: all its watchers learn of its state once more.
     pub fn break_off_all(&mut self, resource: &Resource) {
         self.marked.remove(resource.hash);
         let is_held = self.held.remove(resource.hash);
@@ -222,7 +222,7 @@ impl Drop for HeldQueues {
             self.interrupted.add(hash);
         }
         for hash in self.held.take() {
-            // Which of its watchers were counted up and sent nothing is not known: all hear of the state once more.
+            // Which of its watchers were counted up and sent nothing is not known: all learn of the state once more.
             if let Some(entry) = self.tables.shard(hash).entry_by_hash(hash) {
                 entry.generation = entry.generation.wrapping_add(1);
             }

@@ -48,7 +48,7 @@ impl OwnDialogId {
 /// Who was not notified.
 #[derive(Debug, Clone)]
 pub enum Whom {
-    /// All watchers of a resource that hear of changes.
+    /// All watchers of a resource that learn of changes.
     All,
     /// The watcher of this dialog, of a change.
     One(OwnDialogId),
@@ -172,7 +172,7 @@ impl Entry {
 
     /// Takes in what was missed, too: of two changes the newer one is shown, whichever was missed first.
     fn take_in(&mut self, mut other: Entry) {
-        // Each of two publishers has to hear of the other's change.
+        // Each of two publishers has to learn of the other's change.
         let sender = other.sender.take().filter(|sender| self.sender.as_ref().is_some_and(|own| **own == **sender));
         let (is_asking, due_at) = (self.is_asking || other.is_asking, self.due_at.min(other.due_at));
         let tries = self.tries.max(other.tries);
@@ -233,7 +233,7 @@ pub(super) fn tries_after(why: StoreError, tries: u8) -> u8 {
 /// Whom a sweep notifies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SweepScope {
-    /// The watchers that hear of changes.
+    /// The watchers that learn of changes.
     Changes,
     /// Those that do not, too: of what their subscriptions are.
     Asking,
@@ -429,7 +429,7 @@ mod tests {
         list.note(&Missed { came_in, sender: b"sip:x@1".to_vec(), transient_body: body("older"), ..older });
         let missed = list.take().unwrap();
         assert_eq!((missed.sender, missed.transient_body), (b"sip:x@1".to_vec(), body("newer")));
-        // Each of two publishers hears of the other's change; the newer state is what is shown.
+        // Each of two publishers learns of the other's change; the newer state is what is shown.
         note(b"sip:x@1", body("closed"));
         note(b"sip:y@1", body("away"));
         let missed = list.take().unwrap();

@@ -125,8 +125,8 @@ impl Context<'_> {
         missed.is_swept_up_to(next);
         let (mut seen, now) = (HashSet::new(), clock::now());
         for row in watching {
-            let hears_nothing = row.state.status != Status::Terminated && !row.hears_changes(now);
-            if portion.reach == SweepScope::Asking && hears_nothing && row.state.expires_at > now {
+            let is_not_notified = row.state.status != Status::Terminated && !row.is_notified_of_changes(now);
+            if portion.reach == SweepScope::Asking && is_not_notified && row.state.expires_at > now {
                 self.notify_of_subscription(&row);
             }
             if !seen.insert((row.get(Field::PresUri).to_vec(), row.state.event.0)) {

@@ -1,5 +1,5 @@
 //! How a process that sends many NOTIFYs keeps near the answers, and what it spends on that. It waits for answers, and
-//! not for watchers: waiting in silence is paid out of a [`Patience`] that only answers fill, so that a site that is
+//! not for watchers: waiting in silence is paid out of a [`WaitBudget`] that only answers fill, so that a site that is
 //! gone costs the others a tenth of a second, once.
 use crate::host::{clock, process};
 use crate::server::notify::senders::{FanOutSize, Senders, wait_for_memory};
@@ -39,9 +39,9 @@ impl Pacing {
     pub fn step(&mut self, senders: &Senders, way: SentBy) {
         if way.is_udp {
             self.sent += 1;
-            let mut patience = PATIENCE.get();
-            self.wait_for_answers(senders, &mut patience);
-            PATIENCE.set(patience);
+            let mut budget = WAIT_BUDGET.get();
+            self.wait_for_answers(senders, &mut budget);
+            WAIT_BUDGET.set(budget);
         }
         if way.by_tm && self.is_of_a_sender() {
             senders.note_sent();
@@ -51,33 +51,33 @@ impl Pacing {
         }
     }
 
-    fn wait_for_answers(&mut self, senders: &Senders, patience: &mut Patience) {
-        let (mut silent, mut seen) = (0, self.answers(senders, patience));
+    fn wait_for_answers(&mut self, senders: &Senders, budget: &mut WaitBudget) {
+        let (mut silent, mut seen) = (0, self.answers(senders, budget));
         while self.sent.saturating_sub(seen) > WINDOW {
-            if silent == SILENCE_MILLIS || !patience.has_some() {
+            if silent == SILENCE_MILLIS || !budget.has_some() {
                 // What has not been answered by now is not waited for.
                 self.sent = seen;
                 break;
             }
             process::sleep_millis(1);
-            let now = self.answers(senders, patience);
+            let now = self.answers(senders, budget);
             silent = if now > seen { 0 } else { silent + 1 };
             if now == seen {
-                patience.spend();
+                budget.spend();
             }
             seen = now;
         }
         // The window of all processes is looked at after that of this one: so a single fan-out goes its old pace.
-        while self.is_of_a_sender() && senders.outstanding.are_many(clock::monotonic_micros) && patience.has_some() {
+        while self.is_of_a_sender() && senders.outstanding.are_many(clock::monotonic_micros) && budget.has_some() {
             process::sleep_millis(1);
-            patience.spend();
-            self.answers(senders, patience);
+            budget.spend();
+            self.answers(senders, budget);
         }
     }
 
-    fn answers(&self, senders: &Senders, patience: &mut Patience) -> u64 {
+    fn answers(&self, senders: &Senders, budget: &mut WaitBudget) -> u64 {
         let answered = senders.answered.load(Ordering::Relaxed);
-        patience.gain(answered);
+        budget.gain(answered);
         answered.wrapping_sub(self.answered)
     }
 }
@@ -90,40 +90,40 @@ const SILENCE_MILLIS: u32 = 20;
 
 /// What a process may yet wait, counted in the answers that earn it.
 #[derive(Debug, Clone, Copy)]
-struct Patience {
+struct WaitBudget {
     left: u64,
     answered: u64,
 }
 
 /// A millisecond costs so many answers.
-const MILLI: u64 = 20;
+const ANSWERS_PER_MILLI: u64 = 20;
 
-/// Nobody has more patience than this: 100 milliseconds.
-const MOST: u64 = 100 * MILLI;
+/// No budget is larger than this: 100 milliseconds.
+const MOST_ANSWERS: u64 = 100 * ANSWERS_PER_MILLI;
 
-impl Patience {
-    const FULL: Patience = Patience { left: MOST, answered: 0 };
+impl WaitBudget {
+    const FULL: WaitBudget = WaitBudget { left: MOST_ANSWERS, answered: 0 };
 
     /// So many NOTIFYs of all processes were answered up to now.
     fn gain(&mut self, answered: u64) {
-        self.left = self.left.saturating_add(answered.wrapping_sub(self.answered)).min(MOST);
+        self.left = self.left.saturating_add(answered.wrapping_sub(self.answered)).min(MOST_ANSWERS);
         self.answered = answered;
     }
 
     /// A millisecond was waited.
     fn spend(&mut self) {
-        self.left = self.left.saturating_sub(MILLI);
+        self.left = self.left.saturating_sub(ANSWERS_PER_MILLI);
     }
 
     /// Whether a millisecond may be waited.
     fn has_some(self) -> bool {
-        self.left >= MILLI
+        self.left >= ANSWERS_PER_MILLI
     }
 }
 
 thread_local! {
-    /// The patience of this process: one for all that it sends.
-    static PATIENCE: Cell<Patience> = const { Cell::new(Patience::FULL) };
+    /// The budget of this process: one for all that it sends.
+    static WAIT_BUDGET: Cell<WaitBudget> = const { Cell::new(WaitBudget::FULL) };
 }
 
 #[cfg(test)]
@@ -132,12 +132,12 @@ mod tests {
 
     /// For how many milliseconds of this long a process waits that always would, with so many answers in each.
     fn waited(millis: u64, answers: impl Fn(u64) -> u64) -> u64 {
-        let (mut patience, mut answered, mut waited) = (Patience::FULL, 0, 0);
+        let (mut budget, mut answered, mut waited) = (WaitBudget::FULL, 0, 0);
         for milli in 0..millis {
             answered += answers(milli);
-            patience.gain(answered);
-            if patience.has_some() {
-                patience.spend();
+            budget.gain(answered);
+            if budget.has_some() {
+                budget.spend();
                 waited += 1;
             }
         }
@@ -155,13 +155,16 @@ mod tests {
             let trickle = |milli: u64| u64::from(milli % each == 0);
             let answers = 60_000 / each;
             let waited = waited(60_000, trickle);
-            assert!(waited >= 100 + answers / MILLI - 10 && waited <= 101 + answers / MILLI, "{each}: {waited}");
+            assert!(
+                waited >= 100 + answers / ANSWERS_PER_MILLI - 10 && waited <= 101 + answers / ANSWERS_PER_MILLI,
+                "{each}: {waited}"
+            );
         }
     }
 
     #[test]
     fn whoever_is_answered_may_wait_on() {
-        assert_eq!(waited(60_000, |_| MILLI), 60_000);
+        assert_eq!(waited(60_000, |_| ANSWERS_PER_MILLI), 60_000);
         // A crowd of answers earns no more than the whole.
         assert_eq!(waited(60_000, |milli| if milli == 500 { 1 << 40 } else { 0 }), 200);
     }

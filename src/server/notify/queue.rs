@@ -52,9 +52,9 @@ impl Deref for ResourceQueues {
 /// Whether the process that notes a change sends for the resource at once.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Take {
-    /// It takes the queue, if nobody has it.
+    /// The caller takes the queue, if nobody has it.
     Now,
-    /// It answers a request first.
+    /// The caller answers a request first.
     Later,
 }
 
@@ -203,7 +203,7 @@ impl NotifyQueue for ResourceQueues {
         }
         drop(shard);
         fault_point!("portion");
-        // The other nodes hear how far the numbers will go before they go there.
+        // The other nodes are sent how far the numbers will go before they go there.
         above.into_iter().for_each(|at: usize| self.announce_subscription(batch[at].subscription.dialog()));
         self.write_counters(&batch, &uncounted);
         self.announce_to_stock_counted(&batch);
@@ -211,7 +211,7 @@ impl NotifyQueue for ResourceQueues {
     }
 
     fn make_due_again(&self, work: &mut Work, resource: &Resource, unsent: Unsent, again: Again) -> bool {
-        // What nobody sends is not kept, either: watchers that come later would be shown what is over.
+        // What nobody sends is not kept, either: watchers that come later would be shown what has ended.
         let tries_again = again == Again::WhenRead || work.held.may_try_again();
         let tables = &self.shared.tables;
         for notify in &unsent.notifies {

@@ -160,11 +160,11 @@ impl NotifyQueue for RowQueue {
         let mut batch = Vec::new();
         let mut left = subscriptions.into_iter();
         while let Some(subscription) = left.next() {
-            if is_of_sender(work, &subscription) || !subscription.hears_changes(now) {
+            if is_of_sender(work, &subscription) || !subscription.is_notified_of_changes(now) {
                 continue;
             }
             let dialog = OwnDialogId::of(subscription.dialog());
-            match work.rows.ask(|| self.store.count_up(subscription, |row| row.hears_changes(now))) {
+            match work.rows.ask(|| self.store.count_up(subscription, |row| row.is_notified_of_changes(now))) {
                 Ok(Some(subscription)) => {
                     batch.push(Notify { subscription, notify_reason: NotifyReason::Change, slot: None })
                 }
@@ -260,7 +260,7 @@ impl RowQueue {
             Ok(subscriptions) => subscriptions,
             Err(error) => return self.miss_run(work, resource, &NotifyRun::default(), None, error),
         };
-        subscriptions.retain(|subscription| subscription.hears_changes(now));
+        subscriptions.retain(|subscription| subscription.is_notified_of_changes(now));
         // All processes mark rows in one order: two that mark the same ones do not wait for each other.
         subscriptions.sort_by_cached_key(|subscription| self.shared.tables.dialog_hash(subscription.dialog()));
         let turn_of = |row: &Subscription| self.shared.tables.dialog_hash(row.dialog()) % turns.max(1) as u64;

@@ -149,9 +149,9 @@ shm_safe!(QueuedFanOut { uri, event, hash, at, size });
 /// Why a fan-out was handed over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FanOutSize {
-    /// It goes to few watchers, and many NOTIFYs wait for their answer.
+    /// The change goes to few watchers, and many NOTIFYs wait for their answer.
     Small,
-    /// It goes to many watchers.
+    /// The change goes to many watchers.
     Large,
 }
 

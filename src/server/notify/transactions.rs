@@ -22,7 +22,7 @@ const POSITION_BITS: u32 = 6;
 const POSITIONS: u64 = 128;
 const WORDS: usize = CHUNK / 64;
 /// How often a process looks at a slot that another one has in its hand.
-const PATIENCE: u32 = 2_000;
+const MOST_LOOKS: u32 = 2_000;
 
 /// One bit for each slot of a chunk.
 type Bits = [AtomicU64; WORDS];
@@ -117,7 +117,7 @@ shm_safe!([P: ShmSafe] Transactions<P> { chunks, position, under_way, roomy });
 /// What became of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answered {
-    /// A final one: the transaction is over.
+    /// A final one: the transaction has ended.
     Final,
     /// A provisional one.
     Provisional,
@@ -288,7 +288,7 @@ impl<P: Send + ShmSafe> Transactions<P> {
 
 /// A slot, once no other process has it in its hand; `None` when that takes too long.
 fn held<P>(slot: &Lock<Slot<P>>) -> Option<Guard<'_, Slot<P>>> {
-    for turn in 0..PATIENCE {
+    for turn in 0..MOST_LOOKS {
         if let Some(guard) = slot.lock_if_free() {
             return Some(guard);
         }
@@ -501,7 +501,7 @@ mod tests {
         #[test]
         fn each_transaction_ends_once(steps in proptest::collection::vec(step(), 1..300)) {
             let all = Tested::new(CHUNK).unwrap();
-            // When each began, and whether it is over.
+            // When each began, and whether it has ended.
             let mut lives: Vec<(TransactionKey, u64, bool)> = Vec::new();
             let mut now = 0;
             for step in steps {

@@ -12,7 +12,7 @@ const LONGEST_WAIT: u64 = 1_000_000;
 struct Wait {
     /// How long it is, in microseconds.
     length: u64,
-    /// When it is over, in microseconds of the clock for measuring.
+    /// When it ends, in microseconds of the clock for measuring.
     until: u64,
 }
 

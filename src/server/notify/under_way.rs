@@ -11,13 +11,13 @@ use crate::shm_safe::shm_safe;
 /// A NOTIFY that waits for its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UnderWay {
-    /// Its event package.
+    /// The NOTIFY's event package.
     pub event: PackageId,
     /// When it was sent, in microseconds of the clock for measuring.
     pub sent_at: u64,
     /// Whether it went out over UDP.
     pub is_udp: bool,
-    /// Its number in the history, where it is remembered.
+    /// The NOTIFY's number in the history, where it is remembered.
     pub number: Option<NotifyNumber>,
 }
 

@@ -18,9 +18,9 @@ pub struct Work {
     pub(crate) pace: Option<Pacing>,
     /// What it sends where subscriptions are rows.
     pub(crate) rows: RowWork,
-    /// It carries out what another node announced: that node has announced it to stock's nodes, too.
+    /// The entry carries out what another node announced: that node has announced it to stock's nodes, too.
     pub(crate) carries_out_a_message: bool,
-    /// It is the process that looks names of targets up.
+    /// The entry is in the process that looks names of targets up.
     pub(crate) looks_names_up: bool,
     /// When the entry began, in microseconds of the clock for measuring.
     pub(crate) began: u64,
@@ -54,7 +54,7 @@ pub trait NotifyQueue {
     /// The documents of a resource are about to change.
     fn begin_change(&self, work: &mut Work, resource: &Resource);
 
-    /// It has come to nothing: what is shown next is of another one.
+    /// The change that began has come to nothing: what is shown next is of another one.
     fn forget_change(&self, work: &mut Work);
     /// The documents of a resource have just changed: later watchers see the change in the answer to their SUBSCRIBE.
     fn note_change(&self, work: &mut Work, resource: &Resource);

@@ -13,7 +13,7 @@ use std::collections::HashMap;
 /// A presentity and how much hangs on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BusiestResource {
-    /// Its URI.
+    /// The resource's URI.
     pub presentity: Vec<u8>,
     /// The event package.
     pub event: PackageId,
@@ -26,7 +26,7 @@ pub struct BusiestResource {
 /// A watcher whose last NOTIFY failed.
 #[derive(Debug, Clone)]
 pub struct FailingWatcher {
-    /// Its subscription.
+    /// The watcher's subscription.
     pub subscription: Subscription,
     /// What became of its NOTIFYs.
     pub notify_history: NotifyHistory,

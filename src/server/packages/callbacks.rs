@@ -80,7 +80,7 @@ impl Default for PackageRegistry {
 /// Why a package was not registered.
 #[derive(Debug, thiserror::Error)]
 pub enum AddError {
-    /// It has no name.
+    /// The package has no name.
     #[error("an event package without a name")]
     NoName,
     /// No shared memory.

@@ -12,7 +12,7 @@ const CHECK_EACH: u32 = 128;
 #[derive(Default)]
 pub struct OmittedCheck {
     uses: Cell<u32>,
-    /// It refused a document that was well-formed by our measure.
+    /// The check refused a document that was well-formed by our measure.
     is_disproved: Cell<bool>,
 }
 

@@ -13,9 +13,9 @@ const CHECK_EACH: u32 = 128;
 /// How far it is known what a package gives.
 #[derive(Clone, Copy)]
 enum PredictionRecord {
-    /// It has given what was expected, each of so many times.
+    /// The package has given what was expected, each of so many times.
     Matches { matches: u32, uses: u32 },
-    /// It once gave something else, and is always asked.
+    /// The package once gave something else, and is always asked.
     Disproved,
 }
 

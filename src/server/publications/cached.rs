@@ -46,13 +46,13 @@ impl PublicationStore for Cached {
         let _order = self.lock_for_write(resource);
         for _ in 0..TRIES {
             self.load(resource)?;
-            let Changed { applied, rows, undo, buried } = self.memory.change(resource, change)?;
+            let Changed { applied, rows, undo, removals } = self.memory.change(resource, change)?;
             let error = match self.rows.write(resource, &rows) {
                 // What is written later is known to memory alone.
                 Ok(written) if written == Written::Done || self.behind.is_some() => return Ok(applied),
                 // Another server has changed the row that memory knows: the table is the truth.
                 Ok(_) => {
-                    self.memory.forget_removals(resource, &buried);
+                    self.memory.forget_removals(resource, &removals);
                     self.forget_documents(resource);
                     continue;
                 }
@@ -65,7 +65,7 @@ impl PublicationStore for Cached {
             let is_undone = is_as_before && self.memory.undo(resource, undo);
             let stands = !is_undone && self.behind.as_ref().is_some_and(|behind| behind.has_unwritten(resource));
             if !stands {
-                self.memory.forget_removals(resource, &buried);
+                self.memory.forget_removals(resource, &removals);
             }
             if !is_undone && !stands {
                 self.forget_documents(resource);
@@ -118,13 +118,13 @@ impl PublicationStore for Cached {
                 return Ok(false);
             }
             self.load(resource)?;
-            let Changed { buried, .. } = self.memory.change(resource, &Change::Remove(row.etag.clone()))?;
+            let Changed { removals, .. } = self.memory.change(resource, &Change::Remove(row.etag.clone()))?;
             // Another server may refresh it until it is gone.
             let removed = self.rows.write(resource, &[row.removal()]);
             // What is written later is known to memory alone.
             let stands = removed == Ok(Written::Done) || self.behind.is_some();
             if !stands {
-                self.memory.forget_removals(resource, &buried);
+                self.memory.forget_removals(resource, &removals);
                 self.forget_documents(resource);
             }
             self.memory.documents_changed(resource);
@@ -201,7 +201,7 @@ impl Cached {
         }
     }
 
-    /// The documents as they are stored, whether they are over or not. The caller holds the order of the resource.
+    /// The documents as they are stored, whether they have expired or not. The caller holds the order of the resource.
     fn stored(&self, resource: &Resource) -> Result<Vec<Publication>, StoreError> {
         if self.behind.is_none() {
             return self.rows.read(resource);

@@ -42,6 +42,10 @@ impl<'e> Edit<'e> {
     }
 
     /// Puts `new` at the end; `inserted` is the same document, made before the lock was taken.
+    ///
+    /// # Errors
+    ///
+    /// Fails when shared memory runs out. Nothing has changed then.
     pub(crate) fn insert(
         &mut self,
         place: InsertPlace,
@@ -73,6 +77,10 @@ impl<'e> Edit<'e> {
     }
 
     /// Ends dialogs: documents leave, or lose some of their dialogs, and none comes.
+    ///
+    /// # Errors
+    ///
+    /// Fails when shared memory runs out.
     pub(crate) fn end(&mut self, place: InsertPlace, trims: &Trims) -> Result<Applied, NoMemory> {
         self.make_room(place.replaced.len())?;
         self.take_over(place.replaced, &place.trimmed, trims)?;
@@ -80,6 +88,10 @@ impl<'e> Edit<'e> {
     }
 
     /// Changes the document at this place.
+    ///
+    /// # Errors
+    ///
+    /// Fails when shared memory runs out.
     pub(crate) fn modify(&mut self, at: usize, keeps: Keeps, modification: &Modification) -> Result<Applied, NoMemory> {
         // The old body is not copied where a new one takes its place.
         let body = modification.body.as_ref().filter(|_| keeps == Keeps::Nothing);
@@ -108,6 +120,10 @@ impl<'e> Edit<'e> {
     }
 
     /// Removes the document at this place. Its body is shown once more if the resource `is_watched`.
+    ///
+    /// # Errors
+    ///
+    /// Fails when shared memory runs out.
     pub(crate) fn remove(&mut self, at: usize, is_watched: bool) -> Result<Applied, NoMemory> {
         self.make_room(1)?;
         let old = self.list.remove(at);
@@ -120,7 +136,7 @@ impl<'e> Edit<'e> {
     }
 
     /// The documents that have left, without their bodies.
-    pub(crate) fn buried(&self) -> Vec<Publication> {
+    pub(crate) fn removals(&self) -> Vec<Publication> {
         self.left.iter().map(|(_, old)| old.without_body()).collect()
     }
 

@@ -1,4 +1,4 @@
-//! Rows of publications whose time is over: found page by page and removed one by one.
+//! Rows of publications that have expired: found page by page and removed one by one.
 use crate::limited;
 use crate::presence::error::StoreError;
 use crate::presence::publication::Publication;
@@ -7,13 +7,13 @@ use crate::server::publications::presentity_table::{EndedRow, PresentityRows, Ro
 use crate::time::Moment;
 
 impl EndedRow {
-    /// Its removal, unless another server has refreshed it.
+    /// The row's removal, unless another server has refreshed it.
     pub(crate) fn removal(&self) -> RowChange {
         RowChange::Delete { etag: self.etag.clone(), ruid: self.ruid.clone() }
     }
 
-    /// Whether the publication is over among the documents as they are stored now: it may have been refreshed since its
-    /// row was read.
+    /// Whether the publication has expired among the documents as they are stored now: it may have been refreshed since
+    /// its row was read.
     pub(crate) fn is_over(&self, documents: &[Publication], now: Moment) -> bool {
         documents.iter().any(|p| p.etag == self.etag && p.expires_at.is_before(now))
     }
@@ -21,6 +21,10 @@ impl EndedRow {
 
 /// Removes at most `limit` publications that ended before `now`; returns whose they were. `remove` removes one of a
 /// resource and says whether it was still there and over.
+///
+/// # Errors
+///
+/// Fails when the database cannot be read or written.
 pub(crate) fn take(
     rows: &PresentityRows,
     now: Moment,

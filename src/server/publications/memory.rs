@@ -51,6 +51,10 @@ impl DocumentMemory {
     }
 
     /// Changes the documents in memory.
+    ///
+    /// # Errors
+    ///
+    /// Fails when shared memory runs out, or when other processes change the documents again and again meanwhile.
     pub(crate) fn change(&self, resource: &Resource, change: &Change) -> Result<Changed, StoreError> {
         let rule = self.shared.tables.rule();
         // Whatever needs memory for certain is made before the lock is taken.
@@ -83,13 +87,13 @@ impl DocumentMemory {
             (Plan::Remove { at }, Change::Remove(_), _) => edit.remove(at, is_watched)?,
             _ => return Ok(Changed::nothing(Applied::NoMatch)),
         };
-        let buried = if self.config.replicates { edit.buried() } else { Vec::new() };
+        let removals = if self.config.replicates { edit.removals() } else { Vec::new() };
         let (rows, undo) = edit.finish();
         entry.documents_changed();
         // Before others see that they are gone: a change of them that comes meanwhile must not be taken for a new one.
-        buried.iter().for_each(|removed| self.record_removal(resource, removed));
+        removals.iter().for_each(|removed| self.record_removal(resource, removed));
         drop(shard);
-        Ok(Changed { applied, rows, undo, buried })
+        Ok(Changed { applied, rows, undo, removals })
     }
 
     /// The documents are what they were before a change whose row cannot be written; `false` when nobody knows. The
@@ -106,7 +110,7 @@ impl DocumentMemory {
         matches!(done, Some(Ok(_)))
     }
 
-    /// Remembers a removed publication: another node may not have heard of it and announce it again.
+    /// Remembers a removed publication: another node may not have learnt of it and announce it again.
     pub(crate) fn record_removal(&self, resource: &Resource, removed: &Publication) {
         if self.config.replicates {
             self.shared.tombstones.record_publication_removal(resource, removed, crate::host::clock::now());
@@ -114,8 +118,8 @@ impl DocumentMemory {
     }
 
     /// The removal of these publications could not be carried out: they live on, wherever they are now.
-    pub(crate) fn forget_removals(&self, resource: &Resource, buried: &[Publication]) {
-        buried.iter().for_each(|kept| self.shared.tombstones.forget_publication_removal(resource, kept));
+    pub(crate) fn forget_removals(&self, resource: &Resource, removals: &[Publication]) {
+        removals.iter().for_each(|kept| self.shared.tombstones.forget_publication_removal(resource, kept));
     }
 
     /// The documents of a resource are others now: what was composed of them is old.

@@ -61,9 +61,9 @@ row_columns! {
 /// What an update does to the body in a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BodyCell {
-    /// It is another one now.
+    /// The body is another one now.
     Changes,
-    /// It stays.
+    /// The body stays.
     Stays,
 }
 
@@ -114,6 +114,10 @@ pub(crate) fn fits(resource: &Resource, p: &Publication) -> bool {
 }
 
 /// Adds the row of a publication.
+///
+/// # Errors
+///
+/// Fails when the database cannot be written.
 pub(crate) fn insert_row(
     db: &Connection,
     table: &[u8],
@@ -161,11 +165,19 @@ fn is_record(ruid: &[u8]) -> Cond<'_> {
 }
 
 /// Brings the row of a publication to its newest state, whatever it was.
+///
+/// # Errors
+///
+/// Fails when the database cannot be written.
 pub(crate) fn update_record(db: &Connection, table: &[u8], publication: &Publication) -> Result<(), DbError> {
     db.update(table, &changed_cells(publication, BodyCell::Changes), &[is_record(&publication.ruid)])
 }
 
 /// Removes the row with this record id.
+///
+/// # Errors
+///
+/// Fails when the database cannot be written.
 pub(crate) fn delete_record(db: &Connection, table: &[u8], ruid: &[u8]) -> Result<(), DbError> {
     db.delete(table, &[is_record(ruid)])
 }
@@ -173,9 +185,9 @@ pub(crate) fn delete_record(db: &Connection, table: &[u8], ruid: &[u8]) -> Resul
 /// What became of a change of the rows of a resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Written {
-    /// It is carried out.
+    /// The change is carried out.
     Done,
-    /// Its row is not there any more as it was read: another server has been faster. Nothing is changed.
+    /// The publication's row is not there any more as it was read: another server has been faster. Nothing is changed.
     Overtaken,
 }
 
@@ -213,15 +225,15 @@ fn uri_of(row: Row<'_, OfPublication>) -> Vec<u8> {
     uri::join(row.bytes(OfPublication::User), row.bytes(OfPublication::Domain))
 }
 
-/// A row whose time is over.
+/// A row that has expired.
 pub(crate) struct EndedRow {
-    /// Its resource; `None` for a package that is not loaded.
+    /// The row's resource; `None` for a package that is not loaded.
     pub resource: Option<Resource>,
     /// The event package as the row has it.
     pub event: Vec<u8>,
-    /// Its entity tag.
+    /// The row's entity tag.
     pub etag: EntityTag,
-    /// Its record id.
+    /// The row's record id.
     pub ruid: Vec<u8>,
 }
 
@@ -251,6 +263,10 @@ impl PresentityRows {
     }
 
     /// The documents of a resource as the table has them, in the order they are put together.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the database cannot be read.
     pub(crate) fn read(&self, resource: &Resource) -> Result<Vec<Publication>, StoreError> {
         let package = self.packages().get(resource.event);
         let (config, is_dialog) = (self.config, package.is_dialog());
@@ -280,6 +296,10 @@ impl PresentityRows {
 
     /// Gives the row of a document its end as the wall clock has it now, unless somebody has changed it since the clock
     /// was `before` seconds ahead.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the database cannot be written.
     pub(crate) fn set_end(
         &self,
         resource: &Resource,
@@ -300,6 +320,10 @@ impl PresentityRows {
 
     /// Writes what a change does to the rows of a resource: all of it or nothing where the database can. A change of
     /// one row is carried out if that is as it was read; of several, those are passed over that are not.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the database cannot be written.
     pub(crate) fn write(&self, resource: &Resource, rows: &[RowChange]) -> Result<Written, StoreError> {
         let event = self.packages().get(resource.event).name;
         let config = self.config;
@@ -331,6 +355,10 @@ impl PresentityRows {
     }
 
     /// The resources that have rows, in the order of their keys; each once.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the database cannot be read.
     pub(crate) fn resources(&self, wanted: ResourceFilter<'_>) -> Result<Vec<Resource>, StoreError> {
         let (mut seen, mut found) = (HashSet::new(), Vec::new());
         self.each_row(&mut |resource| {
@@ -343,6 +371,10 @@ impl PresentityRows {
     }
 
     /// The resources that have rows, in the order of their names.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the database cannot be read.
     pub(crate) fn sorted_resources(&self) -> Result<Vec<Resource>, StoreError> {
         let mut found = self.resources(&|_, _| true)?;
         found.sort_by(|a, b| (&a.uri, a.event.0).cmp(&(&b.uri, b.event.0)));
@@ -350,6 +382,10 @@ impl PresentityRows {
     }
 
     /// Calls `take` with the resource of each row of a package that is loaded; returns how many rows there are.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the database cannot be read, or `take` fails.
     pub(crate) fn each_row(&self, take: &mut dyn FnMut(Resource) -> Result<(), DbError>) -> Result<usize, StoreError> {
         let (rule, config, packages) = (self.shared.tables.rule(), self.config, self.packages());
         paging::each_page(self.database, config.presentity_table, config.fetch_rows, |db, page| {
@@ -363,7 +399,11 @@ impl PresentityRows {
         })
     }
 
-    /// Rows whose time is over, beginning after the key `after`: one batch, and the key it ends at.
+    /// Rows that have expired, beginning after the key `after`: one batch, and the key it ends at.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the database cannot be read.
     pub(crate) fn ended_rows(
         &self,
         now: Moment,
@@ -388,6 +428,10 @@ impl PresentityRows {
     }
 
     /// Removes the row of a package that is not loaded.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the database cannot be written.
     pub(crate) fn delete_foreign_row(&self, row: &EndedRow) -> Result<(), StoreError> {
         let table = self.config.presentity_table;
         let which = [("event", Op::Eq, Value::Text(&row.event)), ("etag", Op::Eq, Value::Text(row.etag.bytes()))];

@@ -31,6 +31,10 @@ impl Trims {
 
 /// The documents in memory that a change trims, and the lock under which they are as they were read: `prepare` reads
 /// and writes them anew outside of it. A document that is changed meanwhile may keep its entity tag.
+///
+/// # Errors
+///
+/// Fails when other processes change the documents again and again meanwhile.
 pub(crate) fn prepared<'t>(
     tables: &'t Tables,
     resource: &Resource,

@@ -14,13 +14,13 @@ pub(crate) struct Changed {
     /// How it is taken back.
     pub(crate) undo: Undo,
     /// The publications whose removal it has recorded for other nodes.
-    pub(crate) buried: Vec<Publication>,
+    pub(crate) removals: Vec<Publication>,
 }
 
 impl Changed {
     /// Nothing was changed.
     pub(crate) fn nothing(applied: Applied) -> Changed {
-        Changed { applied, rows: Vec::new(), undo: Undo::default(), buried: Vec::new() }
+        Changed { applied, rows: Vec::new(), undo: Undo::default(), removals: Vec::new() }
     }
 }
 

@@ -74,6 +74,10 @@ impl WriteBehind {
     }
 
     /// Writes what the table lacks of all publications; returns how many rows changed.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the database cannot be written.
     pub(crate) fn write_all(&self, pass: Pass) -> Result<usize, StoreError> {
         // One process at a time: what was copied first has to be written first.
         let _order = self.shared.publication_writer.lock();

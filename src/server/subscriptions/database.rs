@@ -263,11 +263,21 @@ impl InDatabase {
         self.config.active_watchers_table
     }
 
+    /// The row of a dialog.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the database cannot be read.
     pub(crate) fn find_row(&self, dialog: DialogId<'_>) -> Result<Option<Subscription>, StoreError> {
         let (table, packages) = (self.table(), self.packages());
         self.database.read(|db| table_rows::find(db, table, packages, dialog))
     }
 
+    /// The rows of a resource.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the database cannot be read.
     pub(crate) fn rows_of(&self, resource: &Resource) -> Result<Vec<Subscription>, StoreError> {
         let (table, packages, conditions) = (self.table(), self.packages(), self.of_resource(resource));
         self.database.read(|db| table_rows::select(db, table, packages, &conditions))
@@ -281,6 +291,10 @@ impl InDatabase {
 
     /// Takes the next CSeq and version of a row that is `wanted` as it is then; `None` when the row is gone, or is not
     /// wanted any more.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the database cannot be read or written.
     pub(crate) fn count_up(
         &self,
         subscription: Subscription,
@@ -291,6 +305,10 @@ impl InDatabase {
 
     /// The same for a row that is marked for a notifier process, in one statement with taking the mark off: one that
     /// fails leaves the row marked. `None` when the row is gone, or another process has taken it.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the database cannot be read or written.
     pub(crate) fn take_marked(&self, subscription: Subscription) -> Result<Option<Subscription>, StoreError> {
         let (mark, may_see) = (subscription.state.updated, subscription.may_see());
         // Another authorization that came in between has a NOTIFY of its own, with the state as it is now.
@@ -298,6 +316,10 @@ impl InDatabase {
     }
 
     /// Takes the mark off a row whose watcher is not notified.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the database cannot be written.
     pub(crate) fn unmark(&self, subscription: &Subscription) -> Result<(), StoreError> {
         let table = self.table();
         self.database.write(|db| table_rows::unmark(db, table, subscription))
@@ -305,6 +327,10 @@ impl InDatabase {
 
     /// Ends a row that is `wanted` still, as if its time had run out; its last NOTIFY becomes due. `false` when it is
     /// gone or goes on.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the database cannot be read or written.
     pub(crate) fn end_over(
         &self,
         work: &mut RowWork,
@@ -343,6 +369,10 @@ impl InDatabase {
     }
 
     /// The same for the row of a dialog.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the database cannot be read or written.
     pub(crate) fn find_and_count(&self, dialog: DialogId<'_>) -> Result<Option<Subscription>, StoreError> {
         self.find_row(dialog)?.map_or(Ok(None), |row| self.count_up(row, |_| true))
     }
@@ -357,7 +387,7 @@ impl InDatabase {
         self.shared.tables.dialog_hash(current.dialog()).rotate_left(21) ^ u64::from(renewal.remote_cseq)
     }
 
-    /// Whether this server has ended a subscription that was there a moment ago, or its time is over.
+    /// Whether this server has ended a subscription that was there a moment ago, or it has expired.
     fn has_ended_here(&self, read: &Subscription) -> bool {
         let (n, now) = (&read.state, crate::host::clock::monotonic());
         let hash = self.shared.tables.dialog_hash(read.dialog());

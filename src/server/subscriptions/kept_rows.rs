@@ -78,6 +78,10 @@ impl KeptRows {
     }
 
     /// Fills the memory from the table; returns how many rows were read.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the database cannot be read, or shared memory runs out.
     pub(crate) fn read_all(&self, numbers: Restored) -> Result<usize, StoreError> {
         let (table, packages) = (self.config.active_watchers_table, self.packages());
         let reserve = match numbers {
@@ -122,6 +126,10 @@ impl KeptRows {
     /// Writes the rows that are older than the memory, in groups: all of them in write-back, in write-through those
     /// that could not be written when they changed. Each row is counted up by `ahead` NOTIFYs. Returns how many rows
     /// were written.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the database cannot be written.
     pub(crate) fn write_older(&self, no_route: NoRoute, pass: Pass, ahead: u32) -> Result<usize, StoreError> {
         if !self.database.is_configured() {
             return Ok(0);

@@ -29,7 +29,7 @@ use std::ops::Deref;
 const TRIES: usize = 20;
 
 /// How long the owner of a replica that has run out may take to say so, in seconds.
-const REPLICA_PATIENCE: Seconds = Seconds(60);
+const REPLICA_GRACE: Seconds = Seconds(60);
 
 /// Subscriptions in shared memory, and what stands behind them.
 pub(crate) struct MemorySubscriptions {
@@ -310,7 +310,7 @@ impl MemorySubscriptions {
                 attempt = Attempt::Overtaken(Box::new(stored.subscription.to_private()));
                 return false;
             }
-            // Under an arbiter it stays with the owner, who sends the NOTIFY when it hears of the SUBSCRIBE.
+            // Under an arbiter it stays with the owner, who sends the NOTIFY when it learns of the SUBSCRIBE.
             let is_owned = self.owns(&stored.ownership);
             let steps = if is_owned { None } else { self.steps_to_us(&stored.ownership) };
             if stays != (!is_owned && steps.is_none()) {
@@ -369,7 +369,7 @@ impl MemorySubscriptions {
         }
     }
 
-    /// A stored subscription has changed: its row is written and the other nodes hear of it.
+    /// A stored subscription has changed: its row is written and the other nodes learn of it.
     fn propagate(&self, dialog: DialogId<'_>) -> Result<(), StoreError> {
         self.rows.changed(dialog)?;
         self.announce_subscription(dialog);
@@ -445,8 +445,8 @@ impl MemorySubscriptions {
 
     /// Whether a subscription has run out. A replica is given some time more: its owner says when it ends.
     fn has_expired(&self, stored: &SubscriptionEntry, now: Moment) -> bool {
-        let patience = if stored.ownership.owner.is_here() { Seconds::ZERO } else { REPLICA_PATIENCE };
-        stored.subscription.state.expires_at + self.config.expires_offset + patience < now
+        let grace = if stored.ownership.owner.is_here() { Seconds::ZERO } else { REPLICA_GRACE };
+        stored.subscription.state.expires_at + self.config.expires_offset + grace < now
     }
 
     /// Ends a subscription that was seen to have run out, unless it has been renewed since.
@@ -470,15 +470,15 @@ impl MemorySubscriptions {
 
 /// What became of a renewal in the tables.
 enum Attempt {
-    /// It was this before, and went to this node from its former owner, if there is one.
+    /// The subscription was this before, and went to this node from its former owner, if there is one.
     Done(SubscriptionState, Option<NodeId>),
     /// A later SUBSCRIBE has come before it, and made this of the subscription.
     Overtaken(Box<Subscription>),
     /// There is no such subscription any more.
     Gone,
-    /// It went to another node, or came from there, meanwhile: nothing is changed.
+    /// The subscription went to another node, or came from there, meanwhile: nothing is changed.
     ChangedHands,
-    /// Another node owns it, and hears of it.
+    /// Another node owns it, and learns of it.
     StaysElsewhere,
 }
 

@@ -16,7 +16,7 @@ use crate::time::Moment;
 /// How a subscription ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End<'a> {
-    /// Its watcher says so: until the last NOTIFY it sees what its authorization lets it see.
+    /// The subscription's watcher says so: until the last NOTIFY it sees what its authorization lets it see.
     Unsubscribed,
     /// For this reason.
     For(&'a [u8]),

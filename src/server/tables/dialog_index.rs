@@ -16,9 +16,9 @@ const SLOTS: u32 = 1 << 24;
 /// Where the subscription of a dialog is.
 #[derive(Clone, Copy)]
 pub struct Place {
-    /// Its shard.
+    /// The dialog's shard.
     pub shard: u32,
-    /// Its slot there.
+    /// The dialog's slot there.
     pub slot: u32,
 }
 

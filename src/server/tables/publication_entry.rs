@@ -23,7 +23,7 @@ pub struct SharedPublication {
     expires_at: Option<ShortMoment>,
     /// When it was received, where that is known.
     received_at: Option<ShortMoment>,
-    /// Its priority.
+    /// The publication's priority.
     priority: i32,
     /// What its row lacks.
     pub row_state: PublicationRowState,
@@ -150,9 +150,9 @@ pub enum PublicationRowState {
     /// Nothing.
     #[default]
     Nothing,
-    /// Its row has older values.
+    /// The publication's row has older values.
     Change,
-    /// Its row.
+    /// The row is missing.
     Row,
 }
 

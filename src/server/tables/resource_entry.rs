@@ -80,13 +80,13 @@ pub struct ResourceEntry {
     pub generation: u32,
     /// Counts the states of its documents.
     pub documents_version: u32,
-    /// Its subscriptions come from rows, and its rules have not been asked since.
+    /// The resource's subscriptions come from rows, and its rules have not been asked since.
     pub unjudged: bool,
-    /// Its documents.
+    /// The resource's documents.
     pub documents: Documents,
     /// Documents that are gone and whose rows are still there.
     pub removed: LazyVec<SharedPublication>,
-    /// What hangs on it because it is watched.
+    /// What hangs on the resource because it is watched.
     pub watched: Option<ShmBox<Watched>>,
 }
 

@@ -29,6 +29,10 @@ impl Tables {
 
     /// Puts a subscription into its resource entry; `written_cseq` is the local CSeq of its row. Nothing is changed
     /// without memory, or when there is one of the same dialog.
+    ///
+    /// # Errors
+    ///
+    /// Fails when shared memory runs out.
     pub(crate) fn place(
         &self,
         shared: SharedSubscription,
@@ -43,6 +47,10 @@ impl Tables {
     }
 
     /// The same in a dialog that is claimed already.
+    ///
+    /// # Errors
+    ///
+    /// Fails when shared memory runs out. Nothing has changed then.
     pub(crate) fn place_claimed(
         &self,
         mut claim: DialogClaim<'_>,

@@ -26,7 +26,7 @@ pub struct Ownership {
     pub stamp: Stamp,
     /// No node has used a CSeq above this one.
     pub ceiling: Ceiling,
-    /// It was taken over, and the watcher is notified when no other node objects.
+    /// The subscription was taken over, and the watcher is notified when no other node objects.
     pub is_claimed: bool,
     /// The lease of the owner that it is owned under; `None` without an arbiter.
     pub lease: Option<NonZeroU32>,
@@ -54,13 +54,14 @@ pub struct SubscriptionEntry {
     pub subscription: SharedSubscription,
     /// The hash of its resource.
     pub resource_hash: u64,
-    /// Its place among the subscriptions of its resource entry.
+    /// The subscription's place among the subscriptions of its resource entry.
     pub place: u32,
     /// The changes of the resource it was notified of.
     pub seen: NotifiedChanges,
     /// A NOTIFY of its own that is due.
     pub due: Option<NotifyReason>,
-    /// It was another node's when the watchers were last notified of changes: the NOTIFY of its own stands for them.
+    /// The subscription was another node's when the watchers were last notified of changes: the NOTIFY of its own
+    /// stands for them.
     pub catches_up: bool,
     /// The local CSeq that its row holds at least.
     pub written_cseq: u32,
@@ -112,7 +113,7 @@ impl SubscriptionEntry {
             if std::mem::take(&mut self.catches_up) && is_older {
                 self.seen.notified(generation);
             }
-            if notify_reason != NotifyReason::Change || self.subscription.hears_changes(now) {
+            if notify_reason != NotifyReason::Change || self.subscription.is_notified_of_changes(now) {
                 return Some(notify_reason);
             }
         }
@@ -120,8 +121,8 @@ impl SubscriptionEntry {
             return None;
         }
         // The body of this pass is as new as the pass, not as new as the documents are. A change that the watcher does
-        // not hear of is over for it, too: what it may see later is in the NOTIFY that says so.
+        // not learn of has ended for it, too: what it may see later is in the NOTIFY that says so.
         self.seen.notified(generation);
-        self.subscription.hears_changes(now).then_some(NotifyReason::Change)
+        self.subscription.is_notified_of_changes(now).then_some(NotifyReason::Change)
     }
 }

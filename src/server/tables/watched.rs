@@ -28,7 +28,7 @@ pub struct Watched {
     pub transient_body: Option<ShmBox<SharedTransientBody>>,
     /// Watchers for the next winfo pass.
     pub changes: LazyVec<ChangedWatcher>,
-    /// Its composed body; see [`CachedBody`].
+    /// The resource's composed body; see [`CachedBody`].
     pub cached: CachedBody,
 }
 
@@ -46,18 +46,18 @@ impl Watched {
 pub struct CachedBody {
     /// The body, unless it is that of the only document; `None`: it is known that there is none.
     pub body: Option<ShmBox<[u8]>>,
-    /// It is that of the only document.
+    /// The body is that of the only document.
     pub is_document: bool,
-    /// Its CRC-32.
+    /// The body's CRC-32.
     pub crc32: u32,
-    /// Until when it is true; none: nothing is known.
+    /// Until when it is valid; none: nothing is known.
     pub valid_until: Option<ShortMoment>,
 }
 
 shm_safe!(CachedBody { body, is_document, crc32, valid_until });
 
 impl CachedBody {
-    /// A body that is true for a while.
+    /// A body that is valid for a while.
     ///
     /// # Errors
     ///
@@ -82,7 +82,7 @@ fn until(end: Expiry) -> Option<ShortMoment> {
 pub struct ChangedWatcher {
     /// URI and id.
     pub strings: Strings<1, ShmBox<[u8]>>,
-    /// Its status.
+    /// The watcher's status.
     pub status: Status,
     /// What made it.
     pub event: WatcherEvent,
@@ -104,9 +104,9 @@ shm_safe!(FinalNotify { subscription, notify_reason });
 
 /// A document shown only in the next pass.
 pub enum SharedTransientBody {
-    /// It was removed from this place.
+    /// The document was removed from this place.
     Removed(SharedPublication, usize),
-    /// It was published for once.
+    /// The body was published for one NOTIFY alone.
     Body(ShmBox<[u8]>),
 }
 

@@ -24,13 +24,13 @@ impl Node {
 
     pub fn remove(&mut self, record: u32) {
         if let Some(doc) = self.docs.get(&record).cloned() {
-            self.bury(record);
+            self.record_removal(record);
             self.note_removal(doc.presentity, Record::Gone(record));
             self.changed(doc.presentity);
         }
     }
 
-    pub(super) fn bury(&mut self, record: u32) {
+    pub(super) fn record_removal(&mut self, record: u32) {
         if let Some(doc) = self.docs.remove(&record) {
             let latest = self.removed_at.entry(doc.presentity).or_default();
             *latest = doc.received_at.max(*latest);
@@ -53,10 +53,10 @@ impl Node {
         let (overtaken, older) =
             (!newer.is_empty() || is_new && replaced, older.iter().map(|other| other.record).collect::<Vec<_>>());
         if overtaken {
-            self.bury(doc.record);
+            self.record_removal(doc.record);
             return false;
         }
-        older.into_iter().for_each(|record| self.bury(record));
+        older.into_iter().for_each(|record| self.record_removal(record));
         let presentity = doc.presentity;
         self.docs.insert(doc.record, doc);
         self.changed(presentity);

@@ -161,7 +161,7 @@ impl exchange::ExchangePorts for Node {
             }
             Record::Gone(record) => {
                 let presentity = self.docs.get(&record).map(|doc| doc.presentity);
-                self.bury(record);
+                self.record_removal(record);
                 presentity.into_iter().for_each(|presentity| self.changed(presentity));
             }
         }

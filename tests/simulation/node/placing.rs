@@ -4,7 +4,7 @@ use super::{DialogId, LOST_AFTER, Node, NodeId, PresentityId, Record, Sub, Wire}
 use crate::layers::cluster::clock::Stamp;
 use crate::layers::cluster::digest::mixed;
 use crate::layers::cluster::exchange;
-use crate::layers::cluster::placement::{Member, Placement, observed};
+use crate::layers::cluster::placement::{Candidate, Placement, observed};
 use crate::time::{Instant, Millis};
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 const PARTITIONS: usize = 32;
 /// A node that sees no other is ready so long after its start.
 const ALONE_AFTER: u64 = 1_500;
-/// For so long after a change of the nodes every node hears of everything: others may see other nodes than this one.
+/// For so long after a change of the nodes every node learns of everything: others may see other nodes than this one.
 const UNSETTLED: u64 = 3_000;
 /// Nothing is moved before the nodes have been the same for so long.
 const STABLE: u64 = 2_000;
@@ -24,7 +24,7 @@ const OFFER_EVERY: u64 = 5_000;
 pub struct Places {
     /// With how many copies; `None`: every node holds everything.
     pub replicas: Option<usize>,
-    members: Vec<Member>,
+    candidates: Vec<Candidate>,
     changed_at: u64,
     placement: Placement,
     pub is_ready: bool,
@@ -33,7 +33,7 @@ pub struct Places {
     sharing: BTreeSet<NodeId>,
     filled: BTreeSet<NodeId>,
     filling_since: u64,
-    /// What was removed here at the request of a phone, until those have heard of it that hold such records.
+    /// What was removed here at the request of a phone, until those have learnt of it that hold such records.
     removals: Vec<(PresentityId, Record)>,
     offered_at: u64,
     /// The node that records are exchanged with.
@@ -50,8 +50,8 @@ fn key_of(node: NodeId) -> u64 {
 
 impl Places {
     fn nodes(&self, at: &[u16]) -> Vec<NodeId> {
-        let node = |member: &Member| (0..64).find(|node| key_of(*node) == member.key);
-        at.iter().filter_map(|at| self.members.get(usize::from(*at)).and_then(node)).collect()
+        let node = |candidate: &Candidate| (0..64).find(|node| key_of(*node) == candidate.key);
+        at.iter().filter_map(|at| self.candidates.get(usize::from(*at)).and_then(node)).collect()
     }
 
     fn holders(&self, presentity: PresentityId) -> Vec<NodeId> {
@@ -71,9 +71,9 @@ impl Node {
         self
     }
 
-    /// The nodes that serve a presentity, its home first; empty: this one does.
-    pub fn line(&self, presentity: PresentityId) -> Vec<NodeId> {
-        self.places.nodes(self.places.placement.line(partition_of(presentity)))
+    /// The nodes that serve a presentity, its primary first; empty: this one does.
+    pub fn serving(&self, presentity: PresentityId) -> Vec<NodeId> {
+        self.places.nodes(self.places.placement.serving(partition_of(presentity)))
     }
 
     /// Whether this node holds what belongs to a presentity, as far as it knows.
@@ -82,7 +82,7 @@ impl Node {
     }
 
     pub fn serves(&self, presentity: PresentityId) -> bool {
-        self.places.replicas.is_none() || self.line(presentity).contains(&self.id)
+        self.places.replicas.is_none() || self.serving(presentity).contains(&self.id)
     }
 
     /// Whether both this node and the one that it exchanges records with hold what belongs to a presentity.
@@ -93,8 +93,8 @@ impl Node {
     }
 
     pub fn knows(&self, peer: NodeId) -> bool {
-        let is_peer = |member: &Member| member.key == key_of(peer);
-        self.places.replicas.is_none() || self.places.members.iter().any(is_peer)
+        let is_peer = |candidate: &Candidate| candidate.key == key_of(peer);
+        self.places.replicas.is_none() || self.places.candidates.iter().any(is_peer)
     }
 
     /// The other nodes that hold what belongs to a presentity.
@@ -126,7 +126,7 @@ impl Node {
         self.places.replicas.is_none() || self.places.is_ready
     }
 
-    /// The node that owned a subscription hears that it does not any more, wherever records are.
+    /// The node that owned a subscription is notified that it no longer does, wherever records are.
     pub fn send_to_former(&mut self, dialog: DialogId, owner: NodeId) {
         let Some(sub) = self.subs.get(&dialog).filter(|sub| sub.owner != owner && owner != self.id) else { return };
         if !self.other_holders(sub.presentity).contains(&owner) {
@@ -135,7 +135,7 @@ impl Node {
         }
     }
 
-    pub fn note_share(&mut self, from: NodeId, is_ready: bool) {
+    pub fn note_placement(&mut self, from: NodeId, is_ready: bool) {
         self.places.sharing.insert(from);
         match is_ready {
             true => self.places.ready.insert(from),
@@ -149,7 +149,7 @@ impl Node {
         }
     }
 
-    /// It was frozen: others serve what it holds until it has heard what it missed.
+    /// The node was frozen: others serve what it holds until it has learnt what it missed.
     pub fn note_away(&mut self) {
         self.places.is_ready = false;
         self.places.filling_since = self.now;
@@ -175,7 +175,7 @@ impl Node {
     }
 
     fn is_there(&self, peer: NodeId) -> bool {
-        let silent = self.now.saturating_sub(self.heard.get(&peer).copied().unwrap_or_default());
+        let silent = self.now.saturating_sub(self.received.get(&peer).copied().unwrap_or_default());
         silent < LOST_AFTER && self.places.sharing.contains(&peer)
     }
 
@@ -190,12 +190,12 @@ impl Node {
         let mut seen: Vec<(u64, bool)> = others.map(|peer| (key_of(peer), self.places.ready.contains(&peer))).collect();
         seen.push((key_of(self.id), self.places.is_ready));
         let age = Millis(self.now - self.places.changed_at);
-        if let Some(after) = observed(&self.places.members, &seen, age) {
+        if let Some(after) = observed(&self.places.candidates, &seen, age) {
             if after.is_change {
                 self.places.changed_at = self.now;
             }
-            self.places.placement = Placement::of_partitions(PARTITIONS, &after.members, replicas);
-            self.places.members = after.members;
+            self.places.placement = Placement::of_partitions(PARTITIONS, &after.candidates, replicas);
+            self.places.candidates = after.candidates;
         }
     }
 
@@ -214,16 +214,16 @@ impl Node {
         self.places.is_ready = lacking.is_empty() && self.now - since >= ALONE_AFTER;
     }
 
-    /// Gives what this node owns and does not serve to its home.
+    /// Gives what this node owns and does not serve to its primary.
     fn hand_over(&mut self) {
         let is_own = |sub: &&Sub| sub.owner == self.id && !self.serves(sub.presentity);
         let moved: Vec<(DialogId, PresentityId)> =
             self.subs.values().filter(is_own).map(|sub| (sub.dialog, sub.presentity)).collect();
         for (dialog, presentity) in moved {
-            let (home, stamp) = (self.line(presentity).first().copied(), self.tick());
-            let (Some(home), Some(sub)) = (home, self.subs.get_mut(&dialog)) else { continue };
-            sub.owner = home;
-            (sub.version.owner, sub.version.stamp) = (home as u64, stamp);
+            let (primary, stamp) = (self.serving(presentity).first().copied(), self.tick());
+            let (Some(primary), Some(sub)) = (primary, self.subs.get_mut(&dialog)) else { continue };
+            sub.owner = primary;
+            (sub.version.owner, sub.version.stamp) = (primary as u64, stamp);
             let record = Record::Sub(sub.clone());
             self.restored.remove(&dialog);
             self.claimed.remove(&dialog);
@@ -236,12 +236,13 @@ impl Node {
         let subs: Vec<_> = subs.map(|sub| (sub.presentity, Record::Sub(sub.clone()))).collect();
         let docs = self.docs.values().filter(|doc| !self.holds(doc.presentity));
         let docs: Vec<_> = docs.map(|doc| (doc.presentity, Record::Doc(doc.clone()))).collect();
-        // Those that hold the same hear of a removal when they compare.
+        // Those that hold the same learn of a removal when they compare.
         let removals = self.places.removals.clone().into_iter().filter(|(presentity, _)| !self.holds(*presentity));
         let removals: Vec<_> = removals.collect();
         for (presentity, record) in subs.into_iter().chain(docs).chain(removals) {
-            let line: Vec<NodeId> = self.line(presentity).into_iter().filter(|node| *node != self.id).collect();
-            if let Some((to, rest)) = line.split_first() {
+            let candidates: Vec<NodeId> =
+                self.serving(presentity).into_iter().filter(|node| *node != self.id).collect();
+            if let Some((to, rest)) = candidates.split_first() {
                 self.send(*to, Wire::Offer { record, first: self.id, rest: rest.to_vec() });
             }
         }
@@ -280,8 +281,8 @@ impl Node {
     }
 
     /// Whether what a lost node owned falls to this one.
-    pub fn is_heir(&self, presentity: PresentityId, turn: usize, is_lost: impl Fn(NodeId) -> bool) -> bool {
-        let line: Vec<NodeId> = self.line(presentity).into_iter().filter(|node| !is_lost(*node)).collect();
-        !line.is_empty() && line[turn % line.len()] == self.id
+    pub fn is_successor(&self, presentity: PresentityId, turn: usize, is_lost: impl Fn(NodeId) -> bool) -> bool {
+        let candidates: Vec<NodeId> = self.serving(presentity).into_iter().filter(|node| !is_lost(*node)).collect();
+        !candidates.is_empty() && candidates[turn % candidates.len()] == self.id
     }
 }

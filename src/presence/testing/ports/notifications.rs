@@ -115,7 +115,7 @@ impl Notifications for MemoryPorts {
             let notify_reason = match entry.due.take() {
                 Some(own) => own,
                 None if !is_older => continue,
-                None if !entry.subscription.hears_changes(now) => {
+                None if !entry.subscription.is_notified_of_changes(now) => {
                     entry.seen.notified(run.generation);
                     continue;
                 }

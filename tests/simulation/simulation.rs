@@ -1,4 +1,4 @@
-//! The world around the simulated nodes: the network between them, phones, clocks, and what goes wrong. Everything
+//! What is around the simulated nodes: the network between them, phones, clocks, and what goes wrong. Everything
 //! follows from the seed.
 use crate::arbitration::Leases;
 use crate::faults::{Fault, Plan};
@@ -26,13 +26,13 @@ impl Random {
     }
 }
 
-/// Begin of the world, in milliseconds since 1970.
+/// When the simulation begins, in milliseconds since 1970.
 const EPOCH: u64 = 1_700_000_000_000;
 /// A node that does not run is sent so many messages that it finds when it goes on; the others are lost.
 const BACKLOG: usize = 500;
 /// A NOTIFY and its answer take so long, in milliseconds.
 const PHONE_DELAY: u64 = 3;
-/// The node that a phone has left for another one may send until it hears of it, so long in milliseconds.
+/// The node that a phone has left for another one may send until it learns of it, so long in milliseconds.
 const IN_FLIGHT: u64 = 100;
 /// A node that was frozen for less than its lease goes on with what it finds in its queue.
 const UNNOTICED: u64 = crate::layers::cluster::lease::LEASE.0 + IN_FLIGHT;
@@ -60,7 +60,7 @@ struct Watcher {
     word: u32,
     cseq: u32,
     shows: Option<u32>,
-    told: bool,
+    is_notified: bool,
     latest: u32,
     latest_at: u64,
     claim: (u32, u32),
@@ -88,7 +88,7 @@ struct Host {
     shown: BTreeMap<PresentityId, u32>,
 }
 
-pub struct World {
+pub struct Simulation {
     pub seed: u64,
     plan: Plan,
     random: Random,
@@ -108,30 +108,30 @@ pub struct World {
     pub forgotten: u64,
 }
 
-impl World {
+impl Simulation {
     /// The same with records on so many nodes beside the first one.
-    pub fn with_replicas(seed: u64, replicas: usize) -> World {
+    pub fn with_replicas(seed: u64, replicas: usize) -> Simulation {
         let mut random = Random::new(seed);
         let plan = Plan { replicas: Some(replicas), ..Plan::of(&mut random) };
-        World::with_plan(seed, random, plan)
+        Simulation::with_plan(seed, random, plan)
     }
 
     /// The same where as many nodes as there are copies are killed at once, and nothing else happens.
-    pub fn that_loses(seed: u64, replicas: usize) -> World {
+    pub fn that_loses(seed: u64, replicas: usize) -> Simulation {
         let mut random = Random::new(seed);
         let plan = Plan { replicas: Some(replicas), ..Plan::of(&mut random) }.losing(&mut random, replicas);
-        World::with_plan(seed, random, plan)
+        Simulation::with_plan(seed, random, plan)
     }
 
-    pub fn new(seed: u64, is_arbitrated: bool) -> World {
-        let (random, plan) = World::plan(seed, is_arbitrated);
-        World::with_plan(seed, random, plan)
+    pub fn new(seed: u64, is_arbitrated: bool) -> Simulation {
+        let (random, plan) = Simulation::plan(seed, is_arbitrated);
+        Simulation::with_plan(seed, random, plan)
     }
 
     /// The same life with nodes that are upgraded while it is lived.
-    pub fn upgraded(seed: u64, is_arbitrated: bool) -> World {
-        let (random, plan) = World::plan(seed, is_arbitrated);
-        World::with_plan(seed, random, plan.upgraded(&mut Random::new(seed ^ 0x5a5a)))
+    pub fn upgraded(seed: u64, is_arbitrated: bool) -> Simulation {
+        let (random, plan) = Simulation::plan(seed, is_arbitrated);
+        Simulation::with_plan(seed, random, plan.upgraded(&mut Random::new(seed ^ 0x5a5a)))
     }
 
     fn plan(seed: u64, is_arbitrated: bool) -> (Random, Plan) {
@@ -141,7 +141,7 @@ impl World {
         (random, plan)
     }
 
-    fn with_plan(seed: u64, random: Random, plan: Plan) -> World {
+    fn with_plan(seed: u64, random: Random, plan: Plan) -> Simulation {
         let leases = plan.is_arbitrated.then(Leases::default);
         let ids: Vec<NodeId> = (0..plan.nodes).collect();
         let host = |id: &NodeId| {
@@ -158,7 +158,7 @@ impl World {
             }
         };
         let hosts = ids.iter().map(host).collect();
-        let mut world = World {
+        let mut simulation = Simulation {
             seed,
             random,
             now: 1,
@@ -177,19 +177,19 @@ impl World {
             forgotten: 0,
         };
         for id in ids {
-            world.hosts[id].node.speaks = world.plan.first_version;
-            let offset = world.random.below(120_000) as i64 - 60_000;
-            world.hosts[id].clock_offset = if world.plan.skewed { offset } else { 0 };
-            let first = world.random.below(500);
-            world.after(first, Event::Timer(id, 0));
+            simulation.hosts[id].node.speaks = simulation.plan.first_version;
+            let offset = simulation.random.below(120_000) as i64 - 60_000;
+            simulation.hosts[id].clock_offset = if simulation.plan.skewed { offset } else { 0 };
+            let first = simulation.random.below(500);
+            simulation.after(first, Event::Timer(id, 0));
         }
-        for at in 0..world.plan.faults.len() {
-            world.after(world.plan.faults[at].at, Event::Begin(at));
-            world.after(world.plan.faults[at].at + world.plan.faults[at].lasts, Event::End(at));
+        for at in 0..simulation.plan.faults.len() {
+            simulation.after(simulation.plan.faults[at].at, Event::Begin(at));
+            simulation.after(simulation.plan.faults[at].at + simulation.plan.faults[at].lasts, Event::End(at));
         }
-        world.after(2_000, Event::Watch);
-        world.after(2_500, Event::Publish);
-        world
+        simulation.after(2_000, Event::Watch);
+        simulation.after(2_500, Event::Publish);
+        simulation
     }
 
     fn after(&mut self, millis: u64, event: Event) {
@@ -226,7 +226,7 @@ impl World {
                 self.after(500, Event::Timer(id, incarnation));
             }
             Event::Timer(..) => {}
-            Event::Notify { from, dialog, cseq, value, version } => self.hear(from, dialog, cseq, value, version),
+            Event::Notify { from, dialog, cseq, value, version } => self.receive(from, dialog, cseq, value, version),
             Event::Refused(id, dialog) if self.is_running(id) => self.at_node(id, |node| node.refused(dialog)),
             Event::Refused(..) => {}
             Event::Watch => self.watch(),
@@ -317,23 +317,23 @@ impl World {
     // ---- phones
 
     fn a_running_node(&mut self) -> Option<NodeId> {
-        // A node that has heard nobody yet cannot know that its clock is behind.
-        let knows_the_time = |id: &NodeId| self.hosts[*id].node.has_heard || !self.plan.skewed;
+        // A node that has received nothing yet cannot know that its clock is behind.
+        let knows_the_time = |id: &NodeId| self.hosts[*id].node.has_received || !self.plan.skewed;
         let is_settled = |id: &NodeId| self.now > self.hosts[*id].up_since + 1_000 && knows_the_time(id);
         let running: Vec<NodeId> = (0..self.hosts.len()).filter(|id| self.is_running(*id) && is_settled(id)).collect();
         if running.is_empty() { None } else { Some(running[self.random.below(running.len() as u64) as usize]) }
     }
 
-    /// The node that serves a presentity when a phone asks this one: where its home does not answer, the next one that
-    /// goes on for it. `None`: the phone is told to come back.
+    /// The node that serves a presentity when a phone asks this one: where its primary does not answer, the next one
+    /// that goes on for it. `None`: the phone is asked to come back.
     fn served_by(&self, id: NodeId, presentity: PresentityId) -> Option<NodeId> {
-        let line = self.hosts[id].node.line(presentity);
-        if line.first().is_none_or(|home| *home == id) {
+        let candidates = self.hosts[id].node.serving(presentity);
+        if candidates.first().is_none_or(|primary| *primary == id) {
             return Some(id);
         }
         let is_cut = |from, to| self.plan.link(self.now, from, to).cut;
         let answers = |node: &NodeId| self.is_running(*node) && !is_cut(id, *node) && !is_cut(*node, id);
-        line.into_iter().filter(|node| *node != id).find(answers)
+        candidates.into_iter().filter(|node| *node != id).find(answers)
     }
 
     fn is_quiet(&self) -> bool {
@@ -428,7 +428,7 @@ impl World {
         self.after(self.plan.publish_every, Event::Publish);
     }
 
-    fn hear(&mut self, from: NodeId, dialog: DialogId, cseq: u32, value: Option<u32>, version: Version) {
+    fn receive(&mut self, from: NodeId, dialog: DialogId, cseq: u32, value: Option<u32>, version: Version) {
         let calm = self.now > self.disturbed_until;
         let late = if self.plan.only_freezes() { UNNOTICED } else { IN_FLIGHT };
         let Some(watcher) = self.watchers.get_mut(&dialog) else { return };
@@ -458,7 +458,7 @@ impl World {
         if cseq <= watcher.cseq {
             return self.after(PHONE_DELAY, Event::Refused(from, dialog));
         }
-        (watcher.cseq, watcher.shows, watcher.told) = (cseq, value, true);
+        (watcher.cseq, watcher.shows, watcher.is_notified) = (cseq, value, true);
         if value.is_some_and(|value| value > watcher.latest) {
             (watcher.latest, watcher.latest_at) = (value.unwrap_or_default(), self.now);
         }
@@ -509,7 +509,7 @@ impl World {
         for id in ids {
             let others = (0..self.hosts.len()).filter(|other| other != id && self.is_running(*other)).count();
             if self.is_running(*id) && others > 0 {
-                self.at_node(*id, |node| node.goodbye(was_read.clone()));
+                self.at_node(*id, |node| node.leave(was_read.clone()));
                 self.hosts[*id].up = false;
             }
         }
@@ -584,7 +584,7 @@ impl World {
             }
             let phone = &self.publishers[&watcher.presentity];
             let expected = phone.published.then_some(phone.value);
-            if !watcher.told || watcher.shows != expected {
+            if !watcher.is_notified || watcher.shows != expected {
                 self.fail(format!(
                     "dialog {dialog} of {} shows {:?}, not {expected:?}",
                     watcher.presentity, watcher.shows
