@@ -15,6 +15,11 @@ DIALOG = dict(event="dialog", ctype="application/dialog-info+xml")
 # The beginning of each row, and where it is shown.
 ROWS = {
     "`Event: presence;id=x`": "test_subscribe.py::test_event_id_is_echoed",
+    "write-back, the rules change": "test_explore.py::test_what_is_declared_occurs",
+    "`pres_has_subscribers`, another resource": "test_explore.py::test_what_is_declared_occurs",
+    "`handle_subscribe` with a From that": "test_explore.py::test_what_is_declared_occurs",
+    "memory only, SUBSCRIBE for watcher": "test_explore.py::test_what_is_declared_occurs",
+    "SUBSCRIBE with Expires 0 of a watcher who": "test_explore.py::test_what_is_declared_occurs",
     "memory only, winfo subscription": "test_winfo.py::test_in_memory_only",
     "memory only, rules documents": "test_compat.py::test_rules_in_memory_only",
     "database-only, subscription expires": "test_subscribe.py::test_expiry_in_the_database_only",

@@ -168,7 +168,7 @@ impl Link {
         if unsafe { query(self.raw, &lend(text), &mut result) } < 0 {
             return Err(self.failed());
         }
-        Ok((!result.is_null()).then_some(self.found(result)))
+        Ok((!result.is_null()).then(|| self.found(result)))
     }
 
     /// Inserts a row.
@@ -287,7 +287,7 @@ impl Link {
         if unsafe { query(self.raw, &lend(text.as_bytes()), &mut result) } < 0 {
             return Err(DbError::Unexplained);
         }
-        Ok((!result.is_null()).then_some(self.found(result)))
+        Ok((!result.is_null()).then(|| self.found(result)))
     }
 
     /// What MariaDB says of the statement before, if anything.
