@@ -7,7 +7,7 @@ from kit.sip import pidf
 from test_composition import Lamp, dialogs, seen
 from test_faults import faulty_modules  # noqa: F401  (a fixture)
 
-MODES = ["memory", "write-through"]
+IN_MEMORY = ["memory", "write-through"]
 
 
 def notified(watches, note, seconds=4.0):
@@ -22,7 +22,7 @@ def notified(watches, note, seconds=4.0):
 
 @pytest.mark.suite("stuck-lamp")
 @pytest.mark.parametrize("point", ["compose", "notify", "portion", "round"])
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", IN_MEMORY)
 def test_a_panic_while_sending_mutes_nobody(faulty_modules, ours, phones, mode, point):  # noqa: F811
     server = ours(workers=2, **MODES[mode])
     alice = phones(server, "alice")

@@ -205,7 +205,8 @@ def test_a_node_that_leaves_hands_its_lease_over(database, kind, count_of_nodes)
         b.process.wait(10)
         successors = [address for address, times in notified_after.items() if times]
         assert len(successors) == 1 and successors[0] != b.address, notified_after
-        assert max(notified_after[successors[0]]) < 0.2, notified_after
+        # 200 milliseconds where the machine is idle; without the message the lease would have to run out.
+        assert max(notified_after[successors[0]]) < 2, notified_after
         assert [len(lamp.client.notifies) for lamp in lamps] == [n + 1 for n in before], "notified twice"
         successor = next(node for node in nodes if node.address == successors[0])
         assert figures(successor)[2:] == [0, 1, 0] and taken(successor) == 6
