@@ -156,7 +156,7 @@ ALLOWED = {
     ("common/row_groups.rs", "write_alone"): "the database is away; a row that it refuses is split off",
     ("server/authorizations/watchers_table.rs", "select_row"): "one row is looked for",
     ("presence/replication.rs", "apply"): "tries for one change, bounded",
-    ("server/authorizations/watchers_table.rs", "write_authorizations"): "the database is away; refused rows are apart",
+    ("server/authorizations/watchers_table.rs", "write"): "the database is away; refused rows are apart",
     ("server/notify/senders.rs", "wait_for_memory"): "the wait is over",
     ("server/operator/catalogue.rs", "page_of_publications"): "a reader for an operator: nothing changes",
     ("server/operator/top_lists.rs", "refused_rows"): "a reader for an operator: the list is full",
