@@ -127,6 +127,7 @@ ROWS = {
     "refresh answered 5xx": "test_pua_heals.py::test_refresh_that_fails",
     "a tuple without an id": "test_pua.py::test_bodies",
     "tuple ids of 50": "test_pua.py::test_bodies",
+    "`outbound_proxy` of a request": "test_pua_proxies.py::test_refreshes_of_a_publication",
     "refreshes after a restart": "test_pua_heals.py::test_refreshes_are_spread",
     "end of a publication or subscription": "test_pua_waits.py::test_the_end_of_nothing_is_answered",
     "a queued request": "test_pua_waits.py::test_every_caller_that_waits_is_answered",
@@ -166,6 +167,16 @@ STOCK = {
     "From and To of NOTIFYs": "test_stock_column.py::test_uris_of_a_notify_lose_what_they_had",
     "a Contact, Call-ID, tag": "test_stock_column.py::test_a_control_character_is_sent_on",
     "a Call-ID or tag that is not ASCII": "test_stock_column.py::test_ids_that_are_not_ascii_are_taken",
+    "a row that the database refuses": "test_stock_column.py::test_a_refused_row_is_tried_at_each_period_and_not_named",
+    "a start with subscriptions": "test_stock_column.py::test_rows_decide_at_the_start",
+    "the wall clock is set": "test_wall_clock.py::test_stock_ends_what_the_wall_clock_says",
+    "cluster_replicas, a request": "test_stock_column.py::test_there_is_no_parameter_for_parts_of_a_cluster",
+    "two processes on SQLite": "test_stock_column.py::test_processes_on_sqlite_lock_each_other_out",
+    "one worker, 1,000 watchers": "test_stock_column.py::test_a_large_change_is_sent_again",
+    "database-only with notifier processes": "test_stock_column.py::test_a_change_waits_for_the_turn_of_its_watcher",
+    "`drop` in event_route": "test_stock_pua.py::test_dropped_requests_lose_memory",
+    "refreshes after a restart": "test_stock_pua.py::test_refreshes_after_a_restart_come_at_once",
+    "CSeq of a dialog": "test_stock_pua.py::test_numbers_of_a_dialog_go_back_after_a_crash",
     "a User-Agent with characters": "test_stock_column.py::test_a_user_agent_that_no_character_set_holds",
     "a PUBLISH whose strings or body": "test_stock_column.py::test_strings_that_a_server_database_does_not_take",
     "a SUBSCRIBE whose strings are longer": "test_stock_column.py::test_strings_that_a_server_database_does_not_take",
@@ -235,6 +246,25 @@ def test_each_row_has_a_scenario():
         path, name = place.split("::")
         tree = ast.parse((ROOT / "tests" / path).read_text())
         assert any(isinstance(node, ast.FunctionDef) and node.name == name for node in tree.body), place
+
+
+def source_of(path, name, seen=()):
+    """A function of a test file with those of the same file that it calls."""
+    text = (ROOT / "tests" / path).read_text()
+    functions = {node.name: node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef)}
+    if name not in functions or name in seen:
+        return ""
+    parts = [functions[name], *functions[name].decorator_list]
+    source = "\n".join(ast.get_source_segment(text, part) for part in parts)
+    called = set(re.findall(r"\b(\w+)\(", source)) - {name}
+    return source + "".join(source_of(path, other, (*seen, name)) for other in sorted(called))
+
+
+def test_the_column_of_stock_is_held():
+    """The scenario of each row runs stock, or one beside it does."""
+    for row, place in ROWS.items():
+        source = source_of(*STOCK.get(row, place).split("::"))
+        assert re.search(r"\bstock\b|\bin_memory\b|\b(on_)?both\b|\bPAIRS\b", source), row
 
 
 def voicemail(waiting):

@@ -2,6 +2,7 @@
 import re
 import signal
 import sqlite3
+import threading
 import time
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from conftest import MODES
 from kit.kamailio import Kamailio
 from kit.servers import MariaDB
-from kit.sip import dialog_info, pidf
+from kit.sip import Client, dialog_info, pidf
 from test_authorization import XML, put, rules
 from test_dialogs import contacts_of_a_list_over_tcp
 from test_dmq import joined, message, node, update
@@ -295,6 +296,105 @@ def test_a_user_agent_that_no_character_set_holds(stock, phones, database_server
     server = stock(db=database.url, presence=dict(subs_db_mode=1, publ_cache=0, db_table_lock_type=0), workers=1)
     extra = ["User-Agent: phone \U0001f600"]
     assert phones(server, "bob").subscribe("sip:alice@example.org", extra=extra).reply.code == 500
+
+
+def test_a_refused_row_is_tried_at_each_period_and_not_named(stock, phones):
+    server = stock(presence=dict(subs_db_mode=2, db_update_period=1), modules=("presence_xml",))
+    with sqlite3.connect(str(server.db_path), timeout=10) as connection:
+        connection.execute("create trigger no before insert on active_watchers begin select raise(abort, 'no'); end;")
+    connection.close()
+    bob = phones(server, "bob")
+    assert bob.subscribe("sip:alice@example.org").reply.code == 200
+    bob.quiet(4.5)
+    complaints = [line for line in server.log().splitlines() if "ERROR" in line]
+    failed = [line for line in complaints if "unsuccessful" in line or "commit" in line]
+    assert len(failed) >= 3 and not any(bob.user in line for line in complaints), complaints
+
+
+def test_rows_decide_at_the_start(stock, phones):
+    server = stock(presence=MODES["write-through"]["presence"], workers=1, **XML)
+    alice, bob = phones(server, "alice"), phones(server, "bob")
+    put(server, alice.user, rules(**{bob.user: "allow"}))
+    watch = bob.subscribe(alice.uri)
+    watch.wait(1)
+    server.stop()
+    put(server, alice.user, rules(**{bob.user: "block"}))
+    server.start()
+    alice.publish(body=pidf(note="SECRET"))
+    assert "SECRET" in watch.wait(2)[-1].text
+
+
+def test_there_is_no_parameter_for_parts_of_a_cluster(stock):
+    server = Kamailio("stock", presence=dict(subs_db_mode=0, publ_cache=2, cluster_replicas=1))
+    try:
+        server.start(expect_failure=True)
+        assert not server.alive() and "cluster_replicas" in server.log()
+    finally:
+        server.remove()
+
+
+def test_processes_on_sqlite_lock_each_other_out(stock):
+    server, refused = stock(workers=8, **MODES["write-through"]), []
+
+    def run(part):
+        publisher = Client(server, "p")
+        for index in range(part, 600, 20):
+            reply = publisher.publish("sip:user%d@example.org" % index, body=pidf("user%d" % index))
+            if reply is None or reply.code != 200:
+                refused.append(reply and reply.code)
+        publisher.close()
+
+    threads = [threading.Thread(target=run, args=(part,)) for part in range(20)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    assert 500 in refused and "database is locked" in server.log()
+
+
+def test_a_large_change_is_sent_again(stock):
+    """Too many NOTIFYs wait for answers that one worker cannot read in between."""
+    server = stock(workers=1, shm=256, **MODES["memory"])
+    phone, publisher, etag = Client(server, "w"), Client(server, "alice"), None
+    for index in range(1000):
+        phone.user = "w%d" % index
+        assert phone.subscribe("sip:alice@example.org").reply.code == 200
+    phone.quiet(1.0)
+    phone.trace.clear()
+
+    def publish():
+        nonlocal etag
+        for index in range(20):
+            reply = publisher.publish(body=pidf(note="state %d" % index), etag=etag)
+            etag = reply.get("SIP-ETag") if reply is not None else etag
+
+    thread = threading.Thread(target=publish)
+    thread.start()
+    while thread.is_alive() or phone.receive(1.0) is not None:
+        phone.receive(0.1)
+    sent = [message for message in phone.trace if message.is_request]
+    again = len(sent) - len({message.get("Via") for message in sent})
+    assert again > len(sent) // 10, "%d of %d" % (again, len(sent))
+    phone.close(), publisher.close()
+
+
+def test_a_change_waits_for_the_turn_of_its_watcher(stock, phones):
+    server = stock(presence=dict(subs_db_mode=3, publ_cache=0, notifier_processes=1, waitn_time=6))
+    watchers, took = [], []
+    for index in range(6):
+        alice, bob = phones(server, "alice%d" % index), phones(server, "bob%d" % index)
+        etag = alice.publish(body=pidf(alice.user)).get("SIP-ETag")
+        watch = bob.subscribe(alice.uri)
+        watch.wait(1, timeout=10)
+        watchers.append((alice, watch, etag))
+    for alice, watch, etag in watchers:
+        seen, began = len(watch.notifies), time.monotonic()
+        # SQLite is locked now and then.
+        codes = [alice.publish(body=pidf(alice.user, basic="closed"), etag=etag).code]
+        while codes[-1] == 500 and len(codes) < 20:
+            codes.append(alice.publish(body=pidf(alice.user, basic="closed"), etag=etag).code)
+        assert codes[-1] == 200, codes
+        watch.wait(seen + 1, timeout=15)
+        took.append(time.monotonic() - began)
+    assert max(took) > 1 and max(took) < 9, took
 
 
 def test_contact_of_a_list_names_no_transport():

@@ -1,11 +1,13 @@
 """What stock's pua does in the cases of COMPAT.md whose scenarios run ours alone: the column "stock" stays true."""
+import signal
 import time
 
 import pytest
 
 from kit.responder import Responder
 from kit.sip import pidf
-from test_pua import ALICE, publish, responder, server  # noqa: F401
+from test_faults import used
+from test_pua import ALICE, ROUTE, publish, responder, server  # noqa: F401
 from test_pua_heals import etag, subscribe
 from test_pua_waits import Caller
 
@@ -180,3 +182,52 @@ def test_of_a_fork_the_branch_that_answers_counts(responder):
         assert responder.notify(kamailio, first, tag="branch-a", contact=contact).code == 481
         refresh = responder.wait(2, timeout=8)[1]
         assert refresh.start.startswith("SUBSCRIBE sip:server@") and "tag=srv1" in refresh.get("To")
+
+
+DROPS = """
+event_route[tm:local-request] { if (is_method("PUBLISH")) drop; }
+"""
+
+
+def test_dropped_requests_lose_memory(responder):
+    with server("stock", route=ROUTE + DROPS) as kamailio:
+        def ask(count):
+            for _ in range(count):
+                try:
+                    publish(kamailio, responder, body=pidf(), ident="dropped", timeout=0.05)
+                except (OSError, TimeoutError):
+                    pass
+            time.sleep(7)
+            return used(kamailio)
+
+        before = ask(5)
+        lost = ask(25) - before
+        assert responder.requests == [] and lost > 25 * 100, lost
+
+
+def test_refreshes_after_a_restart_come_at_once(responder):
+    responder.expires = 40
+    with server("stock", params=dict(update_period=15, outbound_proxy=responder.uri)) as kamailio:
+        for n in range(40):
+            publish(kamailio, responder, body=pidf(), ident="i%d" % n)
+        time.sleep(17)
+        count = len(responder.requests)
+        kamailio.restart()
+        times = sorted(message.at for message in responder.wait(count + 40, timeout=30)[count:])
+        assert len(times) >= 40 and times[39] - times[0] < 2, times
+
+
+def test_numbers_of_a_dialog_go_back_after_a_crash(responder, database_server):
+    database = database_server("mysql")
+    with server("stock", params=dict(check_remote_contact=0, db_table_lock_write=0), db=database.url) as kamailio:
+        subscribe(kamailio, responder, 600)
+        responder.wait(1), time.sleep(7)
+        for expires in (700, 800, 900):
+            subscribe(kamailio, responder, expires)
+            time.sleep(0.2)
+        used_ones = [message.cseq for message in responder.requests]
+        kamailio.stop(signal.SIGKILL)
+        kamailio.start()
+        subscribe(kamailio, responder, 1000)
+        last = responder.wait(len(used_ones) + 1)[-1]
+        assert last.get("Call-ID") == responder.requests[0].get("Call-ID") and last.cseq <= max(used_ones)
