@@ -84,6 +84,43 @@ def test_stock_ends_what_the_wall_clock_says(tmp_path):
 
 
 @pytest.mark.parametrize("step", [7200, -7200])
+@pytest.mark.parametrize("notifiers", [0, 1])
+def test_rows_go_by_the_wall_clock_and_nobody_is_left_without_a_word(ours, tmp_path, notifiers, step):
+    """In the table alone the time of day is all there is, and other servers read it: what that says has ended ends,
+    with a NOTIFY that has phones subscribe anew. What begins afterwards has its whole time."""
+    settings = dict(subs_db_mode=3, publ_cache=0, notifier_processes=notifiers, clean_period=1, db_update_period=1,
+                    expires_offset=0)
+    if notifiers:
+        settings.update(waitn_time=1)
+    for which in ("stock", "ours"):
+        clock = WallClock(tmp_path)
+        with Kamailio(which, presence=settings, workers=2, environment=clock.environment) as server:
+            alice, bob, con = (Client(server, user) for user in ("alice", "bob", "con"))
+            alice.publish(body=pidf(note="before"), expires=LONG)
+            watch, short = bob.subscribe(alice.uri, expires=LONG), con.subscribe(alice.uri, expires=SHORT)
+            bob.quiet(2.5)
+            clock.set_by(step)
+            for _ in range(70):
+                bob.quiet(0.1), con.quiet(0.1)
+            ends = [[state for state in states(one) if state != "active"] for one in (watch, short)]
+            over = "terminated;reason=timeout"
+            if step > 0:
+                assert all(end[:1] == [over] for end in ends), (which, ends)
+            else:
+                assert ends == [[], []], (which, ends)
+            if which == "ours":
+                assert all(len(end) <= 1 for end in ends), ends
+                assert "removed without a NOTIFY" not in server.log()
+            again = bob.subscribe(alice.uri, expires=LONG)
+            assert again.reply.code == 200 and alice.publish(body=pidf(note="after"), expires=LONG).code == 200
+            for _ in range(30):
+                bob.quiet(0.1)
+            assert "<note>after</note>" in again.notifies[-1].text and states(again)[-1] == "active", which
+            for client in (alice, bob, con):
+                client.close()
+
+
+@pytest.mark.parametrize("step", [7200, -7200])
 def test_the_user_agent_refreshes_by_the_steady_clock(ours, tmp_path, step):
     clock, presence_server = WallClock(tmp_path), Responder(expires=600)
     try:

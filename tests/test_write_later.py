@@ -178,3 +178,27 @@ def test_what_makes_no_sense_stops_the_start(settings, said):
         assert "publ_update_period" in server.log() and said in server.log()
     finally:
         server.remove()
+
+
+def test_a_locked_database_is_waited_for_once(ours, phones):
+    """Publications that run out meanwhile end for their watchers; their rows go when the lock does."""
+    server = ours(presence=dict(subs_db_mode=0, publ_cache=1, publ_update_period=1, clean_period=1), workers=2)
+    alice, bob = phones(server, "alice"), phones(server, "bob")
+    watches = [bob.subscribe("sip:u%d@example.org" % n) for n in range(6)]
+    for n in range(6):
+        assert alice.publish("sip:u%d@example.org" % n, body=pidf("u%d" % n), expires=5).code == 200
+    bob.quiet(3)
+    assert len(server.rows("presentity")) == 6
+    lock = sqlite3.connect(str(server.db_path), timeout=10, isolation_level=None)
+    lock.execute("begin immediate")
+    deadline = time.monotonic() + 110
+    while not all(watch.notifies[-1].body == b"" for watch in watches) and time.monotonic() < deadline:
+        bob.quiet(0.5)
+    assert all(watch.notifies[-1].body == b"" for watch in watches), "each of them has waited by itself"
+    lock.execute("rollback")
+    lock.close()
+    for _ in range(60):
+        if server.rows("presentity") == []:
+            break
+        bob.quiet(0.5)
+    assert server.rows("presentity") == []

@@ -3,7 +3,7 @@
 //! asks for it page by page, and for the next page when it has taken in the last one and has memory for more. Nothing
 //! depends on a single message: what is lost is found the next time.
 use super::clock::Stamp;
-use super::digest::{DEEPEST, DigestEntry, KeyRange, PARTS, RecordKey, sum, sums};
+use super::digest::{DEEPEST, DigestEntry, KeyRange, PARTS, RecordKey, mixed, sum, sums};
 use crate::shm_safe::shm_safe;
 use crate::time::{Instant, Millis};
 use std::collections::HashMap;
@@ -128,8 +128,12 @@ pub trait ExchangePorts {
     /// Since when a node is asked for what it has changed, where so much differs that it is asked; `None` when both
     /// never held the same, or it was asked since.
     fn take_catch_up(&mut self, with: Self::Peer) -> Option<Stamp>;
-    /// More differs than this comparison settles: the next one is soon.
+    /// More differs than this comparison settles: the next one is soon, if records were exchanged since the last one.
     fn note_more(&mut self, with: Self::Peer);
+    /// Records that differ are exchanged with a node.
+    fn note_exchanged(&mut self, with: Self::Peer);
+    /// Whether a record is exchanged that both hold in these states, see [`super::unsettled`].
+    fn may_exchange(&mut self, with: Self::Peer, key: RecordKey, states: u64, now: Instant) -> bool;
     /// A node has sent all that was changed since a moment.
     fn on_answered(&mut self, from: Self::Peer, since: Stamp);
 }
@@ -186,12 +190,16 @@ pub fn on_message<P: ExchangePorts>(ports: &mut P, from: P::Peer, message: Excha
     match message {
         ExchangeMessage::Root(theirs) => on_root(ports, from, theirs, now),
         ExchangeMessage::Sums(range, theirs) => on_sums(ports, from, range, &theirs, now),
-        ExchangeMessage::Keys(range, theirs) => on_keys(ports, from, range, &theirs),
+        ExchangeMessage::Keys(range, theirs) => on_keys(ports, from, range, &theirs, now),
         ExchangeMessage::Want(mut keys) => {
             keys.truncate(MOST_RECORDS);
+            ports.note_exchanged(from);
             send_records(ports, from, &keys);
         }
-        ExchangeMessage::Records(records) => records.into_iter().for_each(|record| ports.merge(from, record)),
+        ExchangeMessage::Records(records) => {
+            ports.note_exchanged(from);
+            records.into_iter().for_each(|record| ports.merge(from, record));
+        }
         // Who asks asks again.
         ExchangeMessage::Pull(_) if !ports.has_room() => {}
         ExchangeMessage::Pull(pull) => send_page(ports, from, pull),
@@ -271,21 +279,30 @@ fn on_sums<P: ExchangePorts>(ports: &mut P, from: P::Peer, range: KeyRange, thei
     }
 }
 
-fn on_keys<P: ExchangePorts>(ports: &mut P, from: P::Peer, range: KeyRange, theirs: &[DigestEntry]) {
+fn on_keys<P: ExchangePorts>(ports: &mut P, from: P::Peer, range: KeyRange, theirs: &[DigestEntry], now: Instant) {
     if !range.is_valid() {
         return;
     }
     let theirs: HashMap<RecordKey, u32> = theirs.iter().map(|entry| (entry.key, entry.state)).collect();
     let mine: HashMap<RecordKey, u32> =
         ports.entries(range).into_iter().map(|entry| (entry.key, entry.state)).collect();
-    let differing = |a: &HashMap<RecordKey, u32>, b: &HashMap<RecordKey, u32>| {
-        let mut keys: Vec<RecordKey> =
-            a.iter().filter(|(key, state)| b.get(key) != Some(state)).map(|(key, _)| *key).collect();
-        keys.sort_unstable();
-        keys.truncate(MOST_RECORDS);
-        keys
-    };
-    let (lacking, wanted) = (differing(&mine, &theirs), differing(&theirs, &mine));
+    let mut differing: Vec<RecordKey> =
+        mine.iter().filter(|(key, state)| theirs.get(key) != Some(state)).map(|(key, _)| *key).collect();
+    differing.extend(theirs.keys().filter(|key| !mine.contains_key(key)));
+    differing.sort_unstable();
+    // 32 bits of each, and that there is none.
+    let half = |state: Option<&u32>| state.map_or(0, |state| u64::from(*state) + 1);
+    let (mut lacking, mut wanted) = (Vec::new(), Vec::new());
+    for key in differing {
+        let (here, there) = (mine.get(&key), theirs.get(&key));
+        let has_room = |keys: &Vec<RecordKey>| keys.len() < MOST_RECORDS;
+        let (is_lacking, is_wanted) = (here.is_some() && has_room(&lacking), there.is_some() && has_room(&wanted));
+        let states = mixed(half(here)).wrapping_add(half(there));
+        if (is_lacking || is_wanted) && ports.may_exchange(from, key, states, now) {
+            lacking.extend(is_lacking.then_some(key));
+            wanted.extend(is_wanted.then_some(key));
+        }
+    }
     send_records(ports, from, &lacking);
     if !wanted.is_empty() {
         ports.send(from, ExchangeMessage::Want(wanted));
@@ -313,6 +330,7 @@ fn on_page<P: ExchangePorts>(ports: &mut P, from: P::Peer, page: Pull, note: imp
 
 #[cfg(test)]
 mod tests {
+    use super::super::unsettled::{self, Difference, ExchangeVerdict};
     use super::*;
 
     const START: Instant = Instant::at(1);
@@ -326,6 +344,9 @@ mod tests {
         answered: Vec<Vec<u8>>,
         agreed: bool,
         more: usize,
+        exchanged: usize,
+        held: Vec<DigestEntry>,
+        differences: Vec<Difference>,
     }
 
     impl ExchangePorts for Asking {
@@ -333,11 +354,11 @@ mod tests {
         type Record = u8;
 
         fn entries(&mut self, _: KeyRange) -> Vec<DigestEntry> {
-            Vec::new()
+            self.held.clone()
         }
 
-        fn records(&mut self, _: &[RecordKey]) -> Vec<u8> {
-            Vec::new()
+        fn records(&mut self, keys: &[RecordKey]) -> Vec<u8> {
+            keys.iter().map(|key| key.0 as u8).collect()
         }
 
         fn page(&mut self, pull: Pull) -> (Vec<u8>, Option<u64>) {
@@ -375,6 +396,15 @@ mod tests {
 
         fn note_more(&mut self, (): ()) {
             self.more += 1;
+        }
+
+        fn note_exchanged(&mut self, (): ()) {
+            self.exchanged += 1;
+        }
+
+        fn may_exchange(&mut self, (): (), key: RecordKey, states: u64, now: Instant) -> bool {
+            self.differences.resize(unsettled::MOST, Difference::default());
+            unsettled::judge(&mut self.differences, key.0, states, now) != ExchangeVerdict::LeaveAlone
         }
 
         fn on_answered(&mut self, (): (), _: Stamp) {
@@ -468,5 +498,36 @@ mod tests {
         // An answer to something else is none.
         on_message(&mut asking, (), ExchangeMessage::Page(pull, PageEnd { next: None, parts: 0 }), Instant::at(1));
         assert_eq!(asking.answered.len(), 1);
+    }
+
+    #[test]
+    fn what_exchanging_does_not_settle_holds_up_nothing_else() {
+        let entry = |key: u64, state: u32| DigestEntry { key: RecordKey(key), state };
+        let mut asking = Asking { held: vec![entry(1, 1), entry(2, 5)], ..Asking::default() };
+        let mut exchanges = 0;
+        for round in 0..200 {
+            let theirs = vec![entry(1, 2), entry(2, 5), entry(3, 9)];
+            on_message(&mut asking, (), ExchangeMessage::Keys(KeyRange::ALL, theirs), Instant::at(round * 5_000));
+            let (sent, wanted) =
+                (ExchangeMessage::Records(vec![1]), ExchangeMessage::Want(vec![RecordKey(1), RecordKey(3)]));
+            let said = std::mem::take(&mut asking.sent);
+            assert!(said.is_empty() || said == [sent, wanted], "{said:?}");
+            exchanges += usize::from(!said.is_empty());
+        }
+        assert!((20..=30).contains(&exchanges), "{exchanges} of 200");
+        // A record that has changed is exchanged at once.
+        asking.held[0].state = 3;
+        on_message(
+            &mut asking,
+            (),
+            ExchangeMessage::Keys(KeyRange::ALL, vec![entry(1, 2), entry(2, 5), entry(3, 9)]),
+            Instant::at(1_000_001),
+        );
+        assert_eq!(asking.sent, [ExchangeMessage::Records(vec![1]), ExchangeMessage::Want(vec![RecordKey(1)])]);
+        // What comes of an exchange, from the other node, is a sign that it goes on.
+        for message in [ExchangeMessage::Records(vec![7]), ExchangeMessage::Want(vec![RecordKey(2)])] {
+            on_message(&mut asking, (), message, Instant::at(0));
+        }
+        assert_eq!((asking.exchanged, asking.taken), (2, vec![7]));
     }
 }

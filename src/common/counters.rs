@@ -133,6 +133,9 @@ counters! {
     /// Messages of other nodes and of strangers beyond what one address may send in a second.
     DmqLimited =>
         (c"presence", c"dmq_limited", c"messages to the cluster beyond what one address may send in a second"),
+    /// Records that another node holds differently, however often they are exchanged.
+    DifferencesUnsettled => (c"presence", c"dmq_differences_unsettled",
+        c"records that another node holds differently, however often they are exchanged"),
     /// Requests that were sent on to the nodes that serve them.
     RequestsRelayed => (c"presence", c"requests_relayed", c"requests that were sent on to the nodes that serve them"),
     /// Subscriptions of other nodes that this one went on with.

@@ -37,8 +37,10 @@ pub fn late_documents<P: Ports>(ports: &mut P, taken: Taken) -> Result<(), Failu
     for late in ports.due_late(taken) {
         let mut shown = None;
         made_known(ports, &late.resource, |ports| shown = Some(publish::show_late(ports, &late, taken)));
-        if shown.is_none() && late.is_tried_for_the_last_time() {
-            ports.release_late(&late);
+        match shown {
+            Some(_) => {}
+            None if late.is_broken_off => ports.release_late(&late),
+            None => ports.note_late_broken_off(&late),
         }
         first = first.and(shown.unwrap_or(Ok(())));
     }

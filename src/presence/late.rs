@@ -35,11 +35,7 @@ pub struct Late {
     pub body: Vec<u8>,
     /// How often its time has come before.
     pub tries: u8,
-}
-
-impl Late {
-    /// Whether a panic that keeps it from being shown is the second one: then it is given up.
-    pub fn is_tried_for_the_last_time(&self) -> bool {
-        self.tries > 0
-    }
+    /// Whether a panic has kept it from being shown before: a second one gives it up. What a store refuses, or cannot
+    /// take now, does not count.
+    pub is_broken_off: bool,
 }

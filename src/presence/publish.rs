@@ -348,7 +348,13 @@ pub(super) fn hold_back<P: Ports>(
     etag: EntityTag<&[u8]>,
     body: &[u8],
 ) -> Result<(), Failure> {
-    let late = Late { resource: resource.clone(), etag: etag.to_owned_tag(), body: body.to_vec(), tries: 0 };
+    let late = Late {
+        resource: resource.clone(),
+        etag: etag.to_owned_tag(),
+        body: body.to_vec(),
+        tries: 0,
+        is_broken_off: false,
+    };
     if ports.hold_late(&late) { Ok(()) } else { show_late(ports, &late, Taken::Due) }
 }
 

@@ -7,6 +7,7 @@ use crate::layers::cluster::inheritance::{LeaseOutcome, LeaseRow, Successor, res
 use crate::layers::cluster::lease::{ANSWERS_AFTER, Lease, LeaseState};
 use crate::layers::cluster::numbers::{BLOCK, Ceiling, above_takeover_margin, reserve};
 use crate::layers::cluster::succession::{candidates, successor};
+use crate::layers::cluster::unsettled::{self, Difference};
 use crate::layers::cluster::version::Version;
 use crate::time::Instant;
 use crate::wire::{REFRESHES, unchanged_of};
@@ -78,6 +79,9 @@ pub struct Node {
     answered: BTreeMap<NodeId, u64>,
     pulling: BTreeMap<NodeId, Pulling>,
     compared_at: BTreeMap<NodeId, u64>,
+    /// Nodes with which nothing was exchanged since more differed than one comparison settles.
+    idle: BTreeMap<NodeId, ()>,
+    differences: Vec<Difference>,
     /// When a node held the same last, until it is asked for what it has changed since.
     agreed: BTreeMap<NodeId, Stamp>,
     last_stamp: Stamp,
@@ -133,6 +137,8 @@ impl Node {
             answered: BTreeMap::new(),
             pulling: BTreeMap::new(),
             compared_at: BTreeMap::new(),
+            idle: BTreeMap::new(),
+            differences: vec![Difference::default(); unsettled::MOST],
             agreed: BTreeMap::new(),
             last_stamp: Stamp::default(),
             places: Places::default(),

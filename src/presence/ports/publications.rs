@@ -47,6 +47,8 @@ pub trait Publications {
     fn due_late(&mut self, taken: Taken) -> Vec<Late>;
     /// This document is held back no longer.
     fn release_late(&mut self, late: &Late);
+    /// A panic has kept one that was due from being shown.
+    fn note_late_broken_off(&mut self, late: &Late);
     /// Removes publications that have ended, at most `limit`, and says whose they were.
     ///
     /// # Errors

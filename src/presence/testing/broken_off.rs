@@ -116,6 +116,24 @@ fn a_late_document_that_cannot_be_stored_for_panics_is_given_up() {
 }
 
 #[test]
+fn a_late_document_that_the_store_refuses_may_be_broken_off_once() {
+    let (mut server, late) = server_with_late_state();
+    let resource = server.resource("alice", DIALOG);
+    server.stores_left = Some(0);
+    server.now += Seconds(6);
+    for _ in 0..3 {
+        assert!(expiry::late_documents(&mut server, Taken::Due).is_err(), "the store refuses it");
+        server.now += Seconds(60);
+    }
+    (server.stores_left, server.panics_at_stores) = (None, 1);
+    expiry::late_documents(&mut server, Taken::Due).expect("broken off");
+    assert_ne!(server.documents(&resource).expect("read")[0].body, late.as_bytes());
+    server.now += Seconds(400);
+    expiry::late_documents(&mut server, Taken::Due).expect("shown");
+    assert_eq!(server.documents(&resource).expect("read")[0].body, late.as_bytes());
+}
+
+#[test]
 fn watchers_whose_notifies_panic_do_not_mute_those_behind_them() {
     let mut server = MemoryPorts::default();
     let names: Vec<String> = (0..100).map(|n| format!("watcher{n}")).collect();

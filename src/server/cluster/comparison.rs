@@ -2,6 +2,8 @@
 use crate::cluster::clock::{MOST_AHEAD, Stamp};
 use crate::cluster::digest::{DigestEntry, KeyRange, RecordKey, state_of};
 use crate::cluster::exchange::{self, ExchangePorts, Pull, Pulling};
+use crate::cluster::unsettled::ExchangeVerdict;
+use crate::common::counters::{self, Counter};
 use crate::host::{clock, log};
 use crate::limited;
 use crate::presence::cluster::{self, NodeMessage, dialog_key};
@@ -20,7 +22,7 @@ use crate::server::cluster::placing::View;
 use crate::server::context::Context;
 use crate::server::tables::resource_entry::ResourceEntry;
 use crate::server::tables::subscription_entry::{Ownership, SubscriptionEntry};
-use crate::time::{Moment, Seconds, UnixTime};
+use crate::time::{Instant, Moment, Seconds, UnixTime};
 use std::collections::HashSet;
 use std::rc::Rc;
 
@@ -377,6 +379,25 @@ impl ExchangePorts for Exchange<'_, '_> {
     fn note_more(&mut self, with: NodeId) {
         let pause = Seconds(self.context.compare_interval().0 / SOON);
         self.context.shared.nodes.compare_earlier(with, self.kind, self.context.compare_interval() - pause);
+    }
+
+    fn note_exchanged(&mut self, with: NodeId) {
+        self.context.shared.nodes.note_exchanged(with, self.kind);
+    }
+
+    fn may_exchange(&mut self, with: NodeId, key: RecordKey, states: u64, now: Instant) -> bool {
+        let verdict = self.context.shared.nodes.judge_difference(with, self.kind, key, states, now);
+        if verdict == ExchangeVerdict::GiveUp {
+            counters::count(Counter::DifferencesUnsettled);
+            let what = if self.kind == RecordKind::Subscriptions { "a subscription" } else { "a publication" };
+            limited!(
+                Warn,
+                "another node and this one hold {what} differently and exchanging it does not settle that: \
+                 it is exchanged less often (record {:016x})",
+                key.0
+            );
+        }
+        verdict != ExchangeVerdict::LeaveAlone
     }
 
     fn on_answered(&mut self, from: NodeId, since: Stamp) {

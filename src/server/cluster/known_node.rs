@@ -80,6 +80,8 @@ pub(super) struct Node {
     pub(super) pulling: [Option<Pulling>; 2],
     /// When it was compared with last.
     pub(super) compared_at: [Option<Moment>; 2],
+    /// Records that differ were exchanged with it since more was found than one comparison settles.
+    pub(super) exchanged: [bool; 2],
     /// When it was found to hold the same subscriptions last; `None`: it never was, or it was asked since for
     /// what it has changed.
     pub(super) agreed_at: Option<Stamp>,
@@ -108,6 +110,7 @@ shm_safe!(Node {
     filled,
     pulling,
     compared_at,
+    exchanged,
     agreed_at,
     answered_at,
     has_left,
@@ -140,6 +143,7 @@ impl Node {
             filled: 0,
             pulling: [None; 2],
             compared_at: [None; 2],
+            exchanged: [true; 2],
             agreed_at: None,
             answered_at: [None; 2],
             has_left: false,

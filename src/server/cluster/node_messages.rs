@@ -1,14 +1,15 @@
 //! What is known of the messages of other nodes: their version, and what was asked of each node page by page.
 use crate::cluster::clock::Stamp;
-use crate::cluster::digest::RecordKey;
+use crate::cluster::digest::{RecordKey, mixed};
 use crate::cluster::exchange::{ExchangeMessage, Pull, Pulling};
+use crate::cluster::unsettled::{self, Difference, ExchangeVerdict};
 use crate::host::clock;
 use crate::host::dmq::Address;
 use crate::presence::comparison::{Comparison, RecordKind};
 use crate::server::cluster::known_node::Node;
 use crate::server::cluster::node_id::NodeId;
 use crate::server::cluster::nodes::Nodes;
-use crate::time::Seconds;
+use crate::time::{Instant, Seconds};
 
 impl Nodes {
     /// A node has said which kinds of records it compares, and the version of its messages: it is here, and has not
@@ -94,12 +95,40 @@ impl Nodes {
         self.change(with, |node| node.agreed_at.take()).flatten()
     }
 
-    /// The next comparison with a node is `earlier` than it would be.
+    /// Records that differ are exchanged with a node.
+    pub fn note_exchanged(&self, with: NodeId, kind: RecordKind) {
+        self.change(with, |node| node.exchanged[kind as usize] = true);
+    }
+
+    /// The next comparison with a node is `earlier` than it would be, if records were exchanged with it since this was
+    /// last said: what does not settle is not compared more often.
     pub fn compare_earlier(&self, with: NodeId, kind: RecordKind, earlier: Seconds) {
         self.change(with, |node| {
+            if !std::mem::take(&mut node.exchanged[kind as usize]) {
+                return;
+            }
             let compared_at = &mut node.compared_at[kind as usize];
             *compared_at = compared_at.map(|at| at.min(clock::now() - earlier));
         });
+    }
+
+    /// What is done about a record that both hold differently; without memory it is exchanged each time.
+    pub fn judge_difference(
+        &self,
+        with: NodeId,
+        kind: RecordKind,
+        key: RecordKey,
+        states: u64,
+        now: Instant,
+    ) -> ExchangeVerdict {
+        // With a node that was away in the meantime everything is exchanged anew.
+        let since = self.change(with, |node| node.since.seconds() as u64).unwrap_or_default();
+        let mut list = self.differences.lock();
+        if list.is_empty() && list.try_reserve_exact(unsettled::MOST).is_ok() {
+            list.resize(unsettled::MOST, Difference::default());
+        }
+        let node = mixed(2 * with.place().unwrap_or_default() as u64 + kind as u64);
+        unsettled::judge(&mut list, key.0 ^ mixed(node ^ since), states, now)
     }
 
     /// Begins to ask a node for what was changed since a moment; returns the question.
@@ -153,6 +182,28 @@ mod tests {
         let first = nodes.of_name(b"b", Moment::at(11)).unwrap();
         nodes.note_left(first);
         assert_eq!(names(nodes.sharing(2)), [(b"c".to_vec(), false)]);
+    }
+
+    #[test]
+    fn what_did_not_settle_is_exchanged_anew_with_a_node_that_comes_back() {
+        let nodes = nodes(&[(b"b", 1, Some(2))]);
+        let id = nodes.of_name(b"b", Moment::at(10)).unwrap();
+        let exchanges = |from: u64| {
+            let judge = |second: u64| {
+                nodes.judge_difference(
+                    id,
+                    RecordKind::Subscriptions,
+                    RecordKey(7),
+                    1,
+                    Instant::at((from + second) * 1000),
+                )
+            };
+            (0..10).filter(|second| judge(*second) != ExchangeVerdict::LeaveAlone).count()
+        };
+        assert_eq!([exchanges(0), exchanges(10)], [8, 1]);
+        nodes.observe(&[], Moment::at(200));
+        nodes.observe(&[seen(1)], Moment::at(230));
+        assert_eq!(exchanges(20), 8);
     }
 
     #[test]

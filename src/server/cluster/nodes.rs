@@ -2,6 +2,7 @@
 //! sent.
 use crate::cluster::digest::RecordKey;
 use crate::cluster::seal::Sealed;
+use crate::cluster::unsettled::Difference;
 use crate::host::dmq::{self, Address};
 use crate::host::lock::Lock;
 use crate::host::no_memory::NoMemory;
@@ -18,9 +19,11 @@ pub struct Nodes {
     pub(super) list: Lock<ShmVec<Node>>,
     /// How far this node has come into the cluster.
     pub joining: Joining,
+    /// Differences that exchanging records did not settle.
+    pub(super) differences: Lock<ShmVec<Difference>>,
 }
 
-shm_safe!(Nodes { list, joining });
+shm_safe!(Nodes { list, joining, differences });
 
 /// More than this is no cluster but an attack.
 const MOST: usize = 256;
@@ -60,7 +63,11 @@ pub struct Lost {
 impl Nodes {
     /// None is known.
     pub fn new() -> Nodes {
-        Nodes { list: Lock::new(ShmVec::new_in(Shm)), joining: Joining::default() }
+        Nodes {
+            list: Lock::new(ShmVec::new_in(Shm)),
+            joining: Joining::default(),
+            differences: Lock::new(ShmVec::new_in(Shm)),
+        }
     }
 
     /// The place of a node, made when it is new.

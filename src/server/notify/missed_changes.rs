@@ -98,13 +98,15 @@ pub struct Missed {
     pub came_in: CameIn,
     /// How often it was tried again.
     pub tries: u8,
+    /// A panic has broken it off: a second one gives it up. What a store refuses, or cannot take now, does not count.
+    pub is_broken_off: bool,
 }
 
 impl Missed {
     /// A change of just now that is shown as it is when it is tried again.
     pub fn new(resource: &Resource, whom: Whom, tries: u8) -> Missed {
         let (resource, came_in) = (resource.clone(), CameIn::at(clock::now()));
-        Missed { resource, whom, sender: Vec::new(), transient_body: None, came_in, tries }
+        Missed { resource, whom, sender: Vec::new(), transient_body: None, came_in, tries, is_broken_off: false }
     }
 }
 
@@ -119,6 +121,7 @@ struct Entry {
     transient_body: Option<ShmBox<SharedTransientBody>>,
     came_in: CameIn,
     tries: u8,
+    is_broken_off: bool,
     /// By the steady clock, in seconds.
     due_at: u64,
 }
@@ -130,7 +133,7 @@ struct SharedResource {
 }
 
 shm_safe!(SharedResource { uri, event, hash });
-shm_safe!(Entry { resource, dialog, is_asking, ended, sender, transient_body, came_in, tries, due_at });
+shm_safe!(Entry { resource, dialog, is_asking, ended, sender, transient_body, came_in, tries, is_broken_off, due_at });
 
 impl Entry {
     fn new(missed: &Missed, room: usize) -> Result<Entry, NoMemory> {
@@ -155,6 +158,7 @@ impl Entry {
             transient_body: transient_body.filter(|body| bytes_of(body) <= room),
             came_in: missed.came_in,
             tries: missed.tries,
+            is_broken_off: missed.is_broken_off,
             due_at: clock::monotonic() + pause(missed.tries),
         })
     }
@@ -175,11 +179,12 @@ impl Entry {
         // Each of two publishers has to learn of the other's change.
         let sender = other.sender.take().filter(|sender| self.sender.as_ref().is_some_and(|own| **own == **sender));
         let (is_asking, due_at) = (self.is_asking || other.is_asking, self.due_at.min(other.due_at));
-        let tries = self.tries.max(other.tries);
+        let (tries, is_broken_off) = (self.tries.max(other.tries), self.is_broken_off || other.is_broken_off);
         if !other.came_in.is_before(&self.came_in) {
             *self = other;
         }
-        (self.sender, self.is_asking, self.due_at, self.tries) = (sender, is_asking, due_at, tries);
+        (self.sender, self.is_asking, self.due_at) = (sender, is_asking, due_at);
+        (self.tries, self.is_broken_off) = (tries, is_broken_off);
     }
 
     fn kept_bytes(&self) -> usize {
@@ -208,6 +213,7 @@ impl Entry {
             transient_body: self.transient_body.as_deref().map(SharedTransientBody::to_private),
             came_in: self.came_in,
             tries: self.tries,
+            is_broken_off: self.is_broken_off,
         }
     }
 }

@@ -44,7 +44,7 @@ impl Context<'_> {
     /// a change: it waits on.
     pub fn notify_missed(&mut self, missed: Missed) {
         let tries = missed.tries.saturating_add(1);
-        self.work.rows.tries = tries;
+        (self.work.rows.tries, self.work.rows.is_second_try) = (tries, missed.is_broken_off);
         if missed.whom.is_of_a_change() {
             if let Err(why) = self.may_be_notified(&missed.resource) {
                 return self.work.rows.miss(&Missed { tries: tries_after(why, tries), ..missed });

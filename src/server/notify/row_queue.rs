@@ -203,7 +203,8 @@ impl NotifyQueue for RowQueue {
         for whom in named.iter().map(Whom::of).chain(many) {
             let (sender, transient_body) = (sender.clone(), transient_body.clone());
             let missed = Missed::new(resource, whom, work.rows.tries);
-            work.rows.miss(&Missed { sender, transient_body, came_in, ..missed });
+            let is_broken_off = again == Again::Once || work.rows.is_second_try;
+            work.rows.miss(&Missed { sender, transient_body, came_in, is_broken_off, ..missed });
         }
         true
     }
@@ -328,6 +329,7 @@ impl RowQueue {
     fn miss(&self, work: &mut Work, mut missed: Missed, error: StoreError) {
         counters::count(Counter::ChangesMissed);
         missed.tries = tries_after(error, missed.tries);
+        missed.is_broken_off = work.rows.is_second_try;
         work.rows.miss(&missed);
         let uri = crate::host::log::show(&missed.resource.uri);
         limited!(Error, "not all watchers of {uri} can be notified, they are as soon as possible: {error}");

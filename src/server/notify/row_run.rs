@@ -66,6 +66,8 @@ pub struct RowWork {
     pub(crate) has_missed: bool,
     /// How often what this entry sends was tried before.
     pub(crate) tries: u8,
+    /// What this entry sends was broken off by a panic before.
+    pub(crate) is_second_try: bool,
     /// Where what is not sent waits.
     missed: Option<&'static MissedChanges>,
 }
@@ -104,7 +106,7 @@ impl RowWork {
 
     /// Whether what a panic keeps from being sent is tried again.
     pub(crate) fn may_try_again(&self) -> bool {
-        self.tries == 0
+        !self.is_second_try
     }
 
     /// Nothing more is sent for this resource: all its watchers are notified by the timer, with those whose
@@ -119,9 +121,9 @@ impl RowWork {
             return;
         }
         for (resource, notify) in mine {
-            self.miss(&Missed::new(&resource, Whom::of(&notify), 0));
+            self.miss(&broken_off(&resource, Whom::of(&notify)));
         }
-        self.miss(&Missed::new(resource, Whom::All, 0));
+        self.miss(&broken_off(resource, Whom::All));
     }
 
     /// Something was not sent and waits.
@@ -138,24 +140,31 @@ impl Drop for RowWork {
         if !self.may_try_again() {
             return;
         }
-        if let Some(broken_off) = self.under_way.take() {
-            let RunUnderWay { ref resource, came_in, .. } = broken_off;
-            let missed = Missed::new(resource, broken_off.whom(), 0);
-            self.miss(&Missed { sender: broken_off.sender, came_in, ..missed });
+        if let Some(under_way) = self.under_way.take() {
+            let RunUnderWay { ref resource, came_in, .. } = under_way;
+            let missed = broken_off(resource, under_way.whom());
+            self.miss(&Missed { sender: under_way.sender, came_in, ..missed });
         }
         for (resource, notify) in std::mem::take(&mut self.own) {
-            self.miss(&Missed::new(&resource, Whom::of(&notify), 0));
+            self.miss(&broken_off(&resource, Whom::of(&notify)));
         }
         for run in std::mem::take(&mut self.notify_runs) {
             let RowNotifyRun { resource, transient_body, sender, came_in, .. } = run;
-            self.miss(&Missed { transient_body, sender, came_in, ..Missed::new(&resource, Whom::All, 0) });
+            self.miss(&Missed { transient_body, sender, came_in, ..broken_off(&resource, Whom::All) });
         }
     }
+}
+
+/// What a panic has kept from being sent.
+fn broken_off(resource: &Resource, whom: Whom) -> Missed {
+    Missed { is_broken_off: true, ..Missed::new(resource, whom, 0) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::presence::event_package::PackageId;
+    use crate::presence::resource::UriComparison;
     use crate::server::subscriptions::recent_dialogs::Places;
 
     #[test]
@@ -165,6 +174,21 @@ mod tests {
         assert!(!first.is_copy_of_end(&recent, 7) && !first.is_copy_of_end(&recent, 7), "the row was another one");
         assert!(copy.is_copy_of_end(&recent, 7) && copy.is_copy_of_end(&recent, 7));
         assert!(!copy.is_copy_of_end(&recent, 8), "the end of another dialog");
+    }
+
+    #[test]
+    fn what_a_database_could_not_take_may_be_broken_off_once() {
+        let rule = UriComparison { ignore_case: false, seed: 1 };
+        let resource = rule.resource(b"sip:a@b", PackageId(1));
+        let list: &'static MissedChanges = Box::leak(Box::new(MissedChanges::new(Places::Reserved).unwrap()));
+        for (tries, is_second_try, waits) in [(0, false, true), (5, false, true), (1, true, false)] {
+            let mut work = RowWork::new(list);
+            (work.tries, work.is_second_try) = (tries, is_second_try);
+            work.break_off(&resource);
+            drop(work);
+            assert_eq!(list.take().is_some_and(|missed| missed.is_broken_off), waits, "after {tries} tries");
+            assert!(list.is_empty());
+        }
     }
 
     #[test]

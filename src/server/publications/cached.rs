@@ -112,6 +112,9 @@ impl PublicationStore for Cached {
 
     fn take_ended(&self, now: Moment, limit: usize) -> Result<Vec<Resource>, StoreError> {
         self.write_what_can_be_written();
+        // A database that is away or locked is waited for once: what is written later is known to memory, and ends
+        // there; its row goes with the others.
+        let mut is_away = false;
         ended_rows::take(&self.rows, now, limit, &mut |resource, row| {
             let _order = self.lock_for_write(resource);
             if !row.is_over(&self.stored(resource)?, now) {
@@ -120,7 +123,11 @@ impl PublicationStore for Cached {
             self.load(resource)?;
             let Changed { removals, .. } = self.memory.change(resource, &Change::Remove(row.etag.clone()))?;
             // Another server may refresh it until it is gone.
-            let removed = self.rows.write(resource, &[row.removal()]);
+            let removed = match is_away {
+                false => self.rows.write(resource, &[row.removal()]),
+                true => Err(StoreError::Database),
+            };
+            is_away = self.behind.is_some() && matches!(removed, Err(StoreError::Database | StoreError::Busy));
             // What is written later is known to memory alone.
             let stands = removed == Ok(Written::Done) || self.behind.is_some();
             if !stands {

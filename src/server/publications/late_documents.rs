@@ -22,9 +22,10 @@ struct Held {
     strings: Strings<2, ShmBox<[u8]>>,
     due: u64,
     tries: u8,
+    is_broken_off: bool,
 }
 
-shm_safe!(Held { hash, event, strings, due, tries });
+shm_safe!(Held { hash, event, strings, due, tries, is_broken_off });
 
 impl Held {
     fn is_of(&self, resource: &Resource, etag: EntityTag<&[u8]>) -> bool {
@@ -62,7 +63,7 @@ impl LateDocuments {
             return false;
         };
         let Resource { hash, event, .. } = late.resource;
-        let held = Held { hash, event, strings, due: now + HELD_SECS, tries: 0 };
+        let held = Held { hash, event, strings, due: now + HELD_SECS, tries: 0, is_broken_off: false };
         let mut list = self.list.lock();
         let is_held = list.len() < MOST && shm::push(&mut list, held).is_ok();
         self.count.store(list.len(), Ordering::Relaxed);
@@ -79,7 +80,8 @@ impl LateDocuments {
         let found = list.iter_mut().find(|held| held.is_of(resource, etag))?;
         found.due = now + HELD_SECS;
         let (etag, body) = (etag.to_owned_tag(), found.strings.get(2).to_vec());
-        Some(Late { resource: resource.clone(), etag, body, tries: found.tries })
+        let (tries, is_broken_off) = (found.tries, found.is_broken_off);
+        Some(Late { resource: resource.clone(), etag, body, tries, is_broken_off })
     }
 
     /// Those whose time has come, or all, in the order in which they came; they stay held, and are due again later.
@@ -92,6 +94,7 @@ impl LateDocuments {
             etag: EntityTag::new(held.strings.get(1).to_vec()),
             body: held.strings.get(2).to_vec(),
             tries: held.tries,
+            is_broken_off: held.is_broken_off,
         };
         let mut list = self.list.lock();
         let due = list.iter_mut().filter(|held| taken == Taken::All || held.due <= now);
@@ -102,6 +105,13 @@ impl LateDocuments {
             late
         })
         .collect()
+    }
+
+    /// A panic has kept this document from being shown.
+    pub fn note_broken_off(&self, late: &Late) {
+        let mut list = self.list.lock();
+        let is_it = |held: &&mut Held| held.is_of(&late.resource, late.etag.view());
+        list.iter_mut().filter(is_it).for_each(|held| held.is_broken_off = true);
     }
 
     /// This document is held no longer: it is stored, or nothing that is stored can be it any more.
@@ -132,7 +142,7 @@ mod tests {
 
     fn late(etag: &str, body: &[u8]) -> Late {
         let resource = rule().resource(b"sip:a@b", PackageId(1));
-        Late { resource, etag: etag.into(), body: body.to_vec(), tries: 0 }
+        Late { resource, etag: etag.into(), body: body.to_vec(), tries: 0, is_broken_off: false }
     }
 
     #[test]

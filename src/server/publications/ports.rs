@@ -73,6 +73,9 @@ impl Publications for Context<'_> {
     fn release_late(&mut self, late: &Late) {
         self.shared.late_documents.release(late);
     }
+    fn note_late_broken_off(&mut self, late: &Late) {
+        self.shared.late_documents.note_broken_off(late);
+    }
     fn take_ended_publications(&mut self, now: Moment, limit: usize) -> Result<Vec<Resource>, StoreError> {
         let ended = self.storage.publications.take_ended(now, limit)?;
         for resource in &ended {

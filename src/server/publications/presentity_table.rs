@@ -328,7 +328,13 @@ impl PresentityRows {
         let event = self.packages().get(resource.event).name;
         let config = self.config;
         let write = |db: &Connection, row: &RowChange| write_row(db, config, resource, event, row);
-        let all = |db: &Connection| rows.iter().try_for_each(|row| write(db, row).map(|_| ()));
+        // Where nothing is undone what comes is written before what goes: a dialog may be there twice, but is not lost.
+        let (mut inserts, mut others): (Vec<_>, Vec<_>) = (Vec::new(), rows.iter().collect());
+        if !self.database.has_transactions() {
+            (inserts, others) = others.into_iter().partition(|row| matches!(row, RowChange::Insert(_)));
+        }
+        let in_order = || inserts.iter().chain(&others);
+        let all = |db: &Connection| in_order().try_for_each(|row| write(db, row).map(|_| ()));
         let [row] = rows else {
             let done = if rows.is_empty() { Ok(()) } else { self.database.write_together(all) };
             return done.map(|()| Written::Done);

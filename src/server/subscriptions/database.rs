@@ -3,6 +3,7 @@
 //! share the table never use a number twice, and never undo what another one has written.
 use crate::common::paging::Page;
 use crate::common::row_groups::Pass;
+use crate::host::clock;
 use crate::host::db::{Cond, Connection, Op, Value};
 use crate::limited;
 use crate::presence::authorization::Authorization;
@@ -19,7 +20,7 @@ use crate::server::shared::Parts;
 use crate::server::subscriptions::active_watchers_table as table_rows;
 use crate::server::subscriptions::store::{End, SubscriptionRows, SubscriptionStore};
 use crate::sip::transport::Transport;
-use crate::time::Moment;
+use crate::time::{Moment, Seconds};
 use std::ops::Deref;
 
 /// How often a row is read again and written when another process or server was faster.
@@ -147,6 +148,8 @@ impl SubscriptionStore for InDatabase {
         let (table, packages) = (self.table(), self.packages());
         let latest = now - self.config.expires_offset;
         let over = [("expires", Op::Lt, Value::Time(latest.into()))];
+        // A row that was written before the wall clock was set forward has ended later than it says.
+        let set_forward = clock::set_by().max(Seconds::ZERO);
         let (mut ended, mut silent, mut after) = (Vec::new(), 0, None);
         'portions: loop {
             let read = |db: &Connection, page: &Page<'_>| table_rows::select_page(db, table, packages, page);
@@ -159,7 +162,8 @@ impl SubscriptionStore for InDatabase {
             };
             let is_over = |subscription: &Subscription| subscription.state.expires_at < latest;
             for subscription in due.into_iter().filter(is_over) {
-                let is_long_over = expiry::is_long_over(self.config, subscription.state.expires_at, now);
+                let ended_at = subscription.state.expires_at + set_forward;
+                let is_long_over = expiry::is_long_over(self.config, ended_at, now);
                 // A refresh may have been faster.
                 let done = match is_long_over {
                     true => self.take_row(subscription.clone(), is_over).map(|removed| removed.is_some()),

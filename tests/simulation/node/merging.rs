@@ -5,6 +5,7 @@ use crate::layers::cluster::digest::{DigestEntry, KeyRange, RecordKey, mixed, st
 use crate::layers::cluster::exchange::{self, ExchangeMessage, Pull, Pulling};
 use crate::layers::cluster::numbers::HeldNumbers;
 use crate::layers::cluster::numbers::Role;
+use crate::layers::cluster::unsettled::{self, ExchangeVerdict};
 use crate::layers::cluster::version::Version;
 use crate::wire::{DialogId, PresentityId, unchanged_of};
 
@@ -196,7 +197,18 @@ impl exchange::ExchangePorts for Node {
     }
 
     fn note_more(&mut self, with: NodeId) {
-        self.compared_at.remove(&with);
+        if self.idle.insert(with, ()).is_none() {
+            self.compared_at.remove(&with);
+        }
+    }
+
+    fn note_exchanged(&mut self, with: NodeId) {
+        self.idle.remove(&with);
+    }
+
+    fn may_exchange(&mut self, with: NodeId, key: RecordKey, states: u64, now: crate::time::Instant) -> bool {
+        let which = key.0 ^ mixed(with as u64);
+        unsettled::judge(&mut self.differences, which, states, now) != ExchangeVerdict::LeaveAlone
     }
 
     fn on_answered(&mut self, from: NodeId, since: Stamp) {

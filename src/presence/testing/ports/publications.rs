@@ -111,6 +111,10 @@ impl Publications for MemoryPorts {
         self.late
             .retain(|(_, held)| (&held.resource, &held.etag, &held.body) != (&late.resource, &late.etag, &late.body));
     }
+    fn note_late_broken_off(&mut self, late: &Late) {
+        let same = self.late.iter_mut().filter(|(_, held)| held.resource == late.resource && held.etag == late.etag);
+        same.for_each(|(_, held)| held.is_broken_off = true);
+    }
     fn take_ended_publications(&mut self, now: Moment, limit: usize) -> Result<Vec<Resource>, StoreError> {
         let rule = self.uri_rule();
         let mut ended = Vec::new();
