@@ -9,7 +9,8 @@ pub mod known_challenges;
 pub mod pending_requests;
 pub mod pua_table;
 pub mod records;
-pub(crate) mod request_queue;
+pub(crate) mod request_in_hand;
+mod request_queue;
 #[cfg(test)]
 mod scenarios;
 pub mod settings;

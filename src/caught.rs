@@ -20,12 +20,30 @@ pub fn guarded<T>(name: &str, fallback: T, on_panic: impl FnOnce() -> T, work: i
     }
 }
 
+/// What `work` comes to, or what a panic in it has said. Where `work` is one of many it does not hold up the others;
+/// what it has changed half is for its guards.
+///
+/// # Errors
+///
+/// Fails when `work` panics.
+pub fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
+        let why = text(&*panic);
+        discard(panic);
+        why
+    })
+}
+
 /// One line in the log. Formatting it must not be what lets a panic out.
 fn log_panic(name: &str, panic: Box<dyn Any + Send>) {
     let _ = catch_unwind(AssertUnwindSafe(|| {
         crate::limited!(Error, "panic in {name}: {}", text(&*panic));
     }));
-    // The value of a panic may panic when it is dropped.
+    discard(panic);
+}
+
+/// The value of a panic may panic when it is dropped.
+fn discard(panic: Box<dyn Any + Send>) {
     if let Err(again) = catch_unwind(AssertUnwindSafe(move || drop(panic))) {
         std::mem::forget(again);
     }

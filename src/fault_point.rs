@@ -6,4 +6,8 @@ macro_rules! fault_point {
         #[cfg(feature = "fault-injection")]
         $crate::host::fault::at($name);
     };
+    (statement $name:literal) => {
+        #[cfg(feature = "fault-injection")]
+        $crate::host::fault::at_statement($name)?;
+    };
 }

@@ -11,7 +11,9 @@ impl<'a, T> ScopedValue<'a, T> {
     /// Sets `place`.
     #[must_use]
     pub fn set(place: &'a RefCell<T>, value: T) -> ScopedValue<'a, T> {
-        ScopedValue { place, before: Some(place.replace(value)) }
+        let scoped = ScopedValue { place, before: Some(place.replace(value)) };
+        fault_point!("scoped");
+        scoped
     }
 }
 

@@ -5,10 +5,11 @@ use crate::agent::known_challenges::KnownChallenges;
 use crate::agent::pending_requests::PendingRequests;
 use crate::agent::pua_table::PuaRows;
 use crate::agent::records::{self, RecordRowChange, Records};
+use crate::agent::request_in_hand::RequestInHand;
 use crate::common::counters::{self, Counter};
 use crate::common::database::{Database, StoreError};
 use crate::common::ids::Ids;
-use crate::common::row_groups::{GROUP, GroupOutcome, Pass, RefusalLog, RowOutcome};
+use crate::common::row_groups::{GROUP, GroupOutcome, Pass, RefusalLog, RowOutcome, TakenRows};
 use crate::host::msg::{Header, SipMsg};
 use crate::host::no_memory::NoMemory;
 use crate::host::shm::{self, CallbackParam, NumberOnly};
@@ -89,6 +90,7 @@ pub struct AgentContext<'m> {
     process: &'static AgentProcess,
     reply: tm::TmReply<'m>,
     whole_sweep: bool,
+    in_hand: RequestInHand,
 }
 
 fn store(error: StoreError) -> RequestError {
@@ -107,7 +109,8 @@ fn memory(error: NoMemory) -> RequestError {
 impl<'m> AgentContext<'m> {
     /// A context without a reply.
     pub fn new(process: &'static AgentProcess) -> AgentContext<'m> {
-        AgentContext { process, reply: tm::TmReply::none(), whole_sweep: false }
+        let in_hand = RequestInHand::none(process.shared.pending_requests);
+        AgentContext { process, reply: tm::TmReply::none(), whole_sweep: false, in_hand }
     }
 
     /// A context for an answer.
@@ -218,18 +221,22 @@ impl<'m> AgentContext<'m> {
         let Some(records) = self.in_memory() else { return };
         let (now, mut refusals, mut lost) = (clock::now(), RefusalLog::default(), None);
         let moment = pass.moment(now);
-        let changes = records.take_changes(moment, pass);
-        for group in changes.chunks(GROUP) {
+        let put_back = |change: &RecordRowChange| {
+            records.note_fate(change, RowOutcome::Kept, moment);
+        };
+        let mut changes = TakenRows::new(records.take_changes(moment, pass), &put_back);
+        for first in (0..changes.rows().len()).step_by(GROUP) {
+            let group = &changes.rows()[first..changes.rows().len().min(first + GROUP)];
             // What the database has no connection for is kept without a try.
             let outcome = match lost {
                 None => self.rows().write_changes(group),
                 Some(_) => GroupOutcome { fates: vec![RowOutcome::Kept; group.len()], error: lost },
             };
-            for (change, fate) in group.iter().zip(&outcome.fates) {
-                if records.note_fate(change, *fate, moment) {
+            changes.settle(&outcome.fates, |change, fate| {
+                if records.note_fate(change, fate, moment) {
                     refusals.note(self.process.config.table, || named(change));
                 }
-            }
+            });
             lost = outcome.error;
         }
         let written = match lost {
@@ -401,8 +408,13 @@ impl AgentPorts for AgentContext<'_> {
     fn admit(&mut self, request: &Request, checked: Checked) -> Result<Admission, RequestError> {
         let key = self.key_of(request);
         let departure = self.pending_requests().admit(key, request, checked, clock::ticks())?;
-        if departure == Admission::Queued {
-            counters::count(Counter::PuaQueued);
+        match departure {
+            Admission::Go(pending) => match Claim::of(request) {
+                Some(_) => self.in_hand.take_for_caller(pending),
+                None => self.in_hand.take(pending),
+            },
+            Admission::Queued => counters::count(Counter::PuaQueued),
+            Admission::Busy { .. } | Admission::Covered => {}
         }
         Ok(departure)
     }
@@ -415,25 +427,45 @@ impl AgentPorts for AgentContext<'_> {
         self.pending_requests().record_sent(pending, request, record, clock::ticks()).map_err(memory)
     }
     fn take_sent(&mut self, pending: PendingRequestId) -> Option<PendingRequest> {
-        self.pending_requests().take_sent(pending)
+        let sent = self.pending_requests().take_sent(pending);
+        if sent.is_some() {
+            self.in_hand.take(pending);
+        }
+        sent
+    }
+    fn settled(&mut self, pending: PendingRequestId, unstored: Option<&RecordChange>, next: Option<&Request>) {
+        self.pending_requests().settled(pending, unstored, next);
     }
     fn retag(&mut self, pending: PendingRequestId, tag: EntityTag<&[u8]>) {
         self.pending_requests().retag(pending, tag);
     }
     fn end(&mut self, pending: PendingRequestId) -> Option<Request> {
-        self.pending_requests().end(pending, clock::ticks())
+        let next = self.pending_requests().end(pending, clock::ticks());
+        match next {
+            Some(_) => self.in_hand.take(pending),
+            None => self.in_hand.let_go(pending),
+        }
+        next
     }
     fn wait(&mut self, pending: PendingRequestId, wait: Seconds, request: &Request, server: AtServer) -> bool {
-        self.pending_requests().wait(pending, wait, request, server, whole_seconds(wait))
+        let waits = self.pending_requests().wait(pending, wait, request, server, whole_seconds(wait));
+        if waits {
+            self.in_hand.let_go(pending);
+        }
+        waits
     }
     fn attempts(&mut self, pending: PendingRequestId) -> u32 {
         self.pending_requests().attempts(pending)
     }
     fn postpone(&mut self, pending: PendingRequestId, wait: Seconds, change: &RecordChange) {
         self.pending_requests().postpone(pending, wait, change, clock::ticks());
+        self.in_hand.let_go(pending);
     }
     fn later(&mut self, request: &Request, wait: Seconds) -> Result<Option<PendingRequestId>, RequestError> {
-        self.pending_requests().later(self.key_of(request), request, wait, whole_seconds(wait))
+        let key = self.key_of(request);
+        let pending = self.pending_requests().later(key, request, wait, whole_seconds(wait))?;
+        pending.into_iter().for_each(|pending| self.in_hand.take(pending));
+        Ok(pending)
     }
     fn restarts(&mut self, request: &Request) -> u32 {
         self.pending_requests().restarts(self.key_of(request), clock::ticks())
@@ -443,11 +475,19 @@ impl AgentPorts for AgentContext<'_> {
         due.iter().filter(|due| matches!(due, DueRequest::Send(..))).for_each(|_| counters::count(Counter::PuaRetried));
         due
     }
+    fn take(&mut self, pending: PendingRequestId) {
+        self.in_hand.take(pending);
+    }
+    fn broken_off(&mut self, what: &str, why: &str) {
+        limited_refusal!(Error, ("pua", 0, what), "panic while {what}: {why}");
+        self.in_hand.break_off();
+    }
     fn claims(&mut self, pending: PendingRequestId) -> Vec<Claim> {
         self.pending_requests().claims(pending)
     }
     fn withdraw(&mut self, pending: PendingRequestId) {
         self.pending_requests().withdraw(pending);
+        self.in_hand.withdraw();
     }
 
     fn send(&mut self, pending: PendingRequestId, outgoing: &ClientRequest<'_>) -> Result<SendOutcome, RequestError> {
@@ -475,7 +515,10 @@ impl AgentPorts for AgentContext<'_> {
             _ => Counter::PuaUnsent,
         });
         match sent {
-            Ok(tm::TmOutcome::UnderWay) => Ok(SendOutcome::UnderWay),
+            Ok(tm::TmOutcome::UnderWay) => {
+                self.in_hand.let_go(pending);
+                Ok(SendOutcome::UnderWay)
+            }
             Ok(tm::TmOutcome::Dropped) => Ok(SendOutcome::Dropped),
             Err(tm::NotSent) => Err(RequestError::NotSent),
         }

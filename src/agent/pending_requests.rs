@@ -1,6 +1,6 @@
 //! Requests under way, in shared memory: one for each publication or subscription, with the next one that waits behind
 //! it.
-use crate::agent::request_queue::{ANSWER_TIMEOUT, NextRequest, QueueEntry, RequestPhase, new_entry};
+use crate::agent::request_queue::{ANSWER_TIMEOUT, NextRequest, QueueEntry, RequestPhase, TakenPart, new_entry};
 use crate::host::lock::Lock;
 use crate::host::no_memory::NoMemory;
 use crate::host::shm::{self, Shm, ShmBox, ShmVec};
@@ -219,8 +219,9 @@ impl PendingRequests {
         entry.phase = RequestPhase::UnderWay { until: now + ANSWER_TIMEOUT };
         entry.asked = (request.options.expires, now);
         let old = (std::mem::replace(&mut entry.sent, fresh), entry.etag.replace(etag), entry.former_etag.take());
+        let taken = entry.in_hand.take();
         drop(table);
-        drop(old);
+        drop((old, taken));
         Ok(())
     }
 
@@ -228,10 +229,33 @@ impl PendingRequests {
     pub fn take_sent(&self, id: PendingRequestId) -> Option<PendingRequest> {
         let mut table = self.table.lock();
         let entry = table.entry(id)?;
-        let sent = entry.sent.take()?;
-        let attempts = entry.attempts;
+        let (request, record) = entry.sent.take()?;
+        let before = entry.in_hand.replace(TakenPart::Sent(request, record));
+        let Some(TakenPart::Sent(request, record)) = &entry.in_hand else { return None };
+        let taken =
+            PendingRequest { request: request.to_private(), record: record.to_private(), attempts: entry.attempts };
         drop(table);
-        Some(PendingRequest { request: sent.0.to_private(), record: sent.1.to_private(), attempts })
+        drop(before);
+        Some(taken)
+    }
+
+    /// See [`crate::pua::ports::AgentPorts::settled`]. Without memory what is left to be done is lost with a panic.
+    pub fn settled(&self, id: PendingRequestId, unstored: Option<&RecordChange>, next: Option<&Request>) {
+        let unstored = unstored.and_then(|change| change.map(shm::copy).ok()).map(TakenPart::Change);
+        let left = unstored.or_else(|| next.and_then(|next| next.map(shm::copy).ok()).map(TakenPart::Next));
+        let mut table = self.table.lock();
+        let Some(entry) = table.entry(id) else { return };
+        let before = std::mem::replace(&mut entry.in_hand, left);
+        drop(table);
+        drop(before);
+    }
+
+    /// What an entry from the host was doing with a pending request was broken off, see [`QueueEntry::break_off`].
+    pub fn break_off(&self, id: PendingRequestId, is_of_caller: bool, now: Tick) {
+        let mut table = self.table.lock();
+        if let Some(entry) = table.entry(id) {
+            entry.break_off(is_of_caller, now);
+        }
     }
 
     /// See [`crate::pua::ports::AgentPorts::retag`]. Without memory it keeps the tag it had.
@@ -255,13 +279,16 @@ impl PendingRequests {
             Some(NextRequest { not_before: Some(at), .. }) if *at > now => {
                 entry.phase = RequestPhase::Waiting { at: *at };
                 entry.stored = false;
+                entry.broken_off = 0;
+                let over = entry.in_hand.take();
+                drop(table);
+                drop(over);
                 return None;
             }
             Some(_) => {
                 entry.attempts = 0;
-                let next = entry.take_next(now);
-                drop(table);
-                return next.map(|next| next.to_private());
+                entry.broken_off = 0;
+                return entry.hand_out_next(now);
             }
             None => {}
         }
@@ -288,6 +315,9 @@ impl PendingRequests {
         entry.phase = RequestPhase::Waiting { at: now + wait };
         entry.stored = server == AtServer::Something;
         entry.attempts += 1;
+        let over = entry.in_hand.take();
+        drop(table);
+        drop(over);
         true
     }
 
@@ -304,6 +334,9 @@ impl PendingRequests {
         entry.change = copy;
         entry.phase = RequestPhase::Unstored { at: now + wait };
         entry.attempts += 1;
+        let over = entry.in_hand.take();
+        drop(table);
+        drop(over);
     }
 
     /// See [`crate::pua::ports::AgentPorts::claims`].
@@ -332,16 +365,23 @@ impl PendingRequests {
                 RequestPhase::UnderWay { until } if until < now => {
                     // Once is enough, whatever comes of it.
                     entry.phase = RequestPhase::UnderWay { until: now + ANSWER_TIMEOUT };
-                    due.push(DueRequest::Lost(entry.id));
+                    due.push(match entry.take_given_up() {
+                        Some(request) => DueRequest::GivenUp(entry.id, request),
+                        None => DueRequest::Lost(entry.id),
+                    });
                 }
-                RequestPhase::Waiting { at } if at <= now => match entry.take_next(now) {
-                    Some(next) => due.push(DueRequest::Send(entry.id, next.to_private())),
+                RequestPhase::Waiting { at } if at <= now => match entry.hand_out_next(now) {
+                    Some(next) => due.push(DueRequest::Send(entry.id, next)),
                     None => due.push(DueRequest::Lost(entry.id)),
                 },
                 RequestPhase::Unstored { at } if at <= now => {
                     entry.phase = RequestPhase::UnderWay { until: now + ANSWER_TIMEOUT };
                     due.push(match entry.change.take() {
-                        Some(change) => DueRequest::Store(entry.id, change.to_private()),
+                        Some(change) => {
+                            let copy = change.to_private();
+                            entry.in_hand = Some(TakenPart::Change(change));
+                            DueRequest::Store(entry.id, copy)
+                        }
                         None => DueRequest::Lost(entry.id),
                     });
                 }

@@ -59,7 +59,32 @@ pub(super) struct QueueEntry {
     pub(super) claims: ShmVec<Claim>,
     pub(super) next: Option<NextRequest>,
     pub(super) change: Option<RecordChange<Shared>>,
+    /// What an entry from the host has taken and is at work on.
+    pub(super) in_hand: Option<TakenPart>,
+    /// How often something was broken off since another request was taken, at most 1.
+    pub(super) broken_off: u32,
 }
+
+/// What an entry from the host takes of a pending request to go on with it.
+pub(super) enum TakenPart {
+    /// What was sent: its answer has come, or none will.
+    Sent(Request<Shared>, Record<Shared>),
+    /// What goes next.
+    Next(Request<Shared>),
+    /// What an answer says.
+    Change(RecordChange<Shared>),
+    /// Nothing will come of this: those who wait for it are to be answered.
+    GivenUp(Request<Shared>),
+}
+
+shm_safe!(
+    enum TakenPart {
+        Sent(request, record),
+        Next(request),
+        Change(change),
+        GivenUp(request),
+    }
+);
 
 shm_safe!(QueueEntry {
     id,
@@ -75,7 +100,9 @@ shm_safe!(QueueEntry {
     beside,
     claims,
     next,
-    change
+    change,
+    in_hand,
+    broken_off
 });
 
 /// How far the ends of two options may lie apart and still be the same: a SUBSCRIBE asks for ten more than
@@ -102,6 +129,57 @@ impl QueueEntry {
             let _ = next.claims.iter().try_for_each(|claim| shm::push(&mut self.claims, *claim));
         }
         Some(next.request)
+    }
+
+    /// The same for somebody who sends it; it comes back when that is broken off.
+    pub(super) fn hand_out_next(&mut self, now: Tick) -> Option<Request> {
+        let next = self.take_next(now)?;
+        let copy = next.to_private();
+        self.in_hand = Some(TakenPart::Next(next));
+        Some(copy)
+    }
+
+    /// What was handed out last was broken off: it is due at once, for one more try. What is broken off again is given
+    /// up: those who wait for it are answered, and what waits behind it goes on. So is the request of a caller that is
+    /// still there: that one alone learns it from its call.
+    pub(super) fn break_off(&mut self, is_of_caller: bool, now: Tick) {
+        self.phase = RequestPhase::UnderWay { until: now + Seconds(-1) };
+        if is_of_caller && !self.claims.is_empty() {
+            self.claims.remove(0);
+        }
+        if std::mem::replace(&mut self.broken_off, 1) > 0 || is_of_caller {
+            return self.give_up();
+        }
+        match self.in_hand.take() {
+            Some(TakenPart::Sent(request, record)) => self.sent = Some((request, record)),
+            Some(TakenPart::Change(change)) => {
+                self.change = Some(change);
+                self.phase = RequestPhase::Unstored { at: now };
+            }
+            Some(TakenPart::Next(request)) if self.next.is_none() => {
+                let claims = ShmVec::new_in(Shm);
+                self.next = Some(NextRequest { request, since: now, not_before: None, claims });
+                self.phase = RequestPhase::Waiting { at: now };
+            }
+            // Something newer waits in its place.
+            Some(TakenPart::Next(_) | TakenPart::GivenUp(_)) | None => {}
+        }
+    }
+
+    fn give_up(&mut self) {
+        let sent = self.sent.take().map(|(request, _)| request);
+        let taken = match self.in_hand.take() {
+            Some(TakenPart::Sent(request, _) | TakenPart::Next(request)) => Some(request),
+            Some(TakenPart::Change(_) | TakenPart::GivenUp(_)) | None => None,
+        };
+        self.in_hand = sent.or(taken).map(TakenPart::GivenUp);
+    }
+
+    /// Whether it was given up: what those who wait for it asked for.
+    pub(super) fn take_given_up(&mut self) -> Option<Request> {
+        let taken = self.in_hand.take_if(|part| matches!(part, TakenPart::GivenUp(_)));
+        let Some(TakenPart::GivenUp(request)) = taken else { return None };
+        Some(request.to_private())
     }
 
     /// Whether the answer under way is that of `request`, too.
@@ -136,6 +214,7 @@ impl QueueEntry {
         self.claims = claims;
         self.asked = (request.options.expires, now);
         self.phase = RequestPhase::UnderWay { until: now + ANSWER_TIMEOUT };
+        self.broken_off = 0;
         Ok(self.next.take())
     }
 
@@ -219,5 +298,7 @@ pub(super) fn new_entry(
         claims,
         next: None,
         change: None,
+        in_hand: None,
+        broken_off: 0,
     })
 }

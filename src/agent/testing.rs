@@ -20,6 +20,7 @@ use crate::pua::{publication, queue, refresh};
 use crate::sip::entity_tag::EntityTag;
 use crate::sip::subscription_state::SubscriptionStateHeader;
 use crate::time::{Moment, Seconds, Tick};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// A request on the wire.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +66,12 @@ pub(crate) struct Bench {
     pub(crate) store_away: bool,
     pub(crate) unsendable: bool,
     pub(crate) dropped: bool,
+    /// So many times a request that is sent, or a record that is stored, panics.
+    pub(crate) panics: usize,
+    /// So many times making the body `fragile` ready does.
+    pub(crate) fragile: usize,
+    /// What an entry is at work on, and whether its caller is still there.
+    in_hand: Option<(PendingRequestId, bool)>,
     /// The id of what is about to be sent.
     sending: String,
 }
@@ -88,6 +95,9 @@ impl Bench {
             store_away: false,
             unsendable: false,
             dropped: false,
+            panics: 0,
+            fragile: 0,
+            in_hand: None,
             sending: String::new(),
         }
     }
@@ -109,6 +119,13 @@ impl Bench {
         )
     }
 
+    fn may_panic(&mut self) {
+        if let Some(left) = self.panics.checked_sub(1) {
+            self.panics = left;
+            panic!("asked for by the test");
+        }
+    }
+
     fn reachable(&self) -> Result<(), RequestError> {
         if self.store_away { Err(RequestError::Store(AWAY.into())) } else { Ok(()) }
     }
@@ -125,10 +142,14 @@ impl Bench {
     }
 
     pub(crate) fn submit(&mut self, request: &Request) -> Result<(), RequestError> {
-        match request.is_subscription() {
+        let submit = AssertUnwindSafe(|| match request.is_subscription() {
             true => dialog::submit(self, request, When::Always),
             false => queue::submit(self, request),
-        }
+        });
+        catch_unwind(submit).unwrap_or_else(|_| {
+            self.broken_off("", "");
+            Err(RequestError::NotSent)
+        })
     }
 
     /// A caller subscribes to bob.
@@ -150,9 +171,12 @@ impl Bench {
     pub(crate) fn answer_to(&mut self, index: usize, answer: &FinalResponse) {
         self.wire[index].answered = true;
         let (pending, method) = (self.wire[index].pending, self.wire[index].method);
-        match method {
+        let settle = AssertUnwindSafe(|| match method {
             "PUBLISH" => publication::answered(self, pending, answer),
             _ => dialog::answered(self, pending, answer),
+        });
+        if catch_unwind(settle).is_err() {
+            self.broken_off("", "");
         }
     }
 
@@ -299,6 +323,10 @@ impl AgentPorts for Bench {
     }
     fn process(&mut self, _: &Event, request: &Request, _: u32, tuple_id: &[u8]) -> Result<Processed, RequestError> {
         let body = request.get(RequestField::Body).to_vec();
+        if let (b"fragile", Some(left)) = (&*body, self.fragile.checked_sub(1)) {
+            self.fragile = left;
+            panic!("asked for by the test");
+        }
         match &*body {
             b"broken" => Err(RequestError::BadBody("broken".into())),
             _ => Ok(Processed { body, tuple_id: tuple_id.to_vec() }),
@@ -327,6 +355,7 @@ impl AgentPorts for Bench {
         self.reachable().map(|()| self.records.find_dialog(dialog))
     }
     fn insert(&mut self, record: &Record) -> Result<(), RequestError> {
+        self.may_panic();
         self.reachable()?;
         self.records.insert(record).map_err(RequestError::from)
     }
@@ -342,7 +371,11 @@ impl AgentPorts for Bench {
     }
     fn admit(&mut self, request: &Request, checked: Checked) -> Result<Admission, RequestError> {
         let key = Bench::key_of(request);
-        self.pending_requests.admit(key, request, checked, self.ticks)
+        let admission = self.pending_requests.admit(key, request, checked, self.ticks)?;
+        if let Admission::Go(pending) = admission {
+            self.in_hand = Some((pending, Claim::of(request).is_some()));
+        }
+        Ok(admission)
     }
     fn record_sent(
         &mut self,
@@ -354,13 +387,20 @@ impl AgentPorts for Bench {
         self.pending_requests.record_sent(pending, request, record, self.ticks).map_err(RequestError::from)
     }
     fn take_sent(&mut self, pending: PendingRequestId) -> Option<PendingRequest> {
-        self.pending_requests.take_sent(pending)
+        let sent = self.pending_requests.take_sent(pending);
+        self.in_hand = sent.is_some().then_some((pending, false));
+        sent
+    }
+    fn settled(&mut self, pending: PendingRequestId, unstored: Option<&RecordChange>, next: Option<&Request>) {
+        self.pending_requests.settled(pending, unstored, next);
     }
     fn retag(&mut self, pending: PendingRequestId, tag: EntityTag<&[u8]>) {
         self.pending_requests.retag(pending, tag);
     }
     fn end(&mut self, pending: PendingRequestId) -> Option<Request> {
-        self.pending_requests.end(pending, self.ticks)
+        let next = self.pending_requests.end(pending, self.ticks);
+        self.in_hand = next.is_some().then_some((pending, false));
+        next
     }
     fn wait(&mut self, pending: PendingRequestId, wait: Seconds, request: &Request, server: AtServer) -> bool {
         self.pending_requests.wait(pending, wait, request, server, self.ticks)
@@ -380,13 +420,23 @@ impl AgentPorts for Bench {
     fn timed_out(&mut self) -> Vec<DueRequest> {
         self.pending_requests.timed_out(self.ticks)
     }
+    fn take(&mut self, pending: PendingRequestId) {
+        self.in_hand = Some((pending, false));
+    }
+    fn broken_off(&mut self, _: &str, _: &str) {
+        if let Some((pending, is_of_caller)) = self.in_hand.take() {
+            self.pending_requests.break_off(pending, is_of_caller, self.ticks);
+        }
+    }
     fn claims(&mut self, pending: PendingRequestId) -> Vec<Claim> {
         self.pending_requests.claims(pending)
     }
     fn withdraw(&mut self, pending: PendingRequestId) {
         self.pending_requests.withdraw(pending);
+        self.in_hand = Some((pending, false));
     }
     fn send(&mut self, pending: PendingRequestId, outgoing: &ClientRequest<'_>) -> Result<SendOutcome, RequestError> {
+        self.may_panic();
         if self.unsendable {
             return Err(RequestError::NotSent);
         }

@@ -55,11 +55,18 @@ impl<T> Writer<'_, T> {
         let mut outcome = GroupOutcome { fates: vec![RowOutcome::Kept; rows.len()], error: None };
         // Without transactions the first rows of a group that fails would be there already.
         let (limits, together) = (self.database.limits_texts(), self.database.has_transactions());
-        let goes_along = |at: &usize| together && (!limits || (self.fits)(&rows[*at]));
+        // A row over which something panics is one that fits nowhere: it is written alone, and refused.
+        let fits = |row: &T| caught("a row is looked at", || Ok((self.fits)(row))).unwrap_or(false);
+        let goes_along = |at: &usize| together && (!limits || fits(&rows[*at]));
         let (fitting, odd): (Vec<usize>, Vec<usize>) = (0..rows.len()).partition(goes_along);
         let together = match fitting.is_empty() {
             true => Ok(()),
-            false => self.database.write_together(|db| fitting.iter().try_for_each(|at| (self.write)(db, &rows[*at]))),
+            false => caught("rows are written", || {
+                self.database.write_together(|db| {
+                    fault_point!(statement "row-group");
+                    fitting.iter().try_for_each(|at| (self.write)(db, &rows[*at]))
+                })
+            }),
         };
         match together {
             Ok(()) => fitting.iter().for_each(|at| outcome.fates[*at] = RowOutcome::Written),
@@ -87,7 +94,7 @@ impl<T> Writer<'_, T> {
         write: impl Fn(&Database, &T) -> Result<(), StoreError>,
     ) {
         for at in which {
-            match write(self.database, &rows[*at]) {
+            match caught("a row is written", || write(self.database, &rows[*at])) {
                 Ok(()) => outcome.fates[*at] = RowOutcome::Written,
                 Err(StoreError::Refused) if self.takes_rows() => outcome.fates[*at] = RowOutcome::Refused,
                 Err(StoreError::Busy) => {}
@@ -102,6 +109,56 @@ impl<T> Writer<'_, T> {
     fn takes_rows(&self) -> bool {
         let nothing = [("id", Op::Eq, Value::Int(-1))];
         self.database.write_once(|db| db.update(self.table, &[("id", Value::Int(-1))], &nothing)).is_ok()
+    }
+}
+
+/// What `work` comes to; a panic in it is a refusal of its rows, so that the rows of others are written.
+fn caught<V>(when: &str, work: impl FnOnce() -> Result<V, StoreError>) -> Result<V, StoreError> {
+    // A transaction is undone and a lock is let go of by their guards; nothing else is changed meanwhile.
+    crate::caught::caught(work).unwrap_or_else(|why| {
+        crate::limited!(Error, "panic while {when}: {why}");
+        Err(StoreError::Refused)
+    })
+}
+
+/// Rows that were taken from where they waited. Those of which nobody says what became of them, as after a panic, wait
+/// again.
+pub struct TakenRows<'a, T> {
+    rows: Vec<T>,
+    settled: usize,
+    put_back: &'a dyn Fn(&T),
+}
+
+impl<'a, T> TakenRows<'a, T> {
+    /// These rows were taken; `put_back` lets one wait again.
+    pub fn new(rows: Vec<T>, put_back: &'a dyn Fn(&T)) -> TakenRows<'a, T> {
+        let taken = TakenRows { rows, settled: 0, put_back };
+        fault_point!("taken");
+        taken
+    }
+
+    /// The rows.
+    pub fn rows(&self) -> &[T] {
+        &self.rows
+    }
+
+    /// Has `note` take note of what became of the next rows.
+    pub fn settle(&mut self, fates: &[RowOutcome], mut note: impl FnMut(&T, RowOutcome)) {
+        for (row, fate) in self.rows[self.settled..].iter().zip(fates) {
+            self.settled += 1;
+            note(row, *fate);
+        }
+    }
+}
+
+impl<T> Drop for TakenRows<'_, T> {
+    fn drop(&mut self) {
+        // Another panic while one unwinds would end the process.
+        for row in &self.rows[self.settled..] {
+            if let Err(why) = crate::caught::caught(|| (self.put_back)(row)) {
+                crate::limited!(Error, "panic while a row is put back: {why}");
+            }
+        }
     }
 }
 

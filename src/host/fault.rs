@@ -1,9 +1,10 @@
 //! Faults on purpose, in test builds only: a request asks for one (`X-Fault: panic-at-compose`), and the next process
-//! that comes by that point panics, is killed, ends or stops there. What is asked for lies in shared memory, so that
-//! any process finds it.
+//! that comes by that point panics, finds no shared memory once, has its statement refused, is killed, ends or stops
+//! there. What is asked for lies in shared memory, so that any process finds it.
+use super::db::DbError;
 use std::sync::OnceLock;
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 /// What is asked for: where (a hash of the name), how often, and what happens there.
 struct Armed {
@@ -12,9 +13,14 @@ struct Armed {
     action: AtomicU64,
 }
 
+/// Whether the next allocation of this process fails, and those after it do not.
+pub static FAILS_ONCE: AtomicBool = AtomicBool::new(false);
+
 static ARMED: OnceLock<&'static Armed> = OnceLock::new();
 
-const ACTIONS: [&str; 4] = ["panic-at-", "kill-at-", "exit-at-", "stop-at-"];
+const ACTIONS: [&str; 6] = ["panic-at-", "kill-at-", "exit-at-", "stop-at-", "memory-at-", "refuse-at-"];
+const MEMORY: u64 = 4;
+const REFUSE: u64 = 5;
 
 /// Call once, before the processes fork.
 pub fn install() {
@@ -44,20 +50,48 @@ pub fn arm(text: &str) -> bool {
 
 /// A point at which a fault may be asked for.
 pub fn at(point: &str) {
-    let Some(armed) = ARMED.get() else { return };
-    if armed.times.load(Relaxed) == 0 || armed.point.load(Relaxed) != hash(point) {
-        return;
-    }
-    armed.times.fetch_sub(1, Relaxed);
-    let signal = match armed.action.load(Relaxed) {
+    let Some(action) = asked_for(point, |action| action != REFUSE) else { return };
+    log_action(action, point);
+    let signal = match action {
         0 => panic!("asked for at {point}"),
         1 => libc::SIGKILL,
         // SAFETY: the process ends here; that nothing is cleaned up is the point.
         2 => unsafe { libc::_exit(0) },
+        MEMORY => return FAILS_ONCE.store(true, Relaxed),
         _ => libc::SIGSTOP,
     };
     // SAFETY: a signal to this process itself.
     unsafe { libc::raise(signal) };
+}
+
+/// A point in a statement: besides what may be asked for elsewhere, it may be refused.
+///
+/// # Errors
+///
+/// Fails when that is asked for.
+pub fn at_statement(point: &str) -> Result<(), DbError> {
+    at(point);
+    asked_for(point, |action| action == REFUSE).map_or(Ok(()), |action| {
+        log_action(action, point);
+        Err(DbError::Refused)
+    })
+}
+
+/// What happens now is in the log: a fault that nobody has come by is none.
+fn log_action(action: u64, point: &str) {
+    let action = ACTIONS.get(action as usize).copied().unwrap_or_default();
+    crate::log!(Error, "fault: {action}{point}");
+}
+
+/// What is asked for at this point, if it is one of those `wanted`; it is asked for once less then.
+fn asked_for(point: &str, wanted: impl Fn(u64) -> bool) -> Option<u64> {
+    let armed = ARMED.get()?;
+    if armed.times.load(Relaxed) == 0 || armed.point.load(Relaxed) != hash(point) {
+        return None;
+    }
+    let action = Some(armed.action.load(Relaxed)).filter(|action| wanted(*action))?;
+    let is_first = armed.times.fetch_update(Relaxed, Relaxed, |times| times.checked_sub(1)).is_ok();
+    is_first.then_some(action)
 }
 
 /// The points behind each lock, by the type of what it guards, and by that of what is listed there: `lock-Shard`,

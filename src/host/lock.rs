@@ -53,9 +53,7 @@ impl<T> Lock<T> {
         } else if !self.try_lock() {
             self.wait();
         }
-        #[cfg(feature = "fault-injection")]
-        super::fault::at_lock::<T>();
-        Guard { lock: self, not_send: PhantomData }
+        self.held()
     }
 }
 
@@ -66,9 +64,16 @@ impl<T> Lock<T> {
         if !self.try_lock() {
             return None;
         }
+        Some(self.held())
+    }
+
+    /// The guard of the lock that was taken.
+    #[inline]
+    fn held(&self) -> Guard<'_, T> {
+        let guard = Guard { lock: self, not_send: PhantomData };
         #[cfg(feature = "fault-injection")]
         super::fault::at_lock::<T>();
-        Some(Guard { lock: self, not_send: PhantomData })
+        guard
     }
 
     /// Takes the lock if nobody has it.

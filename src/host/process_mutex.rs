@@ -57,8 +57,9 @@ impl ProcessMutex {
             unsafe { libc::pthread_mutex_consistent(self.raw.get()) };
         }
         let taken = taken == 0 || taken == libc::EOWNERDEAD;
+        let guard = ProcessMutexGuard { lock: self, taken, not_send: PhantomData };
         fault_point!("lock-sleep");
-        ProcessMutexGuard { lock: self, taken, not_send: PhantomData }
+        guard
     }
 }
 

@@ -20,6 +20,9 @@ fn raw_allocate(size: usize) -> *mut u8 {
     #[cfg(feature = "fault-injection")]
     {
         use std::sync::atomic::Ordering::Relaxed;
+        if super::fault::FAILS_ONCE.swap(false, Relaxed) {
+            return std::ptr::null_mut();
+        }
         match LEFT.load(Relaxed) {
             0 => return std::ptr::null_mut(),
             usize::MAX => {}

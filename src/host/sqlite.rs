@@ -105,6 +105,7 @@ impl SqliteConnection {
     pub fn run(&self, table: &[u8], verb: Verb<'_>, conditions: &[Cond<'_>]) -> Result<Table, DbError> {
         let statement = self.cached(shape(table, verb, conditions), || sql(table, verb, conditions))?;
         let run = Run { database: self, statement };
+        fault_point!(statement "run");
         let cells: &[Cell<'_>] = match verb {
             Verb::Insert(cells) | Verb::Update(cells) => cells,
             Verb::Select(..) | Verb::Delete => &[],

@@ -179,6 +179,7 @@ pub fn send_in_dialog<T>(
     callback: Option<TmCallback>,
     carried: CallbackParam<T>,
 ) -> Result<TmOutcome, NotSent> {
+    fault_point!("carried");
     let mut dialog = sys::dlg::default();
     dialog.id.call_id = lend(request.call_id);
     dialog.id.loc_tag = lend(request.local_tag);
@@ -332,7 +333,9 @@ impl<'a> ShownResponse<'a> {
         text.extend_from_slice(b"Content-Length: 0\r\n\r\n");
         // SAFETY: the host copies the text into a message of its own, or gives null.
         let raw = unsafe { sys::kr_make_reply(text.as_ptr() as *const _, text.len() as i32) };
-        ShownResponse { raw, is_made: !raw.is_null(), life: PhantomData }
+        let shown = ShownResponse { raw, is_made: !raw.is_null(), life: PhantomData };
+        fault_point!("response");
+        shown
     }
 
     /// For the host; null where no message could be made.

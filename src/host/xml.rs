@@ -58,7 +58,9 @@ impl XmlDocument {
         let raw = unsafe {
             sys::xmlReadMemory(text.as_ptr() as *const _, length, std::ptr::null(), std::ptr::null(), options as c_int)
         };
-        (!raw.is_null()).then_some(XmlDocument { raw })
+        let document = (!raw.is_null()).then_some(XmlDocument { raw });
+        fault_point!("document");
+        document
     }
 
     /// Whether its document type declares entities, parameter entities among them.

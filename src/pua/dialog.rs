@@ -57,6 +57,7 @@ pub fn settled_by<P: AgentPorts>(
         Some(request) => afresh(ports, sent, &mut undone, request),
         None => settle(ports, sent, answer, verdict, &mut undone),
     };
+    ports.settled(pending, undone.as_ref(), next.at_once());
     if !matches!(next, Next::Quietly(_)) {
         let misses = verdict == ResponseMeaning::Done && answer.expires.is_none();
         queue::report(ports, pending, sent, RequestOutcome::of(misses));

@@ -41,6 +41,16 @@ pub enum Next {
     },
 }
 
+impl Next {
+    /// What is sent at once.
+    pub(crate) fn at_once(&self) -> Option<&Request> {
+        match self {
+            Next::Now(request) | Next::Quietly(request) => Some(request),
+            Next::Nothing | Next::After { .. } => None,
+        }
+    }
+}
+
 /// The presentity a request is about, for a log line.
 pub fn show(request: &Request) -> String {
     String::from_utf8_lossy(request.get(RequestField::PresUri)).into_owned()

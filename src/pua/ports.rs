@@ -92,6 +92,20 @@ pub enum DueRequest {
     Store(PendingRequestId, RecordChange),
     /// No answer came, and none will.
     Lost(PendingRequestId),
+    /// Nothing will come of this request, over which this server has panicked: those who wait for it are answered.
+    GivenUp(PendingRequestId, Request),
+}
+
+impl DueRequest {
+    /// Which one.
+    pub fn pending(&self) -> PendingRequestId {
+        match self {
+            DueRequest::Send(pending, _)
+            | DueRequest::Store(pending, _)
+            | DueRequest::Lost(pending)
+            | DueRequest::GivenUp(pending, _) => *pending,
+        }
+    }
 }
 
 /// A message to send.
@@ -265,6 +279,9 @@ pub trait AgentPorts {
     ) -> Result<(), RequestError>;
     /// What was sent on a pending request; nothing when it has ended.
     fn take_sent(&mut self, pending: PendingRequestId) -> Option<PendingRequest>;
+    /// What was sent on a pending request is settled by its answer, and never again: what is left to be done is to
+    /// store what could not be stored, or to send `next`.
+    fn settled(&mut self, pending: PendingRequestId, unstored: Option<&RecordChange>, next: Option<&Request>);
     /// Notes the entity tag that what was sent on a pending request has now. Requests that name the one before it mean
     /// the same publication until the next request is sent: the record may still have that.
     fn retag(&mut self, pending: PendingRequestId, tag: EntityTag<&[u8]>);
@@ -290,6 +307,11 @@ pub trait AgentPorts {
     fn restarts(&mut self, request: &Request) -> u32;
     /// Pending requests whose time has come.
     fn timed_out(&mut self) -> Vec<DueRequest>;
+    /// The caller goes on with one of them.
+    fn take(&mut self, pending: PendingRequestId);
+    /// A panic has broken off what was done for one of many: the timer goes on with its request, as if no answer had
+    /// come.
+    fn broken_off(&mut self, what: &str, why: &str);
     /// Takes the callers that wait for a pending request: each is handed out once.
     fn claims(&mut self, pending: PendingRequestId) -> Vec<Claim>;
     /// Forgets the first caller of a pending request: it learns the outcome from its call.

@@ -39,11 +39,12 @@ pub fn settled_by<P: AgentPorts>(
     let tag = tag_after(sent, change.as_ref());
     // A caller that is answered now may name it at once, and so may a refresh that finds it in the record.
     ports.retag(pending, tag.view());
-    let stored = change.as_ref().map_or(Ok(()), |change| queue::apply(ports, change));
     let next = match authorized {
         Some(request) => Next::Quietly(request),
         None => repair(ports, sent, answer, verdict),
     };
+    let stored = change.as_ref().map_or(Ok(()), |change| queue::apply(ports, change));
+    ports.settled(pending, change.as_ref().filter(|_| stored.is_err()), next.at_once());
     if !matches!(next, Next::Quietly(_)) {
         queue::report(ports, pending, sent, RequestOutcome::of(misses));
     }

@@ -151,7 +151,7 @@ fn following(request: &Request, tag: Tag<'_>) -> Request {
 }
 
 /// Nothing will come of a request: those who wait for it are answered as if by silence.
-fn fail<P: AgentPorts>(ports: &mut P, pending: PendingRequestId, request: &Request) {
+pub fn fail<P: AgentPorts>(ports: &mut P, pending: PendingRequestId, request: &Request) {
     let claims = ports.claims(pending);
     if !claims.is_empty() {
         ports.report(&claims, &PendingRequest::unsent(request), RequestOutcome::Silence);

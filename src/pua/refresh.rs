@@ -16,11 +16,26 @@ const GRACE: Seconds = Seconds(10);
 /// Goes on with every pending request whose time has come.
 pub fn retry<P: AgentPorts>(ports: &mut P) {
     for due in ports.timed_out() {
-        match due {
-            DueRequest::Send(pending, request) => queue::launch_then_go_on(ports, pending, &request, None),
-            DueRequest::Store(pending, change) => store_again(ports, pending, &change),
-            DueRequest::Lost(pending) => lost(ports, pending),
-        }
+        each_on_its_own(ports, "a request is tried again", |ports| {
+            ports.take(due.pending());
+            match due {
+                DueRequest::Send(pending, request) => queue::launch_then_go_on(ports, pending, &request, None),
+                DueRequest::Store(pending, change) => store_again(ports, pending, &change),
+                DueRequest::Lost(pending) => lost(ports, pending),
+                DueRequest::GivenUp(pending, request) => {
+                    queue::fail(ports, pending, &request);
+                    resume(ports, pending, None);
+                }
+            }
+        });
+    }
+}
+
+/// One of many: a panic in it does not hold up the others.
+fn each_on_its_own<P: AgentPorts>(ports: &mut P, what: &str, work: impl FnOnce(&mut P)) {
+    // What `work` has changed half is left to what is tried again.
+    if let Err(why) = crate::caught::caught(|| work(&mut *ports)) {
+        ports.broken_off(what, &why);
     }
 }
 
@@ -50,12 +65,14 @@ pub fn sweep<P: AgentPorts>(ports: &mut P) -> Result<(), RequestError> {
     let now = ports.now();
     let period = Seconds::from(ports.config().update_period.max(0));
     for record in ports.ending(now + period)? {
-        let done = match (wants_more(&record, ports.config().min_expires), record.state.expires_at < now - GRACE) {
-            (true, _) => refresh(ports, &record, now),
-            (false, true) => ports.remove(&record),
-            (false, false) => Ok(()),
-        };
-        warn(ports, record.get(RecordField::PresUri), done);
+        each_on_its_own(ports, "what ends soon is refreshed", |ports| {
+            let done = match (wants_more(&record, ports.config().min_expires), record.state.expires_at < now - GRACE) {
+                (true, _) => refresh(ports, &record, now),
+                (false, true) => ports.remove(&record),
+                (false, false) => Ok(()),
+            };
+            warn(ports, record.get(RecordField::PresUri), done);
+        });
     }
     Ok(())
 }

@@ -38,6 +38,7 @@ impl Bucket {
         if bucket.locked {
             // SAFETY: `new_shtable` has initialised the lock.
             unsafe { sys::kr_lock_get(bucket.word()) };
+            fault_point!("bucket");
         }
         bucket
     }

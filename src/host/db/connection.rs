@@ -269,12 +269,14 @@ impl Connection {
         conditions: &[Cond<'_>],
         order: Option<&[u8]>,
     ) -> Result<ResultSet<'_>, DbError> {
-        match &self.way {
-            Way::Driver(link) => link.select(table, columns, conditions, order),
+        let found = match &self.way {
+            Way::Driver(link) => link.select(table, columns, conditions, order)?,
             Way::Sqlite(database, _) => {
-                Ok(ResultSet::Sqlite(database.run(table, Verb::Select(columns, order), conditions)?))
+                ResultSet::Sqlite(database.run(table, Verb::Select(columns, order), conditions)?)
             }
-        }
+        };
+        fault_point!(statement "rows");
+        Ok(found)
     }
 
     /// `INSERT INTO table`.

@@ -62,8 +62,7 @@ impl Connection {
     /// Fails when `work` fails, and when the transaction cannot be begun or committed.
     pub fn transaction<T>(&self, work: impl FnOnce(&Connection) -> Result<T, DbError>) -> Result<T, DbError> {
         let transaction = Transaction::begin(self)?;
-        #[cfg(feature = "fault-injection")]
-        crate::host::fault::at("transaction");
+        fault_point!(statement "transaction");
         let value = work(self)?;
         transaction.commit()?;
         Ok(value)

@@ -389,6 +389,8 @@ impl Scratch {
             self.body = None;
             self.body = Some(SharedBytes::copy(body).ok()?);
         }
-        self.body.clone()
+        let share = self.body.clone();
+        fault_point!("body");
+        share
     }
 }

@@ -12,8 +12,7 @@ use crate::server::tables::resource_entry::DueNotify;
 /// Sends for what has been handed over, then sleeps until there is more: one turn of a sender process.
 pub fn serve(senders: &Senders, context: impl Fn() -> Option<Context<'static>>) {
     while let Some(mut context) = context() {
-        let Some(turn) = senders.next() else { break };
-        context.work.held.hold(turn.resource.hash);
+        let Some(turn) = senders.next(|hash| context.work.held.hold(hash)) else { break };
         notifier::run(&mut context.with_pace(Some(turn.size)), &turn.resource);
     }
     senders.wait();

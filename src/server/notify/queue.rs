@@ -1,4 +1,5 @@
 //! The queues of resources: which state changes are due, who sends, and batches of NOTIFYs in the order of the changes.
+use crate::caught::caught;
 use crate::cluster::numbers::reserve;
 use crate::common::counters::{self, Counter};
 use crate::common::row_groups::{RowOutcome, Writer};
@@ -21,11 +22,11 @@ use crate::server::notify::work::{Again, NotifyQueue, Work};
 use crate::server::shared::Parts;
 use crate::server::subscriptions::active_watchers_table as rows;
 use crate::server::subscriptions::rows_behind::{RowsBehind, mark_unwritten};
-use crate::server::tables::Shard;
 use crate::server::tables::noted_changes::Outdated;
 use crate::server::tables::resource_entry::{DueNotify, ResourceEntry};
 use crate::server::tables::subscription_entry::Ownership;
 use crate::server::tables::watched::{ChangedWatcher, FinalNotify, SharedTransientBody};
+use crate::server::tables::{Shard, Tables};
 use crate::sip::packed::Strings;
 use crate::sip::target::NextHop;
 use std::ops::Deref;
@@ -202,10 +203,12 @@ impl NotifyQueue for ResourceQueues {
             }
         }
         drop(shard);
+        let unwritten = UnwrittenCounts { tables, batch: &batch, which: &uncounted };
         fault_point!("portion");
         // The other nodes are sent how far the numbers will go before they go there.
         above.into_iter().for_each(|at: usize| self.announce_subscription(batch[at].subscription.dialog()));
         self.write_counters(&batch, &uncounted);
+        std::mem::forget(unwritten);
         self.announce_to_stock_counted(&batch);
         batch
     }
@@ -357,6 +360,26 @@ impl ResourceQueues {
                 // The timer writes the row, and each NOTIFY tries to.
                 mark_unwritten(&self.shared.tables, lost.dialog(), RowState::Update);
             });
+        }
+    }
+}
+
+/// Subscriptions that were counted up as if their rows had the numbers already. Dropped before those are written, as by
+/// a panic, it has the rows written.
+struct UnwrittenCounts<'a> {
+    tables: &'a Tables,
+    batch: &'a [Notify],
+    which: &'a [usize],
+}
+
+impl Drop for UnwrittenCounts<'_> {
+    fn drop(&mut self) {
+        for at in self.which {
+            // Another panic while one unwinds would end the process.
+            let mark = || mark_unwritten(self.tables, self.batch[*at].subscription.dialog(), RowState::Update);
+            if let Err(why) = caught(mark) {
+                limited!(Error, "panic while a row is marked: {why}");
+            }
         }
     }
 }

@@ -115,17 +115,21 @@ impl Senders {
         count as usize * NOTIFY_BYTES
     }
 
-    /// What a sender process turns to: small fan-outs, of which there are few, before large ones.
-    pub(crate) fn next(&self) -> Option<Turn<'_>> {
+    /// What a sender process turns to: small fan-outs, of which there are few, before large ones. `hold` takes its
+    /// queue over as soon as it is off the list: nobody else would open it.
+    pub(crate) fn next(&self, hold: impl FnOnce(u64)) -> Option<Turn<'_>> {
         let mut queue = self.queue.lock();
         if queue.is_empty() {
             return None;
         }
         let small = queue.iter().position(|handed| handed.size == FanOutSize::Small);
         let handed = queue.remove(small.unwrap_or(0));
+        hold(handed.hash);
         drop(queue);
         let resource = Resource { uri: handed.uri.to_vec(), event: handed.event, hash: handed.hash };
-        Some(Turn { senders: self, resource, size: handed.size })
+        let turn = Turn { senders: self, resource, size: handed.size };
+        fault_point!("turn");
+        Some(turn)
     }
 
     /// Sleeps until something is handed over.

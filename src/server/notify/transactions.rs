@@ -317,6 +317,7 @@ impl<P: Send + ShmSafe> FreeSlot<'_, P> {
     /// it. `false`: another process does not let go of the slot, and nothing has begun.
     #[inline]
     pub fn start(self, transaction: ClientTransaction, payload: impl FnOnce() -> P, now: u64) -> bool {
+        fault_point!("slot");
         let at = self.key.slot as usize % CHUNK;
         let Some(mut slot) = held(&self.chunk.slots[at]) else { return false };
         slot.under_way = Some(UnderWay { transaction, payload: payload() });

@@ -1,6 +1,6 @@
 //! Publications that are written some time after they are answered (`publ_update_period`): each period writes the
 //! newest state of what has changed since the last one.
-use crate::common::row_groups::{Aside, GROUP, Pass, RefusalLog, RowOutcome, Writer};
+use crate::common::row_groups::{Aside, GROUP, Pass, RefusalLog, RowOutcome, TakenRows, Writer};
 use crate::host::db::{Connection, DbError};
 use crate::host::{clock, log};
 use crate::log;
@@ -91,7 +91,7 @@ impl WriteBehind {
                 if group.is_empty() {
                     break;
                 }
-                total += self.write_group(&group, now, &mut refusals)?;
+                total += self.write_group(group, now, &mut refusals)?;
             }
         }
         Ok(total)
@@ -120,7 +120,7 @@ impl WriteBehind {
             if group.is_empty() {
                 break;
             }
-            self.write_group(&group, now, &mut refusals)?;
+            self.write_group(group, now, &mut refusals)?;
         }
         match self.has_unwritten(resource) {
             true => Err(StoreError::Refused),
@@ -134,7 +134,9 @@ impl WriteBehind {
         shard.entry(self.shared.tables.rule(), resource).is_some_and(|entry| has_unwritten(entry))
     }
 
-    fn write_group(&self, group: &[Item], now: Moment, refusals: &mut RefusalLog) -> Result<usize, StoreError> {
+    fn write_group(&self, group: Vec<Item>, now: Moment, refusals: &mut RefusalLog) -> Result<usize, StoreError> {
+        let put_back = |item: &Item| self.note_item(item, RowOutcome::Kept, now, &mut RefusalLog::default());
+        let mut group = TakenRows::new(group, &put_back);
         let (table, packages) = (self.config.presentity_table, self.packages());
         let write = |db: &Connection, item: &Item| -> Result<(), DbError> {
             match item {
@@ -149,21 +151,24 @@ impl WriteBehind {
             Item::Gone(..) => true,
             Item::Document(resource, publication, _) => presentity_table::fits(resource, publication),
         };
-        let outcome = Writer { database: self.database, table, fits: &fits, write: &write }.write_group(group);
-        for (item, fate) in group.iter().zip(&outcome.fates) {
-            match item {
-                Item::Document(resource, publication, lacks) => {
-                    self.note_document(resource, publication, *lacks, *fate, now, refusals);
-                }
-                Item::Gone(resource, ruid) if *fate == RowOutcome::Written => self.delete_removed(resource, ruid),
-                // Somebody else holds it, which not every driver tells from a refusal: the rows of others are written
-                // meanwhile.
-                Item::Gone(resource, ruid) => self.set_aside(resource, ruid, *fate, now, refusals),
-            }
-        }
+        let outcome = Writer { database: self.database, table, fits: &fits, write: &write }.write_group(group.rows());
+        group.settle(&outcome.fates, |item, fate| self.note_item(item, fate, now, refusals));
         match outcome.error {
             Some(error) => Err(error),
             None => Ok(outcome.count(RowOutcome::Written)),
+        }
+    }
+
+    /// What became of a row.
+    fn note_item(&self, item: &Item, fate: RowOutcome, now: Moment, refusals: &mut RefusalLog) {
+        match item {
+            Item::Document(resource, publication, lacks) => {
+                self.note_document(resource, publication, *lacks, fate, now, refusals);
+            }
+            Item::Gone(resource, ruid) if fate == RowOutcome::Written => self.delete_removed(resource, ruid),
+            // Somebody else holds it, which not every driver tells from a refusal: the rows of others are written
+            // meanwhile.
+            Item::Gone(resource, ruid) => self.set_aside(resource, ruid, fate, now, refusals),
         }
     }
 

@@ -1,5 +1,5 @@
 //! Rows of subscriptions that live in memory: read at start-up, written by the timer and at the end.
-use crate::common::row_groups::{Aside, GROUP, GroupOutcome, Pass, RefusalLog, RowOutcome, Writer};
+use crate::common::row_groups::{Aside, GROUP, GroupOutcome, Pass, RefusalLog, RowOutcome, TakenRows, Writer};
 use crate::host::db::{Connection, DbError};
 use crate::host::{clock, log, shm};
 use crate::log;
@@ -62,16 +62,21 @@ impl KeptRows {
     fn delete_pending(&self) -> Result<(), StoreError> {
         let (table, pending) = (self.config.active_watchers_table, self.shared.pending_deletions);
         for _ in 0..pending.len().div_ceil(GROUP) {
+            let put_back = |row: &EndedSubscriptionRow| {
+                pending.note(row.dialog());
+            };
             let mut group = pending.take(GROUP);
             // A phone that uses its ids again has a row of its own by now.
             group.retain(|row| self.shared.tables.find(row.dialog()).is_none());
+            let mut group = TakenRows::new(group, &put_back);
             let write = |db: &Connection, row: &EndedSubscriptionRow| rows::delete(db, table, row.dialog());
-            let outcome = Writer { database: self.database, table, fits: &|_| true, write: &write }.write_group(&group);
-            for (row, fate) in group.iter().zip(&outcome.fates) {
-                if *fate != RowOutcome::Written {
-                    pending.note(row.dialog());
+            let writer = Writer { database: self.database, table, fits: &|_| true, write: &write };
+            let outcome = writer.write_group(group.rows());
+            group.settle(&outcome.fates, |row, fate| {
+                if fate != RowOutcome::Written {
+                    put_back(row);
                 }
-            }
+            });
             outcome.error.map_or(Ok(()), Err)?;
         }
         Ok(())
@@ -142,9 +147,13 @@ impl KeptRows {
                 if changed.is_empty() {
                     break;
                 }
-                let outcome = self.write_group(&changed, no_route);
+                let put_back = |row: &Subscription| {
+                    self.note_fate(row, RowOutcome::Kept, now);
+                };
+                let mut changed = TakenRows::new(changed, &put_back);
+                let outcome = self.write_group(changed.rows(), no_route);
                 total += outcome.count(RowOutcome::Written);
-                self.note_fates(&changed, &outcome, now, &mut refusals);
+                changed.settle(&outcome.fates, |row, fate| self.name_refused(row, fate, now, &mut refusals));
                 if let Some(error) = outcome.error {
                     return Err(error);
                 }
@@ -193,17 +202,14 @@ impl KeptRows {
         outcome
     }
 
-    /// What became of the rows: those that are not written are marked again, those that were ended meanwhile are
-    /// removed.
-    fn note_fates(&self, group: &[Subscription], outcome: &GroupOutcome, now: Moment, refusals: &mut RefusalLog) {
-        for (subscription, fate) in group.iter().zip(&outcome.fates) {
-            let was_refused = self.note_fate(subscription, *fate, now);
-            if *fate == RowOutcome::Refused && was_refused == Some(false) {
-                refusals.note(self.config.active_watchers_table, || {
-                    let (watcher, presentity) = (subscription.watcher_uri(), subscription.get(Field::PresUri));
-                    format!("the subscription of {} to {}", log::show(&watcher), log::show(presentity))
-                });
-            }
+    /// What became of a row: one that is not written is marked again, one that was ended meanwhile is removed.
+    fn name_refused(&self, row: &Subscription, fate: RowOutcome, now: Moment, refusals: &mut RefusalLog) {
+        let was_refused = self.note_fate(row, fate, now);
+        if fate == RowOutcome::Refused && was_refused == Some(false) {
+            refusals.note(self.config.active_watchers_table, || {
+                let (watcher, presentity) = (row.watcher_uri(), row.get(Field::PresUri));
+                format!("the subscription of {} to {}", log::show(&watcher), log::show(presentity))
+            });
         }
     }
 

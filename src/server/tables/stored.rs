@@ -75,6 +75,7 @@ impl Tables {
             ownership,
             announced: 0,
         })?;
+        fault_point!("claim");
         // A resource entry exists for every resource with rows, so a new one has no documents.
         let documents = Documents::Known(ShmVec::new_in(Shm));
         let mut shard = self.shard(resource.hash);
