@@ -2,7 +2,6 @@
 while the server goes on, and a process that is killed, ends or stands still there before the server ends."""
 import re
 import signal
-import sqlite3
 import time
 
 import pytest
@@ -12,6 +11,7 @@ from kit.responder import Responder
 from kit.sip import pidf
 from test_broken_off import notified
 from test_faults import faulty_modules  # noqa: F401  (a fixture)
+from test_last_stop import rows
 
 BYSTANDERS = 12
 IN_MEMORY = dict(subs_db_mode=2, publ_cache=1, publ_update_period=1, db_update_period=1, clean_period=1)
@@ -149,13 +149,6 @@ def test_a_fault_costs_its_own_request(faulty_modules, ours, phones, point):  # 
             life.goes_on()
     finally:
         life.close()
-
-
-def rows(server, table):
-    connection = sqlite3.connect(str(server.db_path), timeout=10)
-    count = connection.execute("select count(*) from %s" % table).fetchone()[0]
-    connection.close()
-    return count
 
 
 @pytest.mark.suite("crash")
