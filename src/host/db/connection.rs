@@ -183,9 +183,9 @@ impl Driver {
         // Several processes write: they wait for each other instead of failing, and let readers read meanwhile. What
         // the other modules of this process write through the driver's connection waits, too.
         let settings = sqlite::settings::of_driver(self.functions.init, self.url.for_driver());
-        let _ = link.raw_query(sqlite::BUSY_TIMEOUT);
+        let _ = link.raw_query(sqlite::BUSY_TIMEOUT.as_bytes());
         if settings.is_default() {
-            let _ = link.raw_query(WRITE_AHEAD);
+            let _ = link.raw_query(WRITE_AHEAD.as_bytes());
         }
         let direct = match self.ways.sqlite {
             SqliteWay::Direct => sqlite::SqliteConnection::open(self.url.for_driver(), &settings),
@@ -358,7 +358,7 @@ impl Connection {
 
     fn find_by_text(&self, text: &str) -> Result<Option<ResultSet<'_>>, DbError> {
         match &self.way {
-            Way::Driver(link) => link.raw_query(text),
+            Way::Driver(link) => link.raw_query(text.as_bytes()),
             Way::Sqlite(database, _) => Ok(Some(ResultSet::Sqlite(database.text(text)?))),
         }
     }

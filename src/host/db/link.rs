@@ -161,14 +161,7 @@ impl Link {
 
     /// Runs a printed statement; the result is none where the driver gives none.
     fn run(&self, printed: &[u8]) -> Result<Option<ResultSet<'_>>, DbError> {
-        let query = self.functions.raw_query.ok_or(DbError::Away)?;
-        let mut result = std::ptr::null_mut();
-        let text = &printed[..printed.len() - 1];
-        // SAFETY: the text outlives the call.
-        if unsafe { query(self.raw, &lend(text), &mut result) } < 0 {
-            return Err(self.failed());
-        }
-        Ok((!result.is_null()).then(|| self.found(result)))
+        self.raw_query(&printed[..printed.len() - 1])
     }
 
     /// Inserts a row.
@@ -275,16 +268,16 @@ impl Link {
     /// # Errors
     ///
     /// Fails when the driver knows no such statements, or this one fails.
-    pub(super) fn raw_query(&self, text: &str) -> Result<Option<ResultSet<'_>>, DbError> {
+    pub(super) fn raw_query(&self, text: &[u8]) -> Result<Option<ResultSet<'_>>, DbError> {
         self.plain_query(text).map_err(|error| if error == DbError::Away { error } else { self.failed() })
     }
 
     /// A statement as text, without asking why it failed.
-    fn plain_query(&self, text: &str) -> Result<Option<ResultSet<'_>>, DbError> {
+    fn plain_query(&self, text: &[u8]) -> Result<Option<ResultSet<'_>>, DbError> {
         let query = self.functions.raw_query.ok_or(DbError::Away)?;
         let mut result = std::ptr::null_mut();
         // SAFETY: the text outlives the call.
-        if unsafe { query(self.raw, &lend(text.as_bytes()), &mut result) } < 0 {
+        if unsafe { query(self.raw, &lend(text), &mut result) } < 0 {
             return Err(DbError::Unexplained);
         }
         Ok((!result.is_null()).then(|| self.found(result)))
@@ -292,7 +285,7 @@ impl Link {
 
     /// What MariaDB says of the statement before, if anything.
     fn error_code(&self) -> Result<Option<i64>, DbError> {
-        let found = self.plain_query("show errors")?.ok_or(DbError::Away)?;
+        let found = self.plain_query(b"show errors")?.ok_or(DbError::Away)?;
         let errors: Rows<'_, ShownError> = Rows::of(found);
         Ok(errors.iter().next().map(|error| error.int(ShownError::Code)))
     }
@@ -325,7 +318,7 @@ impl Link {
         if error != DbError::Unexplained || self.scheme == b"text" {
             return if error == DbError::Unexplained { DbError::Refused } else { error };
         }
-        match self.plain_query("select 1") {
+        match self.plain_query(b"select 1") {
             Ok(Some(_)) => DbError::Refused,
             _ => DbError::Away,
         }
