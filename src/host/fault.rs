@@ -49,6 +49,10 @@ pub fn arm(text: &str) -> bool {
 }
 
 /// A point at which a fault may be asked for.
+///
+/// # Panics
+///
+/// Panics when that is asked for.
 pub fn at(point: &str) {
     let Some(action) = asked_for(point, |action| action != REFUSE) else { return };
     log_action(action, point);
@@ -69,6 +73,10 @@ pub fn at(point: &str) {
 /// # Errors
 ///
 /// Fails when that is asked for.
+///
+/// # Panics
+///
+/// Panics when that is asked for, as [`at`] does.
 pub fn at_statement(point: &str) -> Result<(), DbError> {
     at(point);
     asked_for(point, |action| action == REFUSE).map_or(Ok(()), |action| {
