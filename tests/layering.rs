@@ -233,25 +233,57 @@ fn storage_modes_are_looked_at_once() {
     assert!(outside.is_empty(), "a store is asked what it does, not when it writes rows, in {outside:?}");
 }
 
+/// The types that a source declares: its own, those of its tests, and those of `row_columns!`. What a trait or an
+/// implementation of one calls a type stands inside of it, and has the trait's meaning.
+fn declared_types(source: &str) -> impl Iterator<Item = &str> {
+    source.lines().map(|line| line.split("//").next().unwrap_or_default()).filter_map(|line| {
+        let declaration = line.trim_start();
+        let is_inside = declaration.len() < line.len();
+        let declaration = ["pub(crate) ", "pub(super) ", "pub "]
+            .iter()
+            .find_map(|word| declaration.strip_prefix(word))
+            .unwrap_or(declaration);
+        let (kind, rest) = declaration.strip_prefix("unsafe ").unwrap_or(declaration).split_once(' ')?;
+        let is_type = matches!(kind, "struct" | "enum" | "trait" | "union") || kind == "type" && !is_inside;
+        rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().filter(|name| is_type && !name.is_empty())
+    })
+}
+
 #[test]
 fn a_type_name_has_one_meaning() {
-    let mut modules_of: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    let is_code = |module: &str| {
-        !matches!(module, "host::fake" | "pure" | "sys" | "agent::testing") && !module.starts_with("presence::testing")
-    };
-    for (module, code) in modules().iter().filter(|(module, _)| is_code(module)) {
-        for line in code.lines().filter(|line| line.starts_with("pub")) {
-            let mut words = line.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty());
-            if words.any(|word| matches!(word, "struct" | "enum" | "trait" | "union" | "type")) {
-                if let Some(name) = words.next() {
-                    modules_of.entry(name.to_owned()).or_default().insert(module.clone());
-                }
-            }
+    let (mut files, mut files_of) = (Vec::new(), BTreeMap::<String, BTreeSet<String>>::new());
+    rust_files(&src(), &mut files);
+    for file in files {
+        let inside = file.strip_prefix(src()).expect("a file of src").to_string_lossy().into_owned();
+        // What stands for another part in tests has its name.
+        if matches!(inside.as_str(), "host/fake.rs" | "sys.rs") || inside.contains("testing") {
+            continue;
+        }
+        for name in declared_types(&fs::read_to_string(&file).expect("a readable source")) {
+            files_of.entry(name.to_owned()).or_default().insert(inside.clone());
         }
     }
-    assert!(modules_of.len() > 400, "only {} types were read", modules_of.len());
-    let twice: Vec<_> = modules_of.iter().filter(|(_, modules)| modules.len() > 1).collect();
+    assert!(files_of.len() > 600, "only {} types were read", files_of.len());
+    let twice: Vec<_> = files_of.iter().filter(|(_, files)| files.len() > 1).collect();
     assert!(twice.is_empty(), "these names have two meanings, a type is named for what sets it apart: {twice:?}");
+}
+
+#[test]
+fn what_the_check_of_names_sees() {
+    let code = "
+pub(crate) struct A<T>(T);
+enum B { C }
+type D = u8; // struct E
+pub unsafe trait F {
+    type G;
+    struct H;
+}
+row_columns! {
+    enum I { J = \"j\" }
+}
+fn enumerate(k: struct_l) {}
+";
+    assert_eq!(declared_types(code).collect::<Vec<_>>(), ["A", "B", "D", "F", "H", "I"]);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use proptest::test_runner::RngSeed;
 use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Debug, Clone)]
-enum Step {
+enum AgentStep {
     Publish {
         id: usize,
         body: Option<u8>,
@@ -36,7 +36,7 @@ enum Step {
     Store(bool),
 }
 
-fn step() -> impl Strategy<Value = Step> {
+fn step() -> impl Strategy<Value = AgentStep> {
     let expires = prop_oneof![3 => Just(-1i64), 2 => Just(100_000), 1 => Just(0)];
     let codes =
         prop_oneof![8 => Just(200u16), 2 => Just(503), 1 => Just(500), 1 => Just(0), 1 => Just(423), 1 => Just(481)];
@@ -49,16 +49,16 @@ fn step() -> impl Strategy<Value = Step> {
     ];
     prop_oneof![
         6 => (0..2usize, proptest::option::weighted(0.7, 0..8u8), expires.clone())
-            .prop_map(|(id, body, expires)| Step::Publish { id, body, expires }),
-        3 => expires.prop_map(|expires| Step::Subscribe { expires }),
+            .prop_map(|(id, body, expires)| AgentStep::Publish { id, body, expires }),
+        3 => expires.prop_map(|expires| AgentStep::Subscribe { expires }),
         8 => (0..4usize, codes, proptest::option::of(0..90i64))
-            .prop_map(|(which, code, retry_after)| Step::Answer { which, code, retry_after }),
-        3 => (0..4usize, states).prop_map(|(which, state)| Step::Notify { which, state }),
-        1 => Just(Step::Forget),
-        6 => (1..40i64).prop_map(Step::Pass),
-        2 => Just(Step::Write),
-        1 => Just(Step::Crash),
-        1 => any::<bool>().prop_map(Step::Store),
+            .prop_map(|(which, code, retry_after)| AgentStep::Answer { which, code, retry_after }),
+        3 => (0..4usize, states).prop_map(|(which, state)| AgentStep::Notify { which, state }),
+        1 => Just(AgentStep::Forget),
+        6 => (1..40i64).prop_map(AgentStep::Pass),
+        2 => Just(AgentStep::Write),
+        1 => Just(AgentStep::Crash),
+        1 => any::<bool>().prop_map(AgentStep::Store),
     ]
 }
 
@@ -97,39 +97,39 @@ impl Peers {
         self.words
     }
 
-    fn run(&mut self, step: &Step) {
+    fn run(&mut self, step: &AgentStep) {
         match step {
-            Step::Publish { id, body, expires } => self.publish(*id, *body, *expires),
-            Step::Subscribe { expires } => {
+            AgentStep::Publish { id, body, expires } => self.publish(*id, *body, *expires),
+            AgentStep::Subscribe { expires } => {
                 let word = self.word();
                 if self.bench.subscribe(*expires, word).is_ok() {
                     self.promised.insert(word);
                 }
             }
-            Step::Answer { which, code, retry_after } => {
+            AgentStep::Answer { which, code, retry_after } => {
                 let open: Vec<usize> = (0..self.bench.wire.len()).filter(|n| !self.bench.wire[*n].answered).collect();
                 if let Some(index) = open.get(*which % open.len().max(1)) {
                     self.answer(*index, *code, *retry_after);
                 }
             }
-            Step::Notify { which, state } => {
+            AgentStep::Notify { which, state } => {
                 let dialogs: Vec<usize> =
                     (0..self.bench.wire.len()).filter(|n| self.bench.wire[*n].method == "SUBSCRIBE").collect();
                 if let (Some(index), false) = (dialogs.iter().rev().nth(*which), self.bench.store_away) {
                     self.bench.notify(*index, "t", "sip:moved@server", state);
                 }
             }
-            Step::Forget => self.documents.clear(),
-            Step::Pass(seconds) => self.bench.pass(*seconds),
-            Step::Write => self.bench.write(),
-            Step::Crash => {
+            AgentStep::Forget => self.documents.clear(),
+            AgentStep::Pass(seconds) => self.bench.pass(*seconds),
+            AgentStep::Write => self.bench.write(),
+            AgentStep::Crash => {
                 self.bench.crash(1000);
                 self.promised.clear();
                 // What was not written, and documents for repairs, are lost with the memory.
                 self.wanted.clear();
                 self.documents.clear();
             }
-            Step::Store(away) => self.bench.store_away = *away,
+            AgentStep::Store(away) => self.bench.store_away = *away,
         }
         self.check();
     }

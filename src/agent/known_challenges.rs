@@ -9,7 +9,7 @@ use crate::shm_safe::shm_safe;
 /// How many are known; the one that was learned first is forgotten for another one.
 const MOST: usize = 64;
 
-struct Known {
+struct KnownChallenge {
     server: ShmBox<[u8]>,
     /// A line of [`crate::pua::digest::challenges`].
     challenge: ShmBox<[u8]>,
@@ -17,10 +17,10 @@ struct Known {
     count: u32,
 }
 
-shm_safe!(Known { server, challenge, count });
+shm_safe!(KnownChallenge { server, challenge, count });
 
 /// The challenges of all servers.
-pub struct KnownChallenges(Lock<ShmVec<Known>>);
+pub struct KnownChallenges(Lock<ShmVec<KnownChallenge>>);
 
 shm_safe!(KnownChallenges(value));
 
@@ -47,7 +47,7 @@ impl KnownChallenges {
     /// the server asked before for the same realm; without memory it is not kept.
     pub fn count(&self, server: &[u8], challenge: &[u8]) -> u32 {
         let mut list = self.0.lock();
-        let is_it = |known: &&mut Known| *known.server == *server && *known.challenge == *challenge;
+        let is_it = |known: &&mut KnownChallenge| *known.server == *server && *known.challenge == *challenge;
         if let Some(known) = list.iter_mut().find(is_it) {
             known.count = known.count.saturating_add(1);
             return known.count;
@@ -59,7 +59,7 @@ impl KnownChallenges {
         if list.len() >= MOST {
             list.remove(0);
         }
-        list.push(Known { server: its, challenge: copy, count: 1 });
+        list.push(KnownChallenge { server: its, challenge: copy, count: 1 });
         1
     }
 

@@ -19,7 +19,7 @@ impl From<NoMemory> for RequestError {
     }
 }
 
-struct Table {
+struct PendingTable {
     by_key: HashTable<ShmBox<QueueEntry>, Shm>,
     /// Number and key of each pending request.
     keys: HashTable<(PendingRequestId, u64), Shm>,
@@ -28,11 +28,11 @@ struct Table {
     last: PendingRequestId,
 }
 
-shm_safe!(Table { by_key, keys, restarts, last });
+shm_safe!(PendingTable { by_key, keys, restarts, last });
 
 /// All pending requests of the server.
 pub struct PendingRequests {
-    table: Lock<Table>,
+    table: Lock<PendingTable>,
 }
 
 shm_safe!(PendingRequests { table });
@@ -51,7 +51,7 @@ fn spread(id: PendingRequestId) -> u64 {
     id.wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
-impl Table {
+impl PendingTable {
     fn entry(&mut self, id: PendingRequestId) -> Option<&mut QueueEntry> {
         let (_, key) = *self.keys.find(spread(id), |(known, _)| *known == id)?;
         self.by_key.find_mut(key, |entry| entry.id == id).map(|entry| &mut **entry)
@@ -125,7 +125,7 @@ impl Default for PendingRequests {
     /// No pending requests; call before the processes fork.
     fn default() -> PendingRequests {
         let (by_key, keys, restarts) = (HashTable::new_in(Shm), HashTable::new_in(Shm), HashTable::new_in(Shm));
-        PendingRequests { table: Lock::new(Table { by_key, keys, restarts, last: 0 }) }
+        PendingRequests { table: Lock::new(PendingTable { by_key, keys, restarts, last: 0 }) }
     }
 }
 

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 type SharedRecord = Record<ShmBox<[u8]>>;
 
-struct Entry {
+struct RecordEntry {
     hash: u64,
     record: SharedRecord,
     /// The entity tag in its row.
@@ -24,7 +24,7 @@ struct Entry {
     aside: Aside,
 }
 
-shm_safe!(Entry { hash, record, row_etag, aside });
+shm_safe!(RecordEntry { hash, record, row_etag, aside });
 
 /// What the timer writes to the table.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ const SHARDS: usize = 64;
 
 /// All records of the server.
 pub struct Records {
-    shards: ShmVec<Lock<HashTable<ShmBox<Entry>, Shm>>>,
+    shards: ShmVec<Lock<HashTable<ShmBox<RecordEntry>, Shm>>>,
     ended: Lock<ShmVec<SharedRecord>>,
     serial: AtomicU64,
     seed: u64,
@@ -94,7 +94,7 @@ impl Records {
         self.hash(record.get(RecordField::PresUri), record.get(RecordField::WatcherUri))
     }
 
-    fn shard(&self, hash: u64) -> &Lock<HashTable<ShmBox<Entry>, Shm>> {
+    fn shard(&self, hash: u64) -> &Lock<HashTable<ShmBox<RecordEntry>, Shm>> {
         &self.shards[(hash >> 40) as usize % SHARDS]
     }
 
@@ -139,7 +139,7 @@ impl Records {
             RecordRowState::Insert => EntityTag::new(shm::copy(b"")?),
             _ => EntityTag::new(record.get(RecordField::Etag)).map(shm::copy)?,
         };
-        let entry = shm::boxed(Entry { hash, record: shared, row_etag, aside: Aside::default() })?;
+        let entry = shm::boxed(RecordEntry { hash, record: shared, row_etag, aside: Aside::default() })?;
         let mut shard = self.shard(hash).lock();
         shard.try_reserve(1, |entry| entry.hash).map_err(|_| NoMemory)?;
         shard.insert_unique(hash, entry, |entry| entry.hash);
@@ -317,7 +317,7 @@ impl Records {
     }
 
     /// Changes an entry; `false` when it is gone.
-    fn with_entry(&self, record: &Record, change: impl FnOnce(&mut Entry)) -> bool {
+    fn with_entry(&self, record: &Record, change: impl FnOnce(&mut RecordEntry)) -> bool {
         let hash = self.hash_of(record);
         let serial = record.state.serial;
         let mut shard = self.shard(hash).lock();

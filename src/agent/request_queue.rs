@@ -10,7 +10,7 @@ use crate::shm_safe::shm_safe;
 use crate::sip::entity_tag::EntityTag;
 use crate::time::{Seconds, Tick};
 
-type Shared = ShmBox<[u8]>;
+type ShmBytes = ShmBox<[u8]>;
 
 /// How long an answer is awaited: longer than tm waits, whatever its timers say, is a sign that none will
 /// come.
@@ -30,7 +30,7 @@ shm_safe!(enum RequestPhase { UnderWay { until }, Waiting { at }, Unstored { at 
 
 /// What goes next on a pending request.
 pub(super) struct NextRequest {
-    pub(super) request: Request<Shared>,
+    pub(super) request: Request<ShmBytes>,
     pub(super) since: Tick,
     pub(super) not_before: Option<Tick>,
     pub(super) claims: ShmVec<Claim>,
@@ -48,17 +48,17 @@ pub(super) struct QueueEntry {
     pub(super) stored: bool,
     /// For how long it was asked for last, and when.
     pub(super) asked: (RequestedExpires, Tick),
-    pub(super) sent: Option<(Request<Shared>, Record<Shared>)>,
+    pub(super) sent: Option<(Request<ShmBytes>, Record<ShmBytes>)>,
     /// The entity tag of what was sent last; `None` before anything was.
-    pub(super) etag: Option<EntityTag<Shared>>,
+    pub(super) etag: Option<EntityTag<ShmBytes>>,
     /// The tag before that, until the next request is sent: the record may still have it.
-    pub(super) former_etag: Option<EntityTag<Shared>>,
+    pub(super) former_etag: Option<EntityTag<ShmBytes>>,
     /// There was another one of this key: requests that name no entity tag mean that one.
     pub(super) beside: bool,
     /// Callers that wait for what is under way.
     pub(super) claims: ShmVec<Claim>,
     pub(super) next: Option<NextRequest>,
-    pub(super) change: Option<RecordChange<Shared>>,
+    pub(super) change: Option<RecordChange<ShmBytes>>,
     /// What an entry from the host has taken and is at work on.
     pub(super) in_hand: Option<TakenPart>,
     /// How often something was broken off since another request was taken, at most 1.
@@ -68,13 +68,13 @@ pub(super) struct QueueEntry {
 /// What an entry from the host takes of a pending request to go on with it.
 pub(super) enum TakenPart {
     /// What was sent: its answer has come, or none will.
-    Sent(Request<Shared>, Record<Shared>),
+    Sent(Request<ShmBytes>, Record<ShmBytes>),
     /// What goes next.
-    Next(Request<Shared>),
+    Next(Request<ShmBytes>),
     /// What an answer says.
-    Change(RecordChange<Shared>),
+    Change(RecordChange<ShmBytes>),
     /// Nothing will come of this: those who wait for it are to be answered.
-    GivenUp(Request<Shared>),
+    GivenUp(Request<ShmBytes>),
 }
 
 shm_safe!(
@@ -111,7 +111,7 @@ const SAME_END: Seconds = Seconds(10);
 
 impl QueueEntry {
     /// Takes what waits, aged by the time it waited; the callers behind it wait for its answer now.
-    pub(super) fn take_next(&mut self, now: Tick) -> Option<Request<Shared>> {
+    pub(super) fn take_next(&mut self, now: Tick) -> Option<Request<ShmBytes>> {
         let mut next = self.next.take()?;
         let options = &mut next.request.options;
         let waited = now - next.since;

@@ -8,7 +8,7 @@ use std::ffi::CStr;
 
 /// The place of one parameter: which half is used, its default says.
 #[repr(C)]
-union Slot {
+union ParameterSlot {
     number: std::ffi::c_int,
     text: sys::_str,
 }
@@ -17,7 +17,7 @@ union Slot {
 /// other exists; afterwards nobody does.
 pub struct ParameterBlock {
     table: &'static [Parameter],
-    slots: *mut Slot,
+    slots: *mut ParameterSlot,
     exports: *mut sys::param_export,
 }
 
@@ -35,11 +35,11 @@ fn lend_default(text: &'static [u8]) -> sys::_str {
 impl ParameterBlock {
     /// The parameters of a table with their defaults, for the life of the server.
     pub fn new(table: &'static [Parameter]) -> ParameterBlock {
-        let slots: Vec<Slot> = table
+        let slots: Vec<ParameterSlot> = table
             .iter()
             .map(|entry| match entry.default {
-                ParameterValue::Number(number) => Slot { number: number as _ },
-                ParameterValue::Text(text) => Slot { text: lend_default(text) },
+                ParameterValue::Number(number) => ParameterSlot { number: number as _ },
+                ParameterValue::Text(text) => ParameterSlot { text: lend_default(text) },
             })
             .collect();
         let slots = Box::leak(slots.into_boxed_slice()).as_mut_ptr();

@@ -10,7 +10,7 @@ use std::ffi::{CStr, c_char, c_int, c_void};
 const LONGEST_ARGUMENT: usize = 4096;
 
 /// What a transport reads an argument with.
-type Scan = unsafe extern "C" fn(*mut c_void, *mut c_char, ...) -> c_int;
+type ScanFunction = unsafe extern "C" fn(*mut c_void, *mut c_char, ...) -> c_int;
 
 /// One RPC call in progress.
 pub struct Rpc {
@@ -89,7 +89,7 @@ impl Rpc {
     }
 
     /// From a transport that makes a text of each number (jsonrpcs, xmlrpc).
-    fn scan_converted(&self, scan: Scan, number: usize) -> Result<Option<Vec<u8>>, String> {
+    fn scan_converted(&self, scan: ScanFunction, number: usize) -> Result<Option<Vec<u8>>, String> {
         // Where there are no more arguments, jsonrpcs leaves this as it is; where one is of another type, it clears it.
         let mut found = lend(b"untouched");
         // SAFETY: `*S` fills one `str` and may find nothing; `.` converts numbers to text.
@@ -102,7 +102,7 @@ impl Rpc {
 
     /// From ctl, which loses a number with a fraction when it is asked for a text, as if there were no more arguments;
     /// asked for one type after the other it loses nothing.
-    fn scan_typed(&self, scan: Scan) -> Option<Vec<u8>> {
+    fn scan_typed(&self, scan: ScanFunction) -> Option<Vec<u8>> {
         let mut text = super::bytes::null();
         // SAFETY: `*S` fills one `str` and may find nothing.
         if unsafe { scan(self.ctx, c"*S".as_ptr() as *mut _, &mut text as *mut sys::_str) } == 1 {

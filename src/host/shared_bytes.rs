@@ -6,15 +6,15 @@ use std::ops::Deref;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering, fence};
 
-struct Block {
+struct CountedBytes {
     owners: AtomicUsize,
     bytes: ShmBox<[u8]>,
 }
 
-shm_safe!(Block { owners, bytes });
+shm_safe!(CountedBytes { owners, bytes });
 
 /// A share of some bytes.
-pub struct SharedBytes(NonNull<Block>);
+pub struct SharedBytes(NonNull<CountedBytes>);
 
 // It leads to a block in shared memory.
 impl ShmSafe for SharedBytes {}
@@ -26,11 +26,11 @@ impl SharedBytes {
     ///
     /// Fails when shared memory runs out.
     pub fn copy(bytes: &[u8]) -> Result<SharedBytes, NoMemory> {
-        let block = shm::boxed(Block { owners: AtomicUsize::new(1), bytes: shm::copy(bytes)? })?;
+        let block = shm::boxed(CountedBytes { owners: AtomicUsize::new(1), bytes: shm::copy(bytes)? })?;
         Ok(SharedBytes(NonNull::from(ShmBox::leak(block))))
     }
 
-    fn block(&self) -> &Block {
+    fn block(&self) -> &CountedBytes {
         // SAFETY: each owner keeps the block alive, and it is only ever shared.
         unsafe { self.0.as_ref() }
     }

@@ -47,7 +47,7 @@ pub enum Verb<'a> {
 
 /// Rows that were read.
 #[derive(Default)]
-pub struct Table {
+pub struct SqliteRows {
     columns: usize,
     fields: Vec<SqliteField>,
     bytes: Vec<u8>,
@@ -102,7 +102,7 @@ impl SqliteConnection {
     ///
     /// Fails when SQLite refuses the statement or a value of it, cannot write, or has waited for another writer in
     /// vain.
-    pub fn run(&self, table: &[u8], verb: Verb<'_>, conditions: &[Cond<'_>]) -> Result<Table, DbError> {
+    pub fn run(&self, table: &[u8], verb: Verb<'_>, conditions: &[Cond<'_>]) -> Result<SqliteRows, DbError> {
         let statement = self.cached(shape(table, verb, conditions), || sql(table, verb, conditions))?;
         let run = Run { database: self, statement };
         fault_point!(statement "run");
@@ -122,7 +122,7 @@ impl SqliteConnection {
     /// # Errors
     ///
     /// Fails when SQLite refuses the statement, cannot write, or has waited for another writer in vain.
-    pub fn text(&self, sql: &str) -> Result<Table, DbError> {
+    pub fn text(&self, sql: &str) -> Result<SqliteRows, DbError> {
         let statement = self.prepare(sql, 0)?;
         let rows = Run { database: self, statement }.rows();
         // SAFETY: prepared above, not used again.
@@ -223,9 +223,9 @@ impl Run<'_> {
         of_sqlite(code)
     }
 
-    fn rows(&self) -> Result<Table, DbError> {
+    fn rows(&self) -> Result<SqliteRows, DbError> {
         let library = self.database.library;
-        let mut table = Table::default();
+        let mut table = SqliteRows::default();
         loop {
             // SAFETY: a prepared statement with all its values.
             match unsafe { (library.step)(self.statement) } {
@@ -237,7 +237,7 @@ impl Run<'_> {
     }
 
     #[expect(clippy::multiple_unsafe_ops_per_block, reason = "what is read of one row that is ready has one argument")]
-    fn read(&self, table: &mut Table) {
+    fn read(&self, table: &mut SqliteRows) {
         let (library, of) = (self.database.library, self.statement);
         // SAFETY: a row is ready; each pointer is used before the next call of SQLite.
         unsafe {
@@ -268,7 +268,7 @@ impl Drop for Run<'_> {
     }
 }
 
-impl Table {
+impl SqliteRows {
     /// How many rows there are.
     pub fn rows(&self) -> usize {
         self.fields.len().checked_div(self.columns).unwrap_or(0)

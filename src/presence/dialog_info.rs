@@ -79,7 +79,7 @@ fn hash(id: &[u8]) -> u64 {
 }
 
 /// A dialog element that is being read.
-struct Open {
+struct OpenDialog {
     depth: usize,
     phase: DialogState,
     /// Whether its mark is the last one.
@@ -94,7 +94,7 @@ impl DialogInfo {
 
     /// Reads a document; `None` when it is not well-formed or too deep.
     pub fn parse(document: &[u8]) -> Option<DialogInfo> {
-        let mut reading = Reading::default();
+        let mut reading = DialogInfoReader::default();
         match plain_tags::each(document, |piece| reading.take(piece)) {
             Some(()) => Some(reading.info),
             None => DialogInfo::parse_any(document),
@@ -103,7 +103,7 @@ impl DialogInfo {
 
     fn parse_any(document: &[u8]) -> Option<DialogInfo> {
         let mut reader = Reader::from_reader(document);
-        let mut reading = Reading::default();
+        let mut reading = DialogInfoReader::default();
         loop {
             match reader.read_event().ok()? {
                 Event::Start(tag) => reading.take(Piece::Start(tag.name().as_ref(), tag.attributes_raw()))?,
@@ -116,7 +116,7 @@ impl DialogInfo {
         }
     }
 
-    fn add_dialog(&mut self, attributes: &[u8], depth: usize) -> Open {
+    fn add_dialog(&mut self, attributes: &[u8], depth: usize) -> OpenDialog {
         self.dialogs += 1;
         let (mut id, mut call) = (None, [0; 3]);
         for (name, value) in Attributes(attributes) {
@@ -130,10 +130,10 @@ impl DialogInfo {
             }
         }
         self.marks.extend(id.map(|id| Mark { id, call, phase: DialogState::Talking }));
-        Open { depth, phase: DialogState::Talking, has_mark: id.is_some() }
+        OpenDialog { depth, phase: DialogState::Talking, has_mark: id.is_some() }
     }
 
-    fn close_dialog(&mut self, dialog: &Open) {
+    fn close_dialog(&mut self, dialog: &OpenDialog) {
         self.terminated += u32::from(dialog.phase == DialogState::Ended);
         if let Some(mark) = self.marks.last_mut().filter(|_| dialog.has_mark) {
             mark.phase = dialog.phase;
@@ -143,10 +143,10 @@ impl DialogInfo {
 
 /// A document on its way.
 #[derive(Default)]
-struct Reading {
+struct DialogInfoReader {
     info: DialogInfo,
     depth: usize,
-    in_dialog: Option<Open>,
+    in_dialog: Option<OpenDialog>,
     in_state: bool,
     state: StateText,
 }
@@ -181,7 +181,7 @@ impl StateText {
     }
 }
 
-impl Reading {
+impl DialogInfoReader {
     /// Takes a piece of the document; `None`: it lies too deep, or ends what has not begun.
     fn take(&mut self, piece: Piece<'_>) -> Option<()> {
         match piece {
@@ -393,7 +393,7 @@ mod tests {
         fn plain_documents_are_read_as_by_the_parser(pieces in prop::collection::vec(0..PIECES.len(), 0..24)) {
             let inside: String = pieces.iter().map(|piece| PIECES[*piece]).collect();
             for text in [format!("<?xml version=\"1.0\"?>\n<i version=\"3\">{inside}</i>\n"), inside] {
-                let mut reading = Reading::default();
+                let mut reading = DialogInfoReader::default();
                 if plain_tags::each(text.as_bytes(), |piece| reading.take(piece)).is_some() {
                     prop_assert_eq!(Some(reading.info), DialogInfo::parse_any(text.as_bytes()), "{}", text);
                 }

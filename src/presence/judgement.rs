@@ -32,7 +32,7 @@ pub fn authorizations<P: Ports>(ports: &mut P, resource: &Resource) -> Result<()
     let mut done = Ok(());
     for _ in 0..MOST_JUDGEMENTS {
         let judgement = begin_judging(ports, resource);
-        let mut pass = Pass::default();
+        let mut pass = JudgementPass::default();
         known_authorizations(ports, resource, &mut pass);
         judge_subscriptions(ports, resource, &package, &mut pass, |_| true);
         match (pass.outstanding, &pass.first) {
@@ -60,7 +60,7 @@ pub fn authorizations<P: Ports>(ports: &mut P, resource: &Resource) -> Result<()
 pub fn restored<P: Ports>(ports: &mut P, resource: &Resource) -> Result<(), Failure> {
     let package = *ports.packages().get(resource.event);
     begin_judging(ports, resource);
-    let mut pass = Pass::default();
+    let mut pass = JudgementPass::default();
     let is_another = |judged: &Judged<'_>| judged.authorization != authorization_of(judged.subscription);
     judge_subscriptions(ports, resource, &package, &mut pass, is_another);
     watcher_changes::send(ports, pass.winfo);
@@ -85,7 +85,7 @@ pub(super) fn judge_new<P: Ports>(
             break;
         }
         ports.forget_rules();
-        let mut pass = Pass::default();
+        let mut pass = JudgementPass::default();
         judge(ports, resource, package, &mut pass, new, |_| true);
         if let (Some(outstanding), Some(why)) = (pass.outstanding, &pass.first) {
             ports.left_unjudged(resource, judgements, outstanding, why);
@@ -107,7 +107,7 @@ fn begin_judging<P: Ports>(ports: &mut P, resource: &Resource) -> u32 {
 
 /// What a judgement of the watchers of one resource has come to.
 #[derive(Default)]
-struct Pass {
+struct JudgementPass {
     /// What went wrong first.
     first: Option<Failure>,
     outstanding: Option<Outstanding>,
@@ -119,7 +119,7 @@ struct Pass {
     winfo: Option<Resource>,
 }
 
-impl Pass {
+impl JudgementPass {
     /// A step that is about an authorization in this place.
     fn note(&mut self, done: Result<(), Failure>, place: Outstanding) {
         let Err(failure) = done else { return };
@@ -140,7 +140,7 @@ fn authorization_of(subscription: &Subscription) -> Authorization {
 
 /// Judges the watchers that are remembered, also those that do not subscribe now: what they learn when they come
 /// back.
-fn known_authorizations<P: Ports>(ports: &mut P, resource: &Resource, pass: &mut Pass) {
+fn known_authorizations<P: Ports>(ports: &mut P, resource: &Resource, pass: &mut JudgementPass) {
     let watchers = match ports.known_watchers(resource) {
         Ok(watchers) => watchers,
         Err(error) => return pass.note(Err(error.into()), Outstanding::Remembered),
@@ -170,7 +170,7 @@ fn judge_subscriptions<P: Ports>(
     ports: &mut P,
     resource: &Resource,
     package: &Package,
-    pass: &mut Pass,
+    pass: &mut JudgementPass,
     counts: impl Fn(&Judged<'_>) -> bool,
 ) {
     if pass.is_over {
@@ -194,7 +194,7 @@ fn judge<P: Ports>(
     ports: &mut P,
     resource: &Resource,
     package: &Package,
-    pass: &mut Pass,
+    pass: &mut JudgementPass,
     subscription: &Subscription,
     counts: impl Fn(&Judged<'_>) -> bool,
 ) {

@@ -10,7 +10,7 @@ const COLUMNS: [&str; 11] =
 
 /// A column of `presentity` that memory knows, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Column {
+enum OrderColumn {
     Priority,
     ReceivedTime,
     Expires,
@@ -19,34 +19,34 @@ enum Column {
     Ruid,
 }
 
-impl Column {
-    fn named(name: &str) -> Option<Column> {
+impl OrderColumn {
+    fn named(name: &str) -> Option<OrderColumn> {
         Some(match name {
-            "priority" => Column::Priority,
-            "received_time" => Column::ReceivedTime,
-            "expires" => Column::Expires,
-            "etag" => Column::Etag,
-            "sender" => Column::Sender,
-            "ruid" => Column::Ruid,
+            "priority" => OrderColumn::Priority,
+            "received_time" => OrderColumn::ReceivedTime,
+            "expires" => OrderColumn::Expires,
+            "etag" => OrderColumn::Etag,
+            "sender" => OrderColumn::Sender,
+            "ruid" => OrderColumn::Ruid,
             _ => return None,
         })
     }
 
     fn compare(self, a: &Publication, b: &Publication) -> Ordering {
         match self {
-            Column::Priority => a.priority.cmp(&b.priority),
-            Column::ReceivedTime => a.received_at.cmp(&b.received_at),
-            Column::Expires => a.expires_at.cmp(&b.expires_at),
-            Column::Etag => a.etag.bytes().cmp(b.etag.bytes()),
-            Column::Sender => a.sender.cmp(&b.sender),
-            Column::Ruid => a.ruid.cmp(&b.ruid),
+            OrderColumn::Priority => a.priority.cmp(&b.priority),
+            OrderColumn::ReceivedTime => a.received_at.cmp(&b.received_at),
+            OrderColumn::Expires => a.expires_at.cmp(&b.expires_at),
+            OrderColumn::Etag => a.etag.bytes().cmp(b.etag.bytes()),
+            OrderColumn::Sender => a.sender.cmp(&b.sender),
+            OrderColumn::Ruid => a.ruid.cmp(&b.ruid),
         }
     }
 }
 
 /// By which columns documents are sorted; what is equal stays as it was stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Order(Vec<(Column, bool)>);
+pub struct Order(Vec<(OrderColumn, bool)>);
 
 impl Order {
     /// The order in force. `None`: documents stay as they come, by their last change in memory, by other columns from
@@ -54,22 +54,22 @@ impl Order {
     pub fn of(config: &Config) -> Option<Order> {
         match config.document_order() {
             DocumentOrder::LastChange => None,
-            DocumentOrder::Priority => Some(Order(vec![(Column::Priority, false)])),
-            DocumentOrder::Arrival => Some(Order(vec![(Column::ReceivedTime, false)])),
+            DocumentOrder::Priority => Some(Order(vec![(OrderColumn::Priority, false)])),
+            DocumentOrder::Arrival => Some(Order(vec![(OrderColumn::ReceivedTime, false)])),
             DocumentOrder::Columns => Order::parse(config.order_by),
         }
     }
 
     /// Columns that memory knows, see [`parts`].
     fn parse(text: &[u8]) -> Option<Order> {
-        let columns = parts(text)?.into_iter().map(|(name, descending)| Some((Column::named(&name)?, descending)));
+        let columns = parts(text)?.into_iter().map(|(name, descending)| Some((OrderColumn::named(&name)?, descending)));
         columns.collect::<Option<Vec<_>>>().map(Order)
     }
 
     /// Sorts documents.
     pub fn sort(&self, documents: &mut [Publication]) {
         documents.sort_by(|a, b| {
-            let by_column = |&(column, descending): &(Column, bool)| match descending {
+            let by_column = |&(column, descending): &(OrderColumn, bool)| match descending {
                 false => column.compare(a, b),
                 true => column.compare(b, a),
             };

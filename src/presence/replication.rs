@@ -99,7 +99,7 @@ pub fn of_stored(resource: &Resource, event: &[u8], publication: &Publication, n
 }
 
 /// What a change means here.
-enum Step {
+enum ReplicationStep {
     /// The change is known already: a message that came twice, or a table that nodes share.
     Known,
     /// Something newer is known.
@@ -128,43 +128,43 @@ fn is_replaced(documents: &[Publication], replica: &Replica, dialogs: &Dialogs) 
 
 /// How a change that arrives late, twice or after a gap is found out: by its entity tags, and by the record's id and
 /// the count of changes that our entity tags carry.
-fn step(documents: &[Publication], replica: &Replica) -> Step {
+fn step(documents: &[Publication], replica: &Replica) -> ReplicationStep {
     let tagged = |tag: &EntityTag| documents.iter().find(|d| !tag.is_empty() && d.etag == *tag);
     let same_record = || documents.iter().find(|d| !replica.ruid.is_empty() && d.ruid == replica.ruid);
     if replica.again && replica.is_new {
         // A node says what it holds: it may be older or newer, whatever was announced before.
         return match same_record().or_else(|| tagged(&replica.etag)) {
-            Some(mine) if !version_of(replica).is_newer(&version(mine)) => Step::Known,
-            Some(mine) => Step::Modify(mine.clone()),
-            None => Step::Insert,
+            Some(mine) if !version_of(replica).is_newer(&version(mine)) => ReplicationStep::Known,
+            Some(mine) => ReplicationStep::Modify(mine.clone()),
+            None => ReplicationStep::Insert,
         };
     }
     if replica.is_new {
         return match tagged(&replica.etag) {
-            Some(_) => Step::Known,
+            Some(_) => ReplicationStep::Known,
             None => match same_record() {
-                Some(mine) if mine.etag.changes() >= replica.etag.changes() => Step::Stale,
-                Some(mine) => Step::Modify(mine.clone()),
-                None => Step::Insert,
+                Some(mine) if mine.etag.changes() >= replica.etag.changes() => ReplicationStep::Stale,
+                Some(mine) => ReplicationStep::Modify(mine.clone()),
+                None => ReplicationStep::Insert,
             },
         };
     }
     if replica.expires == Seconds::ZERO {
         return match tagged(&replica.etag).or_else(same_record) {
-            Some(mine) => Step::Remove(mine.etag.clone()),
-            None => Step::Known,
+            Some(mine) => ReplicationStep::Remove(mine.etag.clone()),
+            None => ReplicationStep::Known,
         };
     }
     if replica.new_etag.as_ref().is_some_and(|new| tagged(new).is_some() && *new != replica.etag) {
-        return Step::Known;
+        return ReplicationStep::Known;
     }
     match tagged(&replica.etag).cloned() {
-        Some(mine) => Step::Modify(mine),
+        Some(mine) => ReplicationStep::Modify(mine),
         None => match same_record() {
-            Some(mine) if mine.etag.changes() > replica.last_etag().changes() => Step::Stale,
-            Some(mine) => Step::Modify(mine.clone()),
-            None if replica.body.is_empty() => Step::Stale,
-            None => Step::Insert,
+            Some(mine) if mine.etag.changes() > replica.last_etag().changes() => ReplicationStep::Stale,
+            Some(mine) => ReplicationStep::Modify(mine.clone()),
+            None if replica.body.is_empty() => ReplicationStep::Stale,
+            None => ReplicationStep::Insert,
         },
     }
 }
@@ -207,10 +207,10 @@ pub fn apply<P: Ports>(ports: &mut P, replica: &Replica, notified_by: NotifiedBy
     }
     for _ in 0..MOST_ATTEMPTS {
         match carry_out(ports, replica, &new)? {
-            Outcome::Overtaken => continue,
-            Outcome::Nothing => return Ok(None),
-            Outcome::Answer(correction) => return Ok(Some(correction)),
-            Outcome::Changed(transient_body) => {
+            ReplicationOutcome::Overtaken => continue,
+            ReplicationOutcome::Nothing => return Ok(None),
+            ReplicationOutcome::Answer(correction) => return Ok(Some(correction)),
+            ReplicationOutcome::Changed(transient_body) => {
                 notify_watchers(ports, replica, &new, transient_body, notified_by);
                 return Ok(None);
             }
@@ -223,7 +223,7 @@ pub fn apply<P: Ports>(ports: &mut P, replica: &Replica, notified_by: NotifiedBy
 const MOST_ATTEMPTS: usize = 16;
 
 /// What carrying out a change came to.
-enum Outcome {
+enum ReplicationOutcome {
     /// The documents are others now; the watchers are notified.
     Changed(Option<TransientBody>),
     /// Nothing had to be done.
@@ -234,29 +234,29 @@ enum Outcome {
     Overtaken,
 }
 
-fn carry_out<P: Ports>(ports: &mut P, replica: &Replica, new: &Document<'_>) -> Result<Outcome, Failure> {
+fn carry_out<P: Ports>(ports: &mut P, replica: &Replica, new: &Document<'_>) -> Result<ReplicationOutcome, Failure> {
     let resource = new.resource;
     let documents = ports.documents(resource)?;
     // After the documents: what goes meanwhile is found in one of the two.
     if replica.expires > Seconds::ZERO && ports.was_removed(resource, &replica.ruid, replica.last_etag().view()) {
-        return Ok(Outcome::Answer(replica.removal()));
+        return Ok(ReplicationOutcome::Answer(replica.removal()));
     }
     let tag = replica.last_etag().clone();
     let life = Life::OF_HOST.of_message(replica, ports.expects_answers());
     let expires_at = Expiry::At(life.end(replica, ports.now()));
     let dialogs = publish::dialogs(new.description, &replica.body);
     if replica.again && replica.is_new && is_replaced(&documents, replica, &dialogs) {
-        return Ok(Outcome::Answer(replica.removal()));
+        return Ok(ReplicationOutcome::Answer(replica.removal()));
     }
     Ok(match step(&documents, replica) {
-        Step::Stale => Outcome::Nothing,
+        ReplicationStep::Stale => ReplicationOutcome::Nothing,
         // Where nodes share a table, the change is in it and our watchers have to be notified.
-        Step::Known if !replica.again && ports.shares_publications() => {
+        ReplicationStep::Known if !replica.again && ports.shares_publications() => {
             ports.forget(resource);
-            Outcome::Changed(None)
+            ReplicationOutcome::Changed(None)
         }
-        Step::Known => Outcome::Nothing,
-        Step::Insert => {
+        ReplicationStep::Known => ReplicationOutcome::Nothing,
+        ReplicationStep::Insert => {
             let publication = Publication {
                 etag: tag,
                 ruid: if replica.ruid.is_empty() { ports.new_ruid() } else { replica.ruid.clone() },
@@ -268,16 +268,16 @@ fn carry_out<P: Ports>(ports: &mut P, replica: &Replica, new: &Document<'_>) -> 
                 dialogs,
             };
             match ports.publish(resource, Change::Insert(publication))? {
-                Applied::NoMatch => Outcome::Overtaken,
-                _ => Outcome::Changed(publish::shown_if_readable(ports, new, Some(&replica.body))),
+                Applied::NoMatch => ReplicationOutcome::Overtaken,
+                _ => ReplicationOutcome::Changed(publish::shown_if_readable(ports, new, Some(&replica.body))),
             }
         }
-        Step::Modify(mine) => modify(ports, replica, new, mine, expires_at)?,
-        Step::Remove(etag) => match ports.publish(resource, Change::Remove(etag))? {
+        ReplicationStep::Modify(mine) => modify(ports, replica, new, mine, expires_at)?,
+        ReplicationStep::Remove(etag) => match ports.publish(resource, Change::Remove(etag))? {
             Applied::Removed(removed, place) => {
-                Outcome::Changed(Some(publish::shown_at_the_end(ports, new, &replica.body, removed, place)))
+                ReplicationOutcome::Changed(Some(publish::shown_at_the_end(ports, new, &replica.body, removed, place)))
             }
-            _ => Outcome::Overtaken,
+            _ => ReplicationOutcome::Overtaken,
         },
     })
 }
@@ -288,7 +288,7 @@ fn modify<P: Ports>(
     new: &Document<'_>,
     mine: Publication,
     expires_at: Expiry,
-) -> Result<Outcome, Failure> {
+) -> Result<ReplicationOutcome, Failure> {
     let held = ports.find_late(new.resource, mine.etag.view());
     let body = Some(&replica.body).filter(|body| !body.is_empty()).or(held.as_ref().map(|late| &late.body));
     let change = Modification {
@@ -306,15 +306,15 @@ fn modify<P: Ports>(
     publish::release(ports, held.as_ref(), &applied);
     Ok(match applied {
         Applied::Modified { keeps: Keeps::Nothing } => {
-            Outcome::Changed(publish::shown_if_readable(ports, new, body.map(Vec::as_slice)))
+            ReplicationOutcome::Changed(publish::shown_if_readable(ports, new, body.map(Vec::as_slice)))
         }
         Applied::Modified { keeps: Keeps::Body } => {
             let body = body.map(Vec::as_slice).unwrap_or_default();
             publish::hold_back(ports, new.resource, replica.last_etag().view(), body)?;
-            Outcome::Nothing
+            ReplicationOutcome::Nothing
         }
-        Applied::NoMatch => Outcome::Overtaken,
-        _ => Outcome::Nothing,
+        Applied::NoMatch => ReplicationOutcome::Overtaken,
+        _ => ReplicationOutcome::Nothing,
     })
 }
 
@@ -469,17 +469,17 @@ mod tests {
     #[test]
     fn messages_that_come_twice_late_or_after_a_gap() {
         let first = replica();
-        assert!(matches!(step(&[], &first), Step::Insert));
-        assert!(matches!(step(&[stored("a.1.2.3.0", "r")], &first), Step::Known));
-        assert!(matches!(step(&[stored("a.1.2.9.4", "pres-1-2-3")], &first), Step::Stale));
+        assert!(matches!(step(&[], &first), ReplicationStep::Insert));
+        assert!(matches!(step(&[stored("a.1.2.3.0", "r")], &first), ReplicationStep::Known));
+        assert!(matches!(step(&[stored("a.1.2.9.4", "pres-1-2-3")], &first), ReplicationStep::Stale));
         let change = Replica { is_new: false, new_etag: Some("a.1.2.4.1".into()), ..first.clone() };
-        assert!(matches!(step(&[stored("a.1.2.3.0", "x")], &change), Step::Modify(_)));
-        assert!(matches!(step(&[stored("a.1.2.4.1", "x")], &change), Step::Known));
-        assert!(matches!(step(&[stored("a.1.2.9.2", "pres-1-2-3")], &change), Step::Stale));
-        assert!(matches!(step(&[], &change), Step::Insert));
-        assert!(matches!(step(&[], &Replica { body: Vec::new(), ..change.clone() }), Step::Stale));
+        assert!(matches!(step(&[stored("a.1.2.3.0", "x")], &change), ReplicationStep::Modify(_)));
+        assert!(matches!(step(&[stored("a.1.2.4.1", "x")], &change), ReplicationStep::Known));
+        assert!(matches!(step(&[stored("a.1.2.9.2", "pres-1-2-3")], &change), ReplicationStep::Stale));
+        assert!(matches!(step(&[], &change), ReplicationStep::Insert));
+        assert!(matches!(step(&[], &Replica { body: Vec::new(), ..change.clone() }), ReplicationStep::Stale));
         let end = Replica { is_new: false, expires: Seconds(0), ..first };
-        assert!(matches!(step(&[stored("a.1.2.9.2", "pres-1-2-3")], &end), Step::Remove(_)));
-        assert!(matches!(step(&[], &end), Step::Known));
+        assert!(matches!(step(&[stored("a.1.2.9.2", "pres-1-2-3")], &end), ReplicationStep::Remove(_)));
+        assert!(matches!(step(&[], &end), ReplicationStep::Known));
     }
 }

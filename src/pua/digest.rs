@@ -56,7 +56,7 @@ impl Algorithm {
 }
 
 /// What a challenge says.
-struct Asked<'a> {
+struct ParsedChallenge<'a> {
     realm: &'a [u8],
     nonce: &'a [u8],
     opaque: Option<&'a [u8]>,
@@ -89,9 +89,9 @@ fn parameters(mut rest: &[u8]) -> Vec<(&[u8], &[u8])> {
     found
 }
 
-impl<'a> Asked<'a> {
+impl<'a> ParsedChallenge<'a> {
     /// Reads a challenge; `None` for one that cannot be answered.
-    fn read(challenge: &'a [u8]) -> Option<Asked<'a>> {
+    fn read(challenge: &'a [u8]) -> Option<ParsedChallenge<'a>> {
         if challenge.len() > LONGEST_CHALLENGE || challenge.iter().any(|c| c.is_ascii_control() || *c == b'\\') {
             return None;
         }
@@ -114,7 +114,7 @@ impl<'a> Asked<'a> {
         if qop.is_some_and(|list| !has_auth(list)) {
             return None;
         }
-        Some(Asked {
+        Some(ParsedChallenge {
             realm: get(b"realm")?,
             nonce: get(b"nonce")?,
             opaque: get(b"opaque"),
@@ -155,7 +155,7 @@ pub fn with_known(own: &[u8], known: &[u8]) -> Vec<u8> {
 pub fn protect_the_same(one: &[u8], other: &[u8]) -> bool {
     let key = |line: &[u8]| {
         let (who, said) = line.split_first()?;
-        Some((*who, Asked::read(said)?.realm.to_vec()))
+        Some((*who, ParsedChallenge::read(said)?.realm.to_vec()))
     };
     key(one).is_some_and(|known| key(other) == Some(known))
 }
@@ -172,16 +172,18 @@ pub fn with_credentials(listed: &[u8], request: &Request, answer: &FinalResponse
     }
     let known = |realm: &[u8]| credentials(listed).any(|credential| credential.realm == realm);
     let tried = |who: u8, realm: &[u8]| {
-        lines(request).any(|(other, said)| other == who && Asked::read(said).is_some_and(|asked| asked.realm == realm))
+        lines(request)
+            .any(|(other, said)| other == who && ParsedChallenge::read(said).is_some_and(|asked| asked.realm == realm))
     };
     // The server prefers the first one that it names (RFC 8760 2.4).
     let (chosen, asked) = answer.challenges.iter().find_map(|challenge| {
-        let asked = Asked::read(&challenge.text).filter(|asked| known(asked.realm))?;
+        let asked = ParsedChallenge::read(&challenge.text).filter(|asked| known(asked.realm))?;
         (asked.is_stale || !tried(letter(challenge), asked.realm)).then_some((challenge, asked))
     })?;
     let mut kept: Vec<u8> = Vec::new();
     for (who, said) in lines(request) {
-        let is_other = who != letter(chosen) || Asked::read(said).is_some_and(|other| other.realm != asked.realm);
+        let is_other =
+            who != letter(chosen) || ParsedChallenge::read(said).is_some_and(|other| other.realm != asked.realm);
         if is_other {
             kept.extend_from_slice(&[&[who], said, b"\n"].concat());
         }
@@ -202,7 +204,7 @@ pub fn push_lines(
 ) {
     for line in challenges.split(|c| *c == b'\n') {
         let Some((who, said)) = line.split_first() else { continue };
-        let Some(asked) = Asked::read(said) else { continue };
+        let Some(asked) = ParsedChallenge::read(said) else { continue };
         let Some(credential) = credentials(listed).find(|credential| credential.realm == asked.realm) else { continue };
         out.extend_from_slice(if *who == b'P' { b"Proxy-Authorization: " } else { b"Authorization: " });
         push_answer(out, &asked, &credential, (method, uri, cnonce), count(line));
@@ -212,7 +214,7 @@ pub fn push_lines(
 
 fn push_answer(
     out: &mut Vec<u8>,
-    asked: &Asked<'_>,
+    asked: &ParsedChallenge<'_>,
     credential: &Credential<'_>,
     (method, uri, cnonce): (&str, &[u8], &[u8]),
     count: u32,

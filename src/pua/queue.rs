@@ -11,7 +11,7 @@ use crate::sip::entity_tag::EntityTag;
 use crate::time::Seconds;
 
 /// A view of the entity tag that a publication has now; empty: it is gone.
-type Tag<'a> = EntityTag<&'a [u8]>;
+type TagView<'a> = EntityTag<&'a [u8]>;
 
 /// Takes a request from a caller.
 ///
@@ -117,7 +117,7 @@ pub fn send_request<P: AgentPorts>(ports: &mut P, pending: PendingRequestId, req
 
 /// Sends what was kept while a pending request was busy, or ends the pending request. `tag` is the entity tag the
 /// publication has now, when that is known: empty when it is gone.
-pub fn resume<P: AgentPorts>(ports: &mut P, pending: PendingRequestId, tag: Option<Tag<'_>>) {
+pub fn resume<P: AgentPorts>(ports: &mut P, pending: PendingRequestId, tag: Option<TagView<'_>>) {
     while let Some(mut next) = ports.end(pending) {
         if let (true, Some(tag)) = (next.options.follows, tag) {
             next = following(&next, tag);
@@ -133,7 +133,7 @@ pub fn launch_then_go_on<P: AgentPorts>(
     ports: &mut P,
     pending: PendingRequestId,
     request: &Request,
-    tag: Option<Tag<'_>>,
+    tag: Option<TagView<'_>>,
 ) {
     if !send_request(ports, pending, request) {
         resume(ports, pending, tag);
@@ -141,7 +141,7 @@ pub fn launch_then_go_on<P: AgentPorts>(
 }
 
 /// A request that named the entity tag of the one before it, now that this has another tag, or is gone.
-fn following(request: &Request, tag: Tag<'_>) -> Request {
+fn following(request: &Request, tag: TagView<'_>) -> Request {
     let options = RequestOptions {
         follows: false,
         start: if tag.is_empty() { Start::Anew } else { request.options.start },
@@ -175,7 +175,7 @@ fn hold<P: AgentPorts>(ports: &mut P, pending: PendingRequestId, wait: Seconds, 
 }
 
 /// Does what follows from an answer, then what waits.
-pub fn follow<P: AgentPorts>(ports: &mut P, pending: PendingRequestId, next: Next, tag: Option<Tag<'_>>) {
+pub fn follow<P: AgentPorts>(ports: &mut P, pending: PendingRequestId, next: Next, tag: Option<TagView<'_>>) {
     match next {
         Next::Nothing => resume(ports, pending, tag),
         Next::Now(request) | Next::Quietly(request) => launch_then_go_on(ports, pending, &request, tag),

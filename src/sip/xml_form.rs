@@ -17,7 +17,7 @@ const SHORT_DECLARATION: &[u8] = b"<?xml version=\"1.0\"?>";
 /// Whether a document is plain and well-formed; `false` says nothing about the document.
 pub fn is_plain(document: &[u8]) -> bool {
     let rest = [DECLARATION, SHORT_DECLARATION].iter().find_map(|d| document.strip_prefix(*d)).unwrap_or(document);
-    rest.len() <= MAX_BYTES && Scan::new(rest, Vec::new()).document().is_some()
+    rest.len() <= MAX_BYTES && DocumentScan::new(rest, Vec::new()).document().is_some()
 }
 
 /// Whether a document's root plainly has this name; `false` says nothing about the document.
@@ -33,7 +33,7 @@ pub fn formatted(document: &[u8]) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(document.len() * 3 / 2);
     out.extend_from_slice(DECLARATION);
     out.push(b'\n');
-    let mut scan = Scan::new(rest, out);
+    let mut scan = DocumentScan::new(rest, out);
     scan.document()?;
     scan.has_form.then_some(scan.out)
 }
@@ -47,7 +47,7 @@ pub fn dialog_info(document: &[u8], entity: &[u8]) -> Option<Vec<u8>> {
     if rest.len() > MAX_BYTES || !document.is_ascii() || entity.iter().any(is_odd) {
         return None;
     }
-    let mut scan = Scan::new(rest, Vec::new());
+    let mut scan = DocumentScan::new(rest, Vec::new());
     scan.skip_space();
     let start = scan.rest;
     scan.element()?;
@@ -82,16 +82,16 @@ pub fn dialog_info(document: &[u8], entity: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// An element whose children are being read.
-struct Open<'a> {
+struct OpenElement<'a> {
     name: &'a [u8],
     /// Whether its children are elements, each on a line of its own.
     on_lines: bool,
 }
 
 /// A document on its way.
-struct Scan<'a> {
+struct DocumentScan<'a> {
     rest: &'a [u8],
-    open: Vec<Open<'a>>,
+    open: Vec<OpenElement<'a>>,
     out: Vec<u8>,
     /// Whether the form is known; writing stops where it is not.
     has_form: bool,
@@ -156,10 +156,10 @@ fn is_content(text: &[u8]) -> bool {
     is_text(text) && (memchr::memchr(b']', text).is_none() || memchr::memmem::find(text, b"]]>").is_none())
 }
 
-impl<'a> Scan<'a> {
+impl<'a> DocumentScan<'a> {
     fn new(rest: &'a [u8], out: Vec<u8>) -> Self {
         let has_form = !out.is_empty();
-        Scan { rest, open: Vec::with_capacity(8), out, has_form }
+        DocumentScan { rest, open: Vec::with_capacity(8), out, has_form }
     }
 
     /// Reads all of it: one root element, and nothing but space around it.
@@ -288,7 +288,7 @@ impl<'a> Scan<'a> {
         if on_lines {
             self.write(b"\n");
         }
-        self.open.push(Open { name, on_lines });
+        self.open.push(OpenElement { name, on_lines });
         (self.open.len() <= MAX_DEPTH).then_some(())
     }
 

@@ -23,10 +23,10 @@ use std::ffi::c_int;
 const NODES: &[u8] = b".nodes";
 
 /// An answer to a message, from the place of a callback.
-type Answer = (i32, &'static str);
+type StatusLine = (i32, &'static str);
 
-const OK: Answer = (200, "OK");
-const BAD: Answer = (400, "Bad Request");
+const OK: StatusLine = (200, "OK");
+const BAD: StatusLine = (400, "Bad Request");
 
 /// Registers with dmq; call in `mod_init`.
 ///
@@ -104,8 +104,8 @@ fn note_stock(process: &Process, address: &Address) {
     }
 }
 
-const FORBIDDEN: Answer = (403, "Forbidden");
-const TOO_MANY: Answer = (503, "Too Many Messages");
+const FORBIDDEN: StatusLine = (403, "Forbidden");
+const TOO_MANY: StatusLine = (503, "Too Many Messages");
 
 /// The address that a message comes from, without its port.
 fn address_in(source: &str) -> &str {
@@ -162,7 +162,7 @@ fn note_refused(context: &Context, message: SipMsg<'_>) {
 }
 
 /// Whether a message is accepted; otherwise how it is answered.
-fn admit(context: &Context, channel: Channel, message: SipMsg<'_>, body: &[u8]) -> Result<(), Answer> {
+fn admit(context: &Context, channel: Channel, message: SipMsg<'_>, body: &[u8]) -> Result<(), StatusLine> {
     let shared = context.process().shared;
     if shared.door.is_open() {
         return Ok(());
@@ -205,7 +205,7 @@ unsafe fn receive(
     answer: *mut sys::peer_reponse_t,
     node: *mut sys::dmq_node,
     channel: Channel,
-    handle: impl FnOnce(&mut Context, &[u8], Option<Address>) -> Answer,
+    handle: impl FnOnce(&mut Context, &[u8], Option<Address>) -> StatusLine,
 ) -> c_int {
     counters::count(Counter::DmqReceived);
     // SAFETY: the message that dmq received, which lives during the call.
@@ -263,12 +263,12 @@ unsafe extern "C" fn on_node(
     })
 }
 
-fn unreadable(body: &[u8]) -> Answer {
+fn unreadable(body: &[u8]) -> StatusLine {
     crate::limited!(Notice, "a message of another node cannot be read: {}", log::show(&body[..body.len().min(200)]));
     BAD
 }
 
-fn on_publication_message(context: &mut Context, body: &[u8], from: Option<Address>) -> Answer {
+fn on_publication_message(context: &mut Context, body: &[u8], from: Option<Address>) -> StatusLine {
     match replica::parse(body) {
         None => unreadable(body),
         Some(ReplicaMessage::Other) => on_stock_message(context, body, from),
@@ -294,7 +294,7 @@ fn on_publication_message(context: &mut Context, body: &[u8], from: Option<Addre
     }
 }
 
-fn on_stock_message(context: &mut Context, body: &[u8], from: Option<Address>) -> Answer {
+fn on_stock_message(context: &mut Context, body: &[u8], from: Option<Address>) -> StatusLine {
     match context.on_stock_message(body, from.as_ref()) {
         Ok(true) => OK,
         Ok(false) => unreadable(body),
@@ -305,7 +305,7 @@ fn on_stock_message(context: &mut Context, body: &[u8], from: Option<Address>) -
     }
 }
 
-fn on_node_message(context: &mut Context, body: &[u8], from: Option<Address>) -> Answer {
+fn on_node_message(context: &mut Context, body: &[u8], from: Option<Address>) -> StatusLine {
     let Some((name, message)) = cluster::parse(body, context.process().registry.packages(), clock::now()) else {
         return unreadable(body);
     };

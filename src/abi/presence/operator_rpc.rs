@@ -128,14 +128,14 @@ fn resource(context: &Context, presentity: &[u8], event: &[u8]) -> Result<Resour
 }
 
 /// Which subscriptions to end, and the reason their NOTIFY gives.
-struct Ending {
+struct EndCommand {
     whose: SubscriptionSelector,
     /// The reason, with `;retry-after=` where it was given.
     reason: Vec<u8>,
 }
 
-impl Ending {
-    fn read(rpc: &Rpc, context: &Context) -> Result<Ending, String> {
+impl EndCommand {
+    fn read(rpc: &Rpc, context: &Context) -> Result<EndCommand, String> {
         let (Some(watcher), Some(presentity), Some(event)) = (rpc.text(), rpc.text(), rpc.text()) else {
             return Err("give a watcher, a presentity and an event, each or . for all: \
                         sip:bob@example.org sip:alice@example.org dialog"
@@ -151,7 +151,7 @@ impl Ending {
         if let Some(event) = &event {
             resource(context, b"", event)?;
         }
-        Ok(Ending { whose: SubscriptionSelector { watcher, presentity, event }, reason: Ending::reason(rpc)? })
+        Ok(EndCommand { whose: SubscriptionSelector { watcher, presentity, event }, reason: EndCommand::reason(rpc)? })
     }
 
     fn reason(rpc: &Rpc) -> Result<Vec<u8>, String> {
@@ -210,7 +210,7 @@ impl Ending {
 fn end_subscriptions(rpc: &Rpc) {
     let Some(mut context) = state::context() else { return };
     let done =
-        Ending::read(rpc, &context).and_then(|ending| ending.run(&mut context).map_err(|error| error.to_string()));
+        EndCommand::read(rpc, &context).and_then(|ending| ending.run(&mut context).map_err(|error| error.to_string()));
     match done {
         Ok(0) => rpc.fault(404, c"No such subscription"),
         Ok(count) => {

@@ -64,7 +64,7 @@ pub(crate) fn elsewhere(context: &mut Context, message: SipMsg<'_>) -> Option<Re
     let nodes = context.served_at(&uri);
     let (id, address) = nodes.first()?;
     let node = dmq::uri_of(address)?;
-    let mut asked = Asked::default();
+    let mut asked = AskedNodes::default();
     asked.add(*id);
     let mark = [MARK, b": ", &context.mark_of(&about), b"\r\n"].concat();
     let failure = OnFailure { timeout_millis: RELAY_TIMEOUT_MILLIS, callback: on_failure, word: asked.0 };
@@ -138,13 +138,13 @@ fn presentity(message: SipMsg<'_>) -> Option<Vec<u8>> {
 
 /// The nodes that were asked, in one word: two bytes each.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Asked(usize);
+struct AskedNodes(usize);
 
-impl Asked {
+impl AskedNodes {
     const BITS: u32 = 16;
 
     fn numbers(self) -> impl Iterator<Item = usize> {
-        let places = (0..usize::BITS / Asked::BITS).map(move |at| (self.0 >> (at * Asked::BITS)) & 0xffff);
+        let places = (0..usize::BITS / AskedNodes::BITS).map(move |at| (self.0 >> (at * AskedNodes::BITS)) & 0xffff);
         places.take_while(|number| *number > 0)
     }
 
@@ -153,15 +153,15 @@ impl Asked {
     }
 
     fn has(self, node: NodeId) -> bool {
-        self.numbers().any(|number| number == Asked::number(node))
+        self.numbers().any(|number| number == AskedNodes::number(node))
     }
 
     /// Whether there is room for one node more.
     fn add(&mut self, node: NodeId) -> bool {
         let count = self.numbers().count() as u32;
-        let has_room = count < usize::BITS / Asked::BITS;
+        let has_room = count < usize::BITS / AskedNodes::BITS;
         if has_room {
-            self.0 |= Asked::number(node) << (count * Asked::BITS);
+            self.0 |= AskedNodes::number(node) << (count * AskedNodes::BITS);
         }
         has_room
     }
@@ -176,7 +176,7 @@ unsafe extern "C" fn on_failure(_cell: *mut sys::cell, _kind: c_int, params: *mu
         let request = failed.request();
         // This node may be the next one itself: it gets the request as the others do.
         let nodes = presentity(request).map(|uri| context.serving_nodes(&uri)).unwrap_or_default();
-        let mut asked = Asked(*failed.word());
+        let mut asked = AskedNodes(*failed.word());
         let next = nodes.iter().find(|(node, _)| !asked.has(*node) && asked.add(*node));
         *failed.word() = asked.0;
         if next.and_then(|(_, address)| dmq::uri_of(address)).is_some_and(|next| tm_relay::send_on(request, &next)) {
@@ -195,7 +195,7 @@ mod tests {
 
     #[test]
     fn each_node_is_asked_once_and_four_at_most() {
-        let mut asked = Asked::default();
+        let mut asked = AskedNodes::default();
         for place in [0, 255, 7, 1] {
             assert!(!asked.has(NodeId::at(place)) && asked.add(NodeId::at(place)) && asked.has(NodeId::at(place)));
         }

@@ -89,22 +89,22 @@ unsafe fn unlink_after(before: *mut subs_t) -> *mut subs_t {
 }
 
 /// A dialog as the API names it.
-struct Dialog<'a> {
+struct DialogKey<'a> {
     callid: &'a [u8],
     to_tag: &'a [u8],
     from_tag: &'a [u8],
 }
 
-impl<'a> Dialog<'a> {
+impl<'a> DialogKey<'a> {
     /// # Safety
     /// The strings are valid for `'a`.
-    unsafe fn new(callid: &str_t, to_tag: &str_t, from_tag: &str_t) -> Dialog<'a> {
+    unsafe fn new(callid: &str_t, to_tag: &str_t, from_tag: &str_t) -> DialogKey<'a> {
         // SAFETY: the caller hands in strings that live for `'a`.
         let text = |text: &str_t| unsafe { view(text) };
-        Dialog { callid: text(callid), to_tag: text(to_tag), from_tag: text(from_tag) }
+        DialogKey { callid: text(callid), to_tag: text(to_tag), from_tag: text(from_tag) }
     }
 
-    fn is(&self, other: &Dialog<'_>) -> bool {
+    fn is(&self, other: &DialogKey<'_>) -> bool {
         self.callid == other.callid && self.to_tag == other.to_tag && self.from_tag == other.from_tag
     }
 }
@@ -113,7 +113,7 @@ impl<'a> Dialog<'a> {
 ///
 /// # Safety
 /// The bucket is locked, and `head` is its sentinel.
-unsafe fn find_before(head: *mut subs_t, wanted: &Dialog<'_>) -> Option<*mut subs_t> {
+unsafe fn find_before(head: *mut subs_t, wanted: &DialogKey<'_>) -> Option<*mut subs_t> {
     let mut before = head;
     loop {
         // SAFETY: the list ends in null, and its records are valid while the bucket is locked.
@@ -121,7 +121,7 @@ unsafe fn find_before(head: *mut subs_t, wanted: &Dialog<'_>) -> Option<*mut sub
         // SAFETY: a record of the locked bucket, or the null that ends its list.
         let found = unsafe { record.as_ref() }?;
         // SAFETY: the strings of a record live as long as it does.
-        let dialog = unsafe { Dialog::new(&found.callid, &found.to_tag, &found.from_tag) };
+        let dialog = unsafe { DialogKey::new(&found.callid, &found.to_tag, &found.from_tag) };
         if dialog.is(wanted) {
             return Some(before);
         }
@@ -201,7 +201,7 @@ pub(crate) unsafe extern "C" fn search_shtable(
             return null_mut();
         }
         // SAFETY: the caller's strings.
-        let wanted = unsafe { Dialog::new(&callid, &to_tag, &from_tag) };
+        let wanted = unsafe { DialogKey::new(&callid, &to_tag, &from_tag) };
         // SAFETY: the caller holds the bucket's lock, as the API says: it is not taken here.
         let bucket = unsafe { Bucket::lock(table, hash, Locked::Needless) };
         // SAFETY: the caller of the API holds the lock of this bucket until the call returns.
@@ -256,7 +256,7 @@ pub(crate) unsafe extern "C" fn delete_shtable(table: *mut sys::subs_entry, hash
         // SAFETY: the caller's subscription, which nobody changes during the call.
         let given = unsafe { subs.read() };
         // SAFETY: its strings live during the call.
-        let wanted = unsafe { Dialog::new(&given.callid, &given.to_tag, &given.from_tag) };
+        let wanted = unsafe { DialogKey::new(&given.callid, &given.to_tag, &given.from_tag) };
         // SAFETY: the caller's table, and a number of one of its buckets.
         let bucket = unsafe { Bucket::lock(table, hash, Locked::Here) };
         // SAFETY: the bucket is locked.
@@ -290,7 +290,7 @@ pub(crate) unsafe extern "C" fn update_shtable(
         // What is given back at the end: the new blocks, until a record has them in place of its own.
         let mut old = [contact, route].map(|text| text.unwrap_or(crate::host::bytes::null()));
         // SAFETY: its strings live during the call.
-        let wanted = unsafe { Dialog::new(&given.callid, &given.to_tag, &given.from_tag) };
+        let wanted = unsafe { DialogKey::new(&given.callid, &given.to_tag, &given.from_tag) };
         // SAFETY: the caller's table, and a number of one of its buckets.
         let bucket = unsafe { Bucket::lock(table, hash, Locked::Here) };
         // SAFETY: the bucket is locked.

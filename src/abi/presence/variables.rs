@@ -40,15 +40,15 @@ pub const ATTRIBUTES: [Output; 25] = [
     ("sockinfo", "the socket that NOTIFYs leave from"),
 ];
 
-enum Answer {
+enum AttributeValue {
     Text(Vec<u8>),
     Number(u32),
     Nothing,
 }
 
-fn attribute(subscription: &Subscription, index: usize) -> Answer {
+fn attribute(subscription: &Subscription, index: usize) -> AttributeValue {
     let n = &subscription.state;
-    let text = |field| Answer::Text(subscription.get(field).to_vec());
+    let text = |field| AttributeValue::Text(subscription.get(field).to_vec());
     match ATTRIBUTES.get(index).map_or("", |(name, _)| name) {
         "uri" | "pres_uri" => text(Field::PresUri),
         "to_user" => text(Field::ToUser),
@@ -57,24 +57,25 @@ fn attribute(subscription: &Subscription, index: usize) -> Answer {
         "from_domain" => text(Field::FromDomain),
         "watcher_username" => text(Field::WatcherUser),
         "watcher_domain" => text(Field::WatcherDomain),
-        "event" => state::registry().map_or(Answer::Nothing, |r| Answer::Text(r.packages().get(n.event).name.to_vec())),
+        "event" => state::registry()
+            .map_or(AttributeValue::Nothing, |r| AttributeValue::Text(r.packages().get(n.event).name.to_vec())),
         "event_id" => text(Field::EventId),
         "to_tag" => text(Field::ToTag),
         "from_tag" => text(Field::FromTag),
         "callid" => text(Field::CallId),
-        "remote_cseq" => Answer::Number(n.remote_cseq),
-        "local_cseq" => Answer::Number(n.local_cseq),
+        "remote_cseq" => AttributeValue::Number(n.remote_cseq),
+        "local_cseq" => AttributeValue::Number(n.local_cseq),
         "contact" => text(Field::Contact),
         "local_contact" => text(Field::LocalContact),
         "record_route" => text(Field::RecordRoute),
-        "expires" => Answer::Number((n.expires_at - crate::host::clock::now()).as_expires()),
-        "status" => Answer::Number(n.status as u32),
+        "expires" => AttributeValue::Number((n.expires_at - crate::host::clock::now()).as_expires()),
+        "status" => AttributeValue::Number(n.status as u32),
         "reason" => text(Field::Reason),
-        "version" => Answer::Number(n.version),
-        "flags" => Answer::Number(n.flags),
+        "version" => AttributeValue::Number(n.version),
+        "flags" => AttributeValue::Number(n.flags),
         "user_agent" => text(Field::UserAgent),
         "sockinfo" => text(Field::Socket),
-        _ => Answer::Nothing,
+        _ => AttributeValue::Nothing,
     }
 }
 
@@ -139,12 +140,13 @@ pub unsafe extern "C" fn kr_presence_pv_get_subs(
         // SAFETY: it stored a number in the name.
         let index = unsafe { name.n } as usize;
         let Some(process) = state::process() else { return out.null() };
-        let answer = process.last_subscription.borrow().as_ref().map_or(Answer::Nothing, |s| attribute(s, index));
+        let answer =
+            process.last_subscription.borrow().as_ref().map_or(AttributeValue::Nothing, |s| attribute(s, index));
         match answer {
             // SAFETY: the text is kept until eight more were shown, and the script copies what it reads at once.
-            Answer::Text(text) => unsafe { out.lent(keep(text)) },
-            Answer::Number(number) => out.number(number),
-            Answer::Nothing => out.null(),
+            AttributeValue::Text(text) => unsafe { out.lent(keep(text)) },
+            AttributeValue::Number(number) => out.number(number),
+            AttributeValue::Nothing => out.null(),
         }
     })
 }

@@ -50,7 +50,7 @@ pub(super) enum ResultSet<'c> {
         empty: &'static [u8],
         result: *mut sys::db1_res_t,
     },
-    Sqlite(sqlite::Table),
+    Sqlite(sqlite::SqliteRows),
 }
 
 /// One row.

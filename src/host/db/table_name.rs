@@ -6,9 +6,9 @@ use std::cell::RefCell;
 
 /// The name that a driver was given last.
 #[derive(Default)]
-pub(super) struct TableName(RefCell<Option<Box<Kept>>>);
+pub(super) struct TableName(RefCell<Option<Box<LentName>>>);
 
-struct Kept {
+struct LentName {
     /// What `text` describes: neither is changed while the other lives.
     name: Vec<u8>,
     text: sys::_str,
@@ -20,7 +20,7 @@ impl TableName {
         let mut kept = self.0.borrow_mut();
         if kept.as_ref().is_none_or(|kept| kept.name != table) {
             let name = table.to_vec();
-            *kept = Some(Box::new(Kept { text: lend(&name), name }));
+            *kept = Some(Box::new(LentName { text: lend(&name), name }));
         }
         kept.as_ref().map_or(std::ptr::null(), |kept| &raw const kept.text)
     }

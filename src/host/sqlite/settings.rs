@@ -69,10 +69,10 @@ struct DriverSettings {
 }
 
 /// `db_param_list_search` of db_sqlite: what was set for a file, or null.
-type Search = unsafe extern "C" fn(sys::str_) -> *const DriverSettings;
+type SearchFunction = unsafe extern "C" fn(sys::str_) -> *const DriverSettings;
 
 /// The driver's own search, in the module that has its function `init`.
-fn search_of<F: Copy>(init: F) -> Option<Search> {
+fn search_of<F: Copy>(init: F) -> Option<SearchFunction> {
     const { assert!(size_of::<F>() == size_of::<*const c_void>()) };
     // SAFETY: a function pointer is an address, of the size that was checked above.
     let address: *const c_void = unsafe { std::mem::transmute_copy(&init) };
@@ -90,7 +90,7 @@ fn search_of<F: Copy>(init: F) -> Option<Search> {
     // SAFETY: the handle was opened above, and the name ends with a NUL.
     let symbol = unsafe { libc::dlsym(handle, c"db_param_list_search".as_ptr()) };
     // SAFETY: the symbol of db_sqlite has this type in db_sqlite.h.
-    (!symbol.is_null()).then(|| unsafe { std::mem::transmute::<*mut c_void, Search>(symbol) })
+    (!symbol.is_null()).then(|| unsafe { std::mem::transmute::<*mut c_void, SearchFunction>(symbol) })
 }
 
 /// What was set for the file of a URL in the driver that has the function `init`.

@@ -48,18 +48,18 @@ struct CachedAuthorization {
 shm_safe!(CachedAuthorization { hash, strings, status, read_at, written, aside });
 
 /// One part of what is known, and how many bytes it takes.
-struct Shard {
+struct CacheShard {
     table: HashTable<CachedAuthorization, Shm>,
     bytes: usize,
     /// Counts what was put.
     puts: u64,
 }
 
-shm_safe!(Shard { table, bytes, puts });
+shm_safe!(CacheShard { table, bytes, puts });
 
-impl Shard {
-    fn new() -> Shard {
-        Shard { table: HashTable::new_in(Shm), bytes: 0, puts: 0 }
+impl CacheShard {
+    fn new() -> CacheShard {
+        CacheShard { table: HashTable::new_in(Shm), bytes: 0, puts: 0 }
     }
 
     /// Takes one out that is known already.
@@ -95,7 +95,7 @@ const LONGEST: usize = 1024;
 
 /// The authorizations that are known.
 pub struct AuthorizationCache {
-    shards: ShmVec<Lock<Shard>>,
+    shards: ShmVec<Lock<CacheShard>>,
     rule: UriComparison,
     /// How many bytes each part may take.
     limit: usize,
@@ -124,11 +124,11 @@ impl AuthorizationCache {
     pub(crate) fn within(rule: UriComparison, bytes: usize) -> Result<AuthorizationCache, NoMemory> {
         let mut shards = ShmVec::new_in(Shm);
         shards.try_reserve_exact(SHARDS).map_err(|_| NoMemory)?;
-        (0..SHARDS).for_each(|_| shards.push(Lock::new(Shard::new())));
+        (0..SHARDS).for_each(|_| shards.push(Lock::new(CacheShard::new())));
         Ok(AuthorizationCache { shards, rule, limit: bytes / SHARDS })
     }
 
-    fn shard(&self, hash: u64) -> &Lock<Shard> {
+    fn shard(&self, hash: u64) -> &Lock<CacheShard> {
         &self.shards[(hash >> 40) as usize % SHARDS]
     }
 
@@ -172,7 +172,7 @@ impl AuthorizationCache {
         authorization: &Authorization,
         now: Moment,
         (row, room): (RowOf, Room),
-        wanted: impl FnOnce(&Shard) -> bool,
+        wanted: impl FnOnce(&CacheShard) -> bool,
     ) {
         let hash = self.rule.exact_hash(key);
         let [presentity, user, host, event] = *key;
@@ -269,7 +269,7 @@ impl AuthorizationCache {
                 .retain(|cached| !cached.written || (cached.read_at > since && cached.status != Status::Pending));
             shard.bytes = shard.table.iter().map(CachedAuthorization::size).sum();
             if shard.table.is_empty() {
-                *shard = Shard { puts: shard.puts, ..Shard::new() };
+                *shard = CacheShard { puts: shard.puts, ..CacheShard::new() };
             }
         }
     }

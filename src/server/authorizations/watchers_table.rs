@@ -22,7 +22,7 @@ pub const VERSION: u32 = 3;
 
 row_columns! {
     /// What was decided, and about whom.
-    enum Decision {
+    enum AuthorizationColumn {
         Status = "status",
         Reason = "reason",
         Presentity = "presentity_uri",
@@ -42,7 +42,7 @@ row_columns! {
 
 row_columns! {
     /// Whom it was decided about, and what.
-    enum Known {
+    enum ResourceWatcherColumn {
         User = "watcher_username",
         Domain = "watcher_domain",
         Status = "status",
@@ -72,35 +72,43 @@ fn key_of<'a>(subscription: &'a Subscription, event: &'a [u8]) -> AuthorizationK
 
 /// The row that a database finds for a watcher. Its collation may take names for equal that are not (RFC 3261 19.1.4:
 /// the user part is compared with its case): what was decided about `bob` does not hold for `BOB`.
-enum Row {
+enum FoundRow {
     None,
     Own(Authorization),
     /// The row of a watcher whose name the database takes for the same as this one: there can be no second row.
     OfAnother,
 }
 
-impl Row {
+impl FoundRow {
     fn own(self) -> Option<Authorization> {
         match self {
-            Row::Own(authorization) => Some(authorization),
-            Row::None | Row::OfAnother => None,
+            FoundRow::Own(authorization) => Some(authorization),
+            FoundRow::None | FoundRow::OfAnother => None,
         }
     }
 }
 
-fn select_row(db: &Connection, table: &[u8], key: &AuthorizationKey<'_>, rule: UriComparison) -> Result<Row, DbError> {
-    let rows = db.select::<Decision>(table, &conditions(key), None)?;
+fn select_row(
+    db: &Connection,
+    table: &[u8],
+    key: &AuthorizationKey<'_>,
+    rule: UriComparison,
+) -> Result<FoundRow, DbError> {
+    let rows = db.select::<AuthorizationColumn>(table, &conditions(key), None)?;
     let [presentity, user, host, _] = *key;
-    let mut found = Row::None;
+    let mut found = FoundRow::None;
     for row in rows.iter() {
-        let is_own = rule.same(row.bytes(Decision::Presentity), presentity)
-            && rule.same(row.bytes(Decision::User), user)
-            && row.bytes(Decision::Domain).eq_ignore_ascii_case(host);
-        match Status::from_number(row.int(Decision::Status)) {
+        let is_own = rule.same(row.bytes(AuthorizationColumn::Presentity), presentity)
+            && rule.same(row.bytes(AuthorizationColumn::User), user)
+            && row.bytes(AuthorizationColumn::Domain).eq_ignore_ascii_case(host);
+        match Status::from_number(row.int(AuthorizationColumn::Status)) {
             Some(status) if is_own => {
-                return Ok(Row::Own(Authorization { status, reason: row.bytes(Decision::Reason).to_vec() }));
+                return Ok(FoundRow::Own(Authorization {
+                    status,
+                    reason: row.bytes(AuthorizationColumn::Reason).to_vec(),
+                }));
             }
-            _ if !is_own => found = Row::OfAnother,
+            _ if !is_own => found = FoundRow::OfAnother,
             _ => {}
         }
     }
@@ -109,7 +117,7 @@ fn select_row(db: &Connection, table: &[u8], key: &AuthorizationKey<'_>, rule: U
 
 /// Whether the table has a row for a watcher.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum InTable {
+enum WatcherRow {
     There,
     Missing,
 }
@@ -119,12 +127,12 @@ fn put_row(
     table: &[u8],
     key: &AuthorizationKey<'_>,
     authorization: &Authorization,
-    row: InTable,
+    row: WatcherRow,
 ) -> Result<(), DbError> {
     let status = ("status", Value::Int(authorization.status as i64));
     let reason = ("reason", Value::Text(&authorization.reason));
     let key = conditions(key);
-    if row == InTable::There {
+    if row == WatcherRow::There {
         // Stock has no text for an empty reason when it changes a row, and an empty text when it adds one.
         let changed = ("reason", Value::Optional(&authorization.reason));
         return db.update(table, &[status, changed], &key);
@@ -260,18 +268,18 @@ impl AuthorizationStore for WatchersTable {
         let of_resource =
             [("presentity_uri", Op::Eq, Value::Text(&resource.uri)), ("event", Op::Eq, Value::Text(event))];
         self.database.read(|db| {
-            let rows = db.select::<Known>(table, &of_resource, None)?;
+            let rows = db.select::<ResourceWatcherColumn>(table, &of_resource, None)?;
             Ok(rows
                 .iter()
-                .filter(|row| rule.same(row.bytes(Known::Presentity), &resource.uri))
+                .filter(|row| rule.same(row.bytes(ResourceWatcherColumn::Presentity), &resource.uri))
                 .filter_map(|row| {
-                    let status = Status::from_number(row.int(Known::Status))?;
+                    let status = Status::from_number(row.int(ResourceWatcherColumn::Status))?;
                     remembered(
                         resource,
-                        row.bytes(Known::User),
-                        row.bytes(Known::Domain),
+                        row.bytes(ResourceWatcherColumn::User),
+                        row.bytes(ResourceWatcherColumn::Domain),
                         status,
-                        row.bytes(Known::Reason),
+                        row.bytes(ResourceWatcherColumn::Reason),
                     )
                 })
                 .collect())
@@ -311,7 +319,7 @@ impl WatchersTable {
         WatchersTable { parts, subscriptions }
     }
 
-    fn read_row(&self, key: &AuthorizationKey<'_>) -> Result<Row, StoreError> {
+    fn read_row(&self, key: &AuthorizationKey<'_>) -> Result<FoundRow, StoreError> {
         let (table, rule) = (self.config.watchers_table, self.shared.tables.rule());
         self.database.read(|db| select_row(db, table, key, rule))
     }
@@ -360,10 +368,10 @@ impl WatchersTable {
     /// Adds a row. Where there is one, the same watcher has subscribed twice at once and the other request was faster,
     /// or it is another watcher's: then the rules are asked each time.
     fn add_authorization(&self, key: &AuthorizationKey<'_>, authorization: &Authorization) -> Result<(), StoreError> {
-        let put = self.put_authorization(key, authorization, InTable::Missing);
+        let put = self.put_authorization(key, authorization, WatcherRow::Missing);
         match put.is_err().then(|| self.read_row(key)) {
-            Some(Ok(Row::Own(_))) => self.put_authorization(key, authorization, InTable::There),
-            Some(Ok(Row::OfAnother)) => {
+            Some(Ok(FoundRow::Own(_))) => self.put_authorization(key, authorization, WatcherRow::There),
+            Some(Ok(FoundRow::OfAnother)) => {
                 let [presentity, user, host, _] = *key;
                 limited!(
                     Warn,
@@ -383,15 +391,15 @@ impl WatchersTable {
         key: &AuthorizationKey<'_>,
         authorization: &Authorization,
     ) -> Result<(), StoreError> {
-        let is_of_another = self.database.limits_texts() && matches!(self.read_row(key), Ok(Row::OfAnother));
-        if is_of_another { Ok(()) } else { self.put_authorization(key, authorization, InTable::There) }
+        let is_of_another = self.database.limits_texts() && matches!(self.read_row(key), Ok(FoundRow::OfAnother));
+        if is_of_another { Ok(()) } else { self.put_authorization(key, authorization, WatcherRow::There) }
     }
 
     fn put_authorization(
         &self,
         key: &AuthorizationKey<'_>,
         authorization: &Authorization,
-        row: InTable,
+        row: WatcherRow,
     ) -> Result<(), StoreError> {
         let table = self.config.watchers_table;
         let put = |db: &Connection| put_row(db, table, key, authorization, row);
@@ -406,9 +414,9 @@ impl WatchersTable {
         let write = |db: &Connection, (key, authorization): &([Vec<u8>; 4], Authorization)| -> Result<(), DbError> {
             let key = key.each_ref().map(Vec::as_slice);
             match select_row(db, table, &key, rule)? {
-                Row::OfAnother => Ok(()),
+                FoundRow::OfAnother => Ok(()),
                 row => {
-                    let known = if row.own().is_some() { InTable::There } else { InTable::Missing };
+                    let known = if row.own().is_some() { WatcherRow::There } else { WatcherRow::Missing };
                     put_row(db, table, &key, authorization, known)
                 }
             }

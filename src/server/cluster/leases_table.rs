@@ -15,7 +15,7 @@ pub struct LeasesTable {
 
 row_columns! {
     /// A lease, and what became of it.
-    enum Lease {
+    enum LeaseColumn {
         Node = "node",
         Number = "lease",
         Beat = "beat",
@@ -70,18 +70,18 @@ impl LeaseTable for LeasesTable {
 
     fn rows(&mut self) -> Result<Vec<LeaseRow>, StoreError> {
         self.database.read(|db| {
-            let rows = db.select::<Lease>(self.table, &[], None)?;
+            let rows = db.select::<LeaseColumn>(self.table, &[], None)?;
             let number = |n: i64| u32::try_from(n).unwrap_or_default();
             let read = rows.iter().map(|row| LeaseRow {
-                node: row.bytes(Lease::Node).to_vec(),
-                lease: number(row.int(Lease::Number)),
-                beat: number(row.int(Lease::Beat)),
-                fate: match row.int(Lease::State) {
+                node: row.bytes(LeaseColumn::Node).to_vec(),
+                lease: number(row.int(LeaseColumn::Number)),
+                beat: number(row.int(LeaseColumn::Beat)),
+                fate: match row.int(LeaseColumn::State) {
                     HELD => LeaseOutcome::Held,
                     RELEASED => LeaseOutcome::Released,
                     _ => LeaseOutcome::TakenOver(
-                        row.bytes(Lease::Successor).to_vec(),
-                        number(row.int(Lease::SuccessorNumber)),
+                        row.bytes(LeaseColumn::Successor).to_vec(),
+                        number(row.int(LeaseColumn::SuccessorNumber)),
                     ),
                 },
             });

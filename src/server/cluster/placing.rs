@@ -12,12 +12,12 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 #[derive(Clone, Copy)]
-struct Placed {
+struct PlacedNode {
     node: NodeId,
     candidate: Candidate,
 }
 
-shm_safe!(Placed { node, candidate });
+shm_safe!(PlacedNode { node, candidate });
 
 /// The nodes among which records are placed, as all processes see them; in shared memory.
 pub struct Placing {
@@ -31,7 +31,7 @@ pub struct Placing {
     filling_since: AtomicInstant,
     /// When records that are not in their place are looked for next; `None`: at once.
     look_at: AtomicInstant,
-    list: Lock<ShmVec<Placed>>,
+    list: Lock<ShmVec<PlacedNode>>,
     /// What was removed here.
     pub(super) removals: OwnRemovals,
 }
@@ -109,7 +109,7 @@ impl Placing {
         let mut fresh = ShmVec::new_in(Shm);
         for candidate in after.candidates {
             let Some((node, ..)) = seen.iter().find(|(_, key, _)| *key == candidate.key) else { continue };
-            if shm::push(&mut fresh, Placed { node: *node, candidate }).is_err() {
+            if shm::push(&mut fresh, PlacedNode { node: *node, candidate }).is_err() {
                 return;
             }
         }

@@ -21,7 +21,7 @@ use crate::time::Seconds;
 use std::num::NonZeroU32;
 
 /// What a refresh came to at a node that holds a replica.
-enum Outcome {
+enum RefreshOutcome {
     /// The replica is as the owner's.
     Done,
     /// The subscription was ours already, and its watcher has spoken to another node.
@@ -107,32 +107,32 @@ impl Context<'_> {
             limited!(Warn, "the clock of {} is more than 5 minutes ahead of ours", crate::host::log::show(name));
         }
         match self.refresh_replica(refresh) {
-            Outcome::Done => Ok(()),
-            Outcome::Spoken(subscription) => self.notify_of_subscribe(subscription.dialog()),
-            Outcome::Older(subscription, ownership) => {
+            RefreshOutcome::Done => Ok(()),
+            RefreshOutcome::Spoken(subscription) => self.notify_of_subscribe(subscription.dialog()),
+            RefreshOutcome::Older(subscription, ownership) => {
                 let text = self.announcement_text(*subscription, ownership);
                 self.answer_node(from, &text);
                 Ok(())
             }
-            Outcome::Unknown => {
+            RefreshOutcome::Unknown => {
                 self.ask_for(refresh.key, name, from);
                 Ok(())
             }
         }
     }
 
-    fn refresh_replica(&self, refresh: &ReplicaRefresh) -> Outcome {
+    fn refresh_replica(&self, refresh: &ReplicaRefresh) -> RefreshOutcome {
         let tables = &self.shared.tables;
         let copy = |stored: &mut SubscriptionEntry| (stored.subscription.to_private(), stored.ownership);
-        let Some((subscription, seen)) = tables.with_key(refresh.key, copy) else { return Outcome::Unknown };
+        let Some((subscription, seen)) = tables.with_key(refresh.key, copy) else { return RefreshOutcome::Unknown };
         if self.unchanged_of(&subscription, &seen) != refresh.unchanged {
-            return Outcome::Unknown;
+            return RefreshOutcome::Unknown;
         }
         let said = |word, stamp| Version { word, stamp, ..Version::default() };
         let (mine, theirs) =
             (said(subscription.state.remote_cseq, seen.stamp), said(refresh.remote_cseq, refresh.stamp));
         if theirs < mine {
-            return Outcome::Older(Box::new(subscription), seen);
+            return RefreshOutcome::Older(Box::new(subscription), seen);
         }
         let is_owned = self.owns(&seen);
         let before = MergeBasis::of(&subscription, &seen);
@@ -144,9 +144,9 @@ impl Context<'_> {
             }
         };
         match tables.with_key(refresh.key, change) {
-            Some(()) if is_same && is_owned && theirs > mine => Outcome::Spoken(Box::new(subscription)),
-            Some(()) if is_same => Outcome::Done,
-            _ => Outcome::Unknown,
+            Some(()) if is_same && is_owned && theirs > mine => RefreshOutcome::Spoken(Box::new(subscription)),
+            Some(()) if is_same => RefreshOutcome::Done,
+            _ => RefreshOutcome::Unknown,
         }
     }
 

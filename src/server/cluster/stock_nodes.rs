@@ -24,18 +24,18 @@ struct StockNode {
     /// How many it has refused before it took one: nodes before 6.1 refuse all.
     refused: u8,
     /// Whether it has to be asked, or answered.
-    due: Due,
+    due: DueMessages,
 }
 
 shm_safe!(StockNode { host, port, present, since, replaced, takes, refused, due });
 
 #[derive(Clone, Copy, Default)]
-struct Due {
+struct DueMessages {
     question: bool,
     answer: bool,
 }
 
-shm_safe!(Due { question, answer });
+shm_safe!(DueMessages { question, answer });
 
 /// What became of a subscription that was sent to a stock node, or came from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,7 +98,7 @@ impl StockNodes {
             replaced: false,
             takes: false,
             refused: 0,
-            due: Due { question: true, answer: false },
+            due: DueMessages { question: true, answer: false },
         };
         let mut list = self.list.lock();
         if let Some(place) = list.iter().position(|node| node.is_at(address)) {
@@ -166,7 +166,7 @@ impl StockNodes {
             let present = seen.iter().any(|other| other.active && node.is_at(&other.address));
             if present && !node.present {
                 (node.takes, node.refused) = (false, 0);
-                node.due = Due { question: true, answer: true };
+                node.due = DueMessages { question: true, answer: true };
             }
             if present != node.present {
                 (node.present, node.since) = (present, now);

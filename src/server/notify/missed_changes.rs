@@ -111,7 +111,7 @@ impl Missed {
 }
 
 /// The same in shared memory.
-struct Entry {
+struct MissedEntry {
     resource: SharedResource,
     /// Call-ID, To tag and From tag; all empty for all watchers.
     dialog: [ShmBox<[u8]>; 3],
@@ -133,10 +133,21 @@ struct SharedResource {
 }
 
 shm_safe!(SharedResource { uri, event, hash });
-shm_safe!(Entry { resource, dialog, is_asking, ended, sender, transient_body, came_in, tries, is_broken_off, due_at });
+shm_safe!(MissedEntry {
+    resource,
+    dialog,
+    is_asking,
+    ended,
+    sender,
+    transient_body,
+    came_in,
+    tries,
+    is_broken_off,
+    due_at
+});
 
-impl Entry {
-    fn new(missed: &Missed, room: usize) -> Result<Entry, NoMemory> {
+impl MissedEntry {
+    fn new(missed: &Missed, room: usize) -> Result<MissedEntry, NoMemory> {
         let Missed { resource, whom, .. } = missed;
         let ended = match whom {
             Whom::Ended(notify) if notify.subscription.size() > room => return Err(NoMemory),
@@ -149,7 +160,7 @@ impl Entry {
         let dialog = whom.dialog().unwrap_or(DialogId { call_id: b"", to_tag: b"", from_tag: b"" });
         // Without room the watchers get the state as it is.
         let transient_body = missed.transient_body.as_ref().and_then(|body| SharedTransientBody::shared(body).ok());
-        Ok(Entry {
+        Ok(MissedEntry {
             resource: SharedResource { uri: shm::copy(&resource.uri)?, event: resource.event, hash: resource.hash },
             dialog: [shm::copy(dialog.call_id)?, shm::copy(dialog.to_tag)?, shm::copy(dialog.from_tag)?],
             is_asking: matches!(whom, Whom::Asking(_)),
@@ -164,7 +175,7 @@ impl Entry {
     }
 
     /// Whether it is about the same watchers of the same resource.
-    fn is_like(&self, other: &Entry) -> bool {
+    fn is_like(&self, other: &MissedEntry) -> bool {
         let (own, its) = (&self.resource, &other.resource);
         let same = || self.dialog.iter().zip(&other.dialog).all(|(own, its)| own[..] == its[..]);
         own.hash == its.hash
@@ -175,7 +186,7 @@ impl Entry {
     }
 
     /// Takes in what was missed, too: of two changes the newer one is shown, whichever was missed first.
-    fn take_in(&mut self, mut other: Entry) {
+    fn take_in(&mut self, mut other: MissedEntry) {
         // Each of two publishers has to learn of the other's change.
         let sender = other.sender.take().filter(|sender| self.sender.as_ref().is_some_and(|own| **own == **sender));
         let (is_asking, due_at) = (self.is_asking || other.is_asking, self.due_at.min(other.due_at));
@@ -275,7 +286,7 @@ pub struct Portion {
 
 /// What waits, in shared memory.
 pub struct MissedChanges {
-    named: Lock<ShmVec<Entry>>,
+    named: Lock<ShmVec<MissedEntry>>,
     sweep: Lock<Sweep>,
 }
 
@@ -312,8 +323,8 @@ impl MissedChanges {
     }
 
     fn note_by_name(&self, missed: &Missed) -> bool {
-        let room = MOST_BYTES.saturating_sub(self.named.lock().iter().map(Entry::kept_bytes).sum());
-        let Ok(entry) = Entry::new(missed, room) else { return false };
+        let room = MOST_BYTES.saturating_sub(self.named.lock().iter().map(MissedEntry::kept_bytes).sum());
+        let Ok(entry) = MissedEntry::new(missed, room) else { return false };
         let mut list = self.named.lock();
         if let Some(known) = list.iter_mut().find(|known| known.is_like(&entry)) {
             known.take_in(entry);

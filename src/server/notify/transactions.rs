@@ -50,39 +50,39 @@ fn take_all(bits: &Bits, mut each: impl FnMut(usize)) {
     }
 }
 
-struct Slot<P> {
+struct TransactionSlot<P> {
     /// How many transactions were here before.
     generation: u32,
-    under_way: Option<UnderWay<P>>,
+    under_way: Option<OpenTransaction<P>>,
 }
 
-shm_safe!([P: ShmSafe] Slot<P> { generation, under_way });
+shm_safe!([P: ShmSafe] TransactionSlot<P> { generation, under_way });
 
-struct UnderWay<P> {
+struct OpenTransaction<P> {
     transaction: ClientTransaction,
     payload: P,
 }
 
-shm_safe!([P: ShmSafe] UnderWay<P> { transaction, payload });
+shm_safe!([P: ShmSafe] OpenTransaction<P> { transaction, payload });
 
-struct Chunk<P> {
-    slots: ShmVec<Lock<Slot<P>>>,
+struct SlotChunk<P> {
+    slots: ShmVec<Lock<TransactionSlot<P>>>,
     free: Bits,
     wheel: [Bits; POSITIONS as usize],
     /// Those without an answer: what that means is found out in another process than that of the wheel.
     timed_out: Bits,
 }
 
-shm_safe!([P: ShmSafe] Chunk<P> { slots, free, wheel, timed_out });
+shm_safe!([P: ShmSafe] SlotChunk<P> { slots, free, wheel, timed_out });
 
-impl<P: ShmSafe> Chunk<P> {
-    fn new() -> Result<Chunk<P>, NoMemory> {
+impl<P: ShmSafe> SlotChunk<P> {
+    fn new() -> Result<SlotChunk<P>, NoMemory> {
         let mut slots = ShmVec::new_in(Shm);
         slots.try_reserve_exact(CHUNK).map_err(|_| NoMemory)?;
-        (0..CHUNK).for_each(|_| slots.push(Lock::new(Slot { generation: 0, under_way: None })));
+        (0..CHUNK).for_each(|_| slots.push(Lock::new(TransactionSlot { generation: 0, under_way: None })));
         let none = || std::array::from_fn(|_| AtomicU64::new(0));
         let all = std::array::from_fn(|_| AtomicU64::new(u64::MAX));
-        Ok(Chunk { slots, free: all, wheel: std::array::from_fn(|_| none()), timed_out: none() })
+        Ok(SlotChunk { slots, free: all, wheel: std::array::from_fn(|_| none()), timed_out: none() })
     }
 
     /// Has a slot looked at when its transaction wants it, or earlier.
@@ -104,7 +104,7 @@ fn position(wakes_at: u64, now: u64) -> u64 {
 
 /// The transactions of all processes; `P` is what each keeps.
 pub struct Transactions<P> {
-    chunks: AppendOnlyList<Chunk<P>>,
+    chunks: AppendOnlyList<SlotChunk<P>>,
     /// The position of the wheel that was looked at last.
     position: AtomicU64,
     under_way: AtomicU32,
@@ -161,7 +161,7 @@ impl<P: Send + ShmSafe> Transactions<P> {
                     return Some(claim);
                 }
             }
-            if !matches!(self.chunks.grow(Chunk::new), Ok(true)) {
+            if !matches!(self.chunks.grow(SlotChunk::new), Ok(true)) {
                 return None;
             }
         }
@@ -190,7 +190,7 @@ impl<P: Send + ShmSafe> Transactions<P> {
         None
     }
 
-    fn find(&self, key: TransactionKey) -> Option<(&Chunk<P>, usize)> {
+    fn find(&self, key: TransactionKey) -> Option<(&SlotChunk<P>, usize)> {
         Some((self.chunks.get(key.slot as usize / CHUNK)?, key.slot as usize % CHUNK))
     }
 
@@ -222,7 +222,14 @@ impl<P: Send + ShmSafe> Transactions<P> {
 
     /// Frees a slot that is held, and shows `over` what it has kept, and for how long.
     #[inline]
-    fn end(&self, chunk: &Chunk<P>, at: usize, mut slot: Guard<'_, Slot<P>>, now: u64, over: impl FnOnce(&P, u64)) {
+    fn end(
+        &self,
+        chunk: &SlotChunk<P>,
+        at: usize,
+        mut slot: Guard<'_, TransactionSlot<P>>,
+        now: u64,
+        over: impl FnOnce(&P, u64),
+    ) {
         let ended = slot.under_way.take();
         slot.generation = slot.generation.wrapping_add(1);
         drop(slot);
@@ -251,7 +258,7 @@ impl<P: Send + ShmSafe> Transactions<P> {
         }
     }
 
-    fn look<C>(&self, chunk: &Chunk<P>, at: usize, now: u64, copy: &mut impl FnMut(&P) -> C) -> Option<C> {
+    fn look<C>(&self, chunk: &SlotChunk<P>, at: usize, now: u64, copy: &mut impl FnMut(&P) -> C) -> Option<C> {
         let Some(mut slot) = chunk.slots[at].lock_if_free() else {
             // The process that has it in hand is done by the next turn.
             chunk.wake(at, now, now);
@@ -287,7 +294,7 @@ impl<P: Send + ShmSafe> Transactions<P> {
 }
 
 /// A slot, once no other process has it in its hand; `None` when that takes too long.
-fn held<P>(slot: &Lock<Slot<P>>) -> Option<Guard<'_, Slot<P>>> {
+fn held<P>(slot: &Lock<TransactionSlot<P>>) -> Option<Guard<'_, TransactionSlot<P>>> {
     for turn in 0..MOST_LOOKS {
         if let Some(guard) = slot.lock_if_free() {
             return Some(guard);
@@ -303,7 +310,7 @@ fn held<P>(slot: &Lock<Slot<P>>) -> Option<Guard<'_, Slot<P>>> {
 /// A slot that is taken and not used yet; what becomes of it is said once. Dropped, it is free again.
 pub struct FreeSlot<'a, P: Send> {
     all: &'a Transactions<P>,
-    chunk: &'a Chunk<P>,
+    chunk: &'a SlotChunk<P>,
     key: TransactionKey,
 }
 
@@ -320,7 +327,7 @@ impl<P: Send + ShmSafe> FreeSlot<'_, P> {
         fault_point!("slot");
         let at = self.key.slot as usize % CHUNK;
         let Some(mut slot) = held(&self.chunk.slots[at]) else { return false };
-        slot.under_way = Some(UnderWay { transaction, payload: payload() });
+        slot.under_way = Some(OpenTransaction { transaction, payload: payload() });
         drop(slot);
         self.chunk.wake(at, transaction.wakes_at(), now);
         std::mem::forget(self);
@@ -476,18 +483,18 @@ mod tests {
 
     /// What a step of the property does.
     #[derive(Debug, Clone)]
-    enum Step {
+    enum TransactionStep {
         Start,
         Answer(usize, u16),
         Pass(u64),
     }
 
-    fn step() -> impl Strategy<Value = Step> {
+    fn step() -> impl Strategy<Value = TransactionStep> {
         let code = prop_oneof![Just(100), Just(180), Just(200), Just(481), Just(603)];
         prop_oneof![
-            3 => Just(Step::Start),
-            3 => (any::<usize>(), code).prop_map(|(which, code)| Step::Answer(which, code)),
-            4 => (0u64..3_000).prop_map(Step::Pass),
+            3 => Just(TransactionStep::Start),
+            3 => (any::<usize>(), code).prop_map(|(which, code)| TransactionStep::Answer(which, code)),
+            4 => (0u64..3_000).prop_map(TransactionStep::Pass),
         ]
     }
 
@@ -507,11 +514,11 @@ mod tests {
             let mut now = 0;
             for step in steps {
                 match step {
-                    Step::Start => {
+                    TransactionStep::Start => {
                         let key = started(&all, now, lives.len() as u32);
                         lives.push((key, now, false));
                     }
-                    Step::Answer(which, code) if !lives.is_empty() => {
+                    TransactionStep::Answer(which, code) if !lives.is_empty() => {
                         let index = which % lives.len();
                         let (key, _, over) = &mut lives[index];
                         let mut ended = None;
@@ -525,8 +532,8 @@ mod tests {
                             Answered::Busy => prop_assert!(false, "nobody holds it"),
                         }
                     }
-                    Step::Answer(..) => {}
-                    Step::Pass(millis) => {
+                    TransactionStep::Answer(..) => {}
+                    TransactionStep::Pass(millis) => {
                         now += millis;
                         for payload in resent(&all, now) {
                             prop_assert!(!lives[payload as usize].2, "sent again although it is over");

@@ -9,26 +9,26 @@ const LONGEST_WAIT: u64 = 1_000_000;
 
 /// A wait that grows with each failure.
 #[derive(Debug, Clone, Copy)]
-struct Wait {
+struct RetryWait {
     /// How long it is, in microseconds.
     length: u64,
     /// When it ends, in microseconds of the clock for measuring.
     until: u64,
 }
 
-impl Wait {
-    fn after(earlier: Option<Wait>, now: u64) -> Wait {
+impl RetryWait {
+    fn after(earlier: Option<RetryWait>, now: u64) -> RetryWait {
         let length = earlier.map_or(FIRST_WAIT, |earlier| (2 * earlier.length).min(LONGEST_WAIT));
-        Wait { length, until: now + length }
+        RetryWait { length, until: now + length }
     }
 }
 
 /// The turns of one process that failed, at most all it has.
 #[derive(Default)]
 pub struct TurnRetries {
-    turns: BTreeMap<i32, Wait>,
+    turns: BTreeMap<i32, RetryWait>,
     /// The database is away: no turn is served meanwhile.
-    away: Option<Wait>,
+    away: Option<RetryWait>,
 }
 
 impl TurnRetries {
@@ -36,7 +36,7 @@ impl TurnRetries {
     pub fn failed(&mut self, turn: i32, now: u64) {
         self.away = None;
         let earlier = self.turns.get(&turn).copied();
-        self.turns.insert(turn, Wait::after(earlier, now));
+        self.turns.insert(turn, RetryWait::after(earlier, now));
     }
 
     /// A turn was served.
@@ -47,7 +47,7 @@ impl TurnRetries {
 
     /// The database was away.
     pub fn database_was_away(&mut self, now: u64) {
-        self.away = Some(Wait::after(self.away, now));
+        self.away = Some(RetryWait::after(self.away, now));
     }
 
     /// Whether the database was away so lately that it is not asked.

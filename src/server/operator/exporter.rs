@@ -18,7 +18,7 @@ const OF_SUBSCRIBE: [u16; 8] = [200, 400, 403, 423, 481, 489, 500, 503];
 const OF_NOTIFY: [u16; 3] = [200, 481, 500];
 
 /// What is counted of one package, and its name.
-type Named<'a> = (String, &'a OfEvent);
+type NamedCounts<'a> = (String, &'a OfEvent);
 
 impl Inventory {
     /// Adds everything that is known of the presence server.
@@ -38,7 +38,7 @@ impl Inventory {
     }
 
     /// The packages that anything was counted of.
-    fn named_events<'m>(&self, metrics: &'m Metrics) -> Vec<Named<'m>> {
+    fn named_events<'m>(&self, metrics: &'m Metrics) -> Vec<NamedCounts<'m>> {
         let known = self.packages().0.iter().take(EVENTS).enumerate();
         let known = known.map(|(at, package)| (log::show(package.name).into_owned(), Some(PackageId(at as u16))));
         let all = known.chain([("other".to_string(), None)]).map(|(name, id)| (name, metrics.event(id)));
@@ -56,7 +56,7 @@ impl Inventory {
         number(page, Family::StartTime, self.config.started.seconds().unsigned_abs());
     }
 
-    fn add_subscriptions(&self, page: &mut MetricsPage, events: &[Named<'_>], statistics: &Statistics) {
+    fn add_subscriptions(&self, page: &mut MetricsPage, events: &[NamedCounts<'_>], statistics: &Statistics) {
         let names = || self.packages().0.iter().map(|package| log::show(package.name)).zip(statistics);
         let gauge = |page: &mut MetricsPage, family, value: fn(&Counts) -> i64| {
             let mut samples = page.family(family);
@@ -110,7 +110,7 @@ impl Inventory {
     }
 }
 
-fn add_requests(page: &mut MetricsPage, events: &[Named<'_>]) {
+fn add_requests(page: &mut MetricsPage, events: &[NamedCounts<'_>]) {
     let answers = |page: &mut MetricsPage, family, always: &[u16], of: fn(&OfEvent) -> &ByCode| {
         let mut samples = page.family(family);
         for (name, event) in events {

@@ -99,12 +99,12 @@ impl<'a> NewChange<'a> {
 }
 
 /// The changes and NOTIFYs of some presentities.
-struct Part {
+struct HistoryPart {
     changes: Ring<ChangeEntry>,
     notifies: Ring<NotifyEntry>,
 }
 
-shm_safe!(Part { changes, notifies });
+shm_safe!(HistoryPart { changes, notifies });
 
 /// A NOTIFY that is remembered, as tm carries it until the answer comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,7 +115,7 @@ shm_safe!(NotifyNumber(value));
 /// What has happened.
 pub struct History {
     ends: Lock<Ring<EndEntry>>,
-    parts: ShmVec<Lock<Part>>,
+    parts: ShmVec<Lock<HistoryPart>>,
     is_on: bool,
 }
 
@@ -139,7 +139,8 @@ impl History {
         parts.try_reserve_exact(count).map_err(|_| NoMemory)?;
         for _ in 0..count {
             let changes = size.div_ceil(count);
-            let part = Part { changes: Ring::new(changes)?, notifies: Ring::new(changes * NOTIFIES_PER_CHANGE)? };
+            let part =
+                HistoryPart { changes: Ring::new(changes)?, notifies: Ring::new(changes * NOTIFIES_PER_CHANGE)? };
             parts.push(Lock::new(part));
         }
         Ok(History { ends: Lock::new(Ring::new(size)?), parts, is_on: size > 0 })

@@ -39,7 +39,7 @@ row_columns! {
 
 row_columns! {
     /// A publication, as the rows of one resource have it.
-    enum Document {
+    enum PublicationColumn {
         Body = "body",
         Etag = "etag",
         Expires = "expires",
@@ -53,7 +53,7 @@ row_columns! {
 row_columns! {
     /// What is read to see whether there is a row.
     #[allow(dead_code, reason = "only whether there is a row is asked")]
-    enum Tag {
+    enum EtagColumn {
         Value = "etag",
     }
 }
@@ -207,7 +207,8 @@ fn write_row(
         RowChange::Insert(p) => insert_row(db, table, resource, event, p).map(|()| true),
         RowChange::Update { before, after, body } => {
             let cells = changed_cells(after, *body);
-            let update = |row: &[Cond<'_>]| compare_and_write::<Tag>(db, table, row, || db.update(table, &cells, row));
+            let update =
+                |row: &[Cond<'_>]| compare_and_write::<EtagColumn>(db, table, row, || db.update(table, &cells, row));
             match after.ruid.is_empty() {
                 true => update(&[domain_is, user_is, event_is, etag_is(before)]),
                 // The record id is unique by itself: a shorter statement, and one index to look at.
@@ -216,7 +217,7 @@ fn write_row(
         }
         RowChange::Delete { etag, .. } => {
             let row = [domain_is, user_is, event_is, etag_is(etag)];
-            compare_and_write::<Tag>(db, table, &row, || db.delete(table, &row))
+            compare_and_write::<EtagColumn>(db, table, &row, || db.delete(table, &row))
         }
     }
 }
@@ -274,20 +275,20 @@ impl PresentityRows {
         let order = if config.order_by_column { config.order_by } else { b"received_time" };
         self.database.read(|db| {
             let of_resource = of_resource(user, domain, package.name);
-            let rows = db.select::<Document>(config.presentity_table, &of_resource, Some(order))?;
+            let rows = db.select::<PublicationColumn>(config.presentity_table, &of_resource, Some(order))?;
             Ok(rows
                 .iter()
                 .map(|row| {
-                    let body = row.bytes(Document::Body).to_vec();
+                    let body = row.bytes(PublicationColumn::Body).to_vec();
                     Publication {
                         dialogs: if is_dialog { Dialogs::of(&body) } else { Dialogs::default() },
                         body,
-                        etag: EntityTag::new(row.bytes(Document::Etag).to_vec()),
-                        expires_at: expiry_of(row.int(Document::Expires)),
-                        received_at: moment_of(row.int(Document::ReceivedTime)),
-                        sender: row.bytes(Document::Sender).to_vec(),
-                        priority: row.int(Document::Priority) as i32,
-                        ruid: row.bytes(Document::Ruid).to_vec(),
+                        etag: EntityTag::new(row.bytes(PublicationColumn::Etag).to_vec()),
+                        expires_at: expiry_of(row.int(PublicationColumn::Expires)),
+                        received_at: moment_of(row.int(PublicationColumn::ReceivedTime)),
+                        sender: row.bytes(PublicationColumn::Sender).to_vec(),
+                        priority: row.int(PublicationColumn::Priority) as i32,
+                        ruid: row.bytes(PublicationColumn::Ruid).to_vec(),
                     }
                 })
                 .collect())

@@ -14,7 +14,7 @@ pub const LATEST_COPY_SECS: u64 = 64;
 /// One dialog. Two processes may write one place side by side, and a third may read it between their steps: what they
 /// leave then is neither's, and matches no dialog.
 #[derive(Default)]
-struct Ended {
+struct EndedDialog {
     /// The hash of the dialog, combined with the other word.
     hash_and_rest: AtomicU64,
     /// When it ended, by the clock that nobody sets, and the CSeq of its last SUBSCRIBE.
@@ -22,7 +22,7 @@ struct Ended {
 }
 
 /// Hashes of dialogs, when they ended and the last CSeq of their watchers, in shared memory.
-pub struct EndedDialogs(ShmVec<Ended>);
+pub struct EndedDialogs(ShmVec<EndedDialog>);
 
 impl EndedDialogs {
     /// None yet; call before the processes fork.
@@ -33,7 +33,7 @@ impl EndedDialogs {
     pub fn new() -> Result<EndedDialogs, NoMemory> {
         let mut places = ShmVec::new_in(Shm);
         places.try_reserve_exact(PLACES).map_err(|_| NoMemory)?;
-        places.extend((0..PLACES).map(|_| Ended::default()));
+        places.extend((0..PLACES).map(|_| EndedDialog::default()));
         Ok(EndedDialogs(places))
     }
 
@@ -81,8 +81,8 @@ mod tests {
         let (ended, of_other) = (EndedDialogs::new().unwrap(), EndedDialogs::new().unwrap());
         ended.note(7, 5, 100);
         of_other.note(other, 900, 100);
-        let word = |ended: &EndedDialogs, of: fn(&Ended) -> &AtomicU64| of(&ended.0[7]).load(Ordering::Relaxed);
-        for of in [(|place| &place.at_and_cseq) as fn(&Ended) -> &AtomicU64, |place| &place.hash_and_rest] {
+        let word = |ended: &EndedDialogs, of: fn(&EndedDialog) -> &AtomicU64| of(&ended.0[7]).load(Ordering::Relaxed);
+        for of in [(|place| &place.at_and_cseq) as fn(&EndedDialog) -> &AtomicU64, |place| &place.hash_and_rest] {
             let before = word(&ended, of);
             of(&ended.0[7]).store(word(&of_other, of), Ordering::Relaxed);
             assert!(!ended.is_of_ended(7, 6, 100) && !ended.is_of_ended(7, 5, 100));

@@ -24,17 +24,17 @@ pub struct Place {
 
 /// A dialog and its place, in twelve bytes: there is one for each subscription.
 #[derive(Clone, Copy)]
-struct Entry {
+struct DialogEntry {
     hash: [u32; 2],
     /// Shard and slot.
     place: u32,
 }
 
-shm_safe!(Entry { hash, place });
+shm_safe!(DialogEntry { hash, place });
 
-impl Entry {
-    fn new(hash: u64, place: Place) -> Entry {
-        Entry { hash: [(hash >> 32) as u32, hash as u32], place: place.shard * SLOTS + place.slot.min(NOT_YET) }
+impl DialogEntry {
+    fn new(hash: u64, place: Place) -> DialogEntry {
+        DialogEntry { hash: [(hash >> 32) as u32, hash as u32], place: place.shard * SLOTS + place.slot.min(NOT_YET) }
     }
 
     fn hash(&self) -> u64 {
@@ -46,10 +46,10 @@ impl Entry {
     }
 }
 
-type Part = HashTable<Entry, Shm>;
+type DialogTable = HashTable<DialogEntry, Shm>;
 
 /// The places of all dialogs.
-pub struct DialogIndex(ShmVec<Lock<Part>>);
+pub struct DialogIndex(ShmVec<Lock<DialogTable>>);
 
 impl DialogIndex {
     /// An empty one.
@@ -61,20 +61,20 @@ impl DialogIndex {
         let mut parts = ShmVec::new_in(Shm);
         parts.try_reserve_exact(SHARDS).map_err(|_| NoMemory)?;
         for _ in 0..SHARDS {
-            let mut part = Part::new_in(Shm);
-            part.try_reserve(FIRST, Entry::hash).map_err(|_| NoMemory)?;
+            let mut part = DialogTable::new_in(Shm);
+            part.try_reserve(FIRST, DialogEntry::hash).map_err(|_| NoMemory)?;
             parts.push(Lock::new(part));
         }
         Ok(DialogIndex(parts))
     }
 
-    fn part(&self, hash: u64) -> Guard<'_, Part> {
+    fn part(&self, hash: u64) -> Guard<'_, DialogTable> {
         self.0[index(hash)].lock()
     }
 
     /// The place of a dialog.
     pub fn find(&self, hash: u64) -> Option<Place> {
-        self.part(hash).find(hash, |entry| entry.hash() == hash).map(Entry::place)
+        self.part(hash).find(hash, |entry| entry.hash() == hash).map(DialogEntry::place)
     }
 
     /// Notes in which shard a dialog is going to live, so that its slot can be set without fail; `false` when the
@@ -88,15 +88,15 @@ impl DialogIndex {
         if part.find(hash, |entry| entry.hash() == hash).is_some() {
             return Ok(false);
         }
-        part.try_reserve(1, Entry::hash).map_err(|_| NoMemory)?;
-        part.insert_unique(hash, Entry::new(hash, Place { shard, slot: NOT_YET }), Entry::hash);
+        part.try_reserve(1, DialogEntry::hash).map_err(|_| NoMemory)?;
+        part.insert_unique(hash, DialogEntry::new(hash, Place { shard, slot: NOT_YET }), DialogEntry::hash);
         Ok(true)
     }
 
     /// Notes the slot of an announced dialog.
     pub fn set_slot(&self, hash: u64, slot: u32) {
         if let Some(entry) = self.part(hash).find_mut(hash, |entry| entry.hash() == hash) {
-            *entry = Entry::new(hash, Place { slot, ..entry.place() });
+            *entry = DialogEntry::new(hash, Place { slot, ..entry.place() });
         }
     }
 

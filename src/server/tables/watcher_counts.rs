@@ -5,12 +5,12 @@ use crate::host::shm::{self, Shm, ShmBox};
 use crate::shm_safe::shm_safe;
 use hashbrown::HashTable;
 
-struct Count {
+struct WatcherCount {
     hash: u64,
     count: usize,
 }
 
-shm_safe!(Count { hash, count });
+shm_safe!(WatcherCount { hash, count });
 
 /// Whether the subscriptions of each watcher are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub enum Counting {
 }
 
 /// The counts; none where nothing is limited.
-pub struct WatcherCounts(Option<ShmBox<Lock<HashTable<Count, Shm>>>>);
+pub struct WatcherCounts(Option<ShmBox<Lock<HashTable<WatcherCount, Shm>>>>);
 
 impl WatcherCounts {
     /// No subscription is counted yet.
@@ -49,7 +49,7 @@ impl WatcherCounts {
         if let Some(entry) = table.find_mut(hash, |entry| entry.hash == hash) {
             entry.count += 1;
         } else if table.try_reserve(1, |entry| entry.hash).is_ok() {
-            table.insert_unique(hash, Count { hash, count: 1 }, |entry| entry.hash);
+            table.insert_unique(hash, WatcherCount { hash, count: 1 }, |entry| entry.hash);
         }
     }
 

@@ -1,7 +1,7 @@
 //! The timer of the table: what changed is written to the database table that its module has chosen, what has run out
 //! ends.
 use super::record::{CLEAN, CopyExtent, INSERT, Memory, UPDATE, copy, free_record};
-use super::{Bucket, Dialog, Locked, after, unlink_after};
+use super::{Bucket, DialogKey, Locked, after, unlink_after};
 use crate::abi::c_types::{str_t, subs_t};
 use crate::host::bytes::view;
 use crate::host::clock;
@@ -10,7 +10,7 @@ use crate::sys;
 use std::ffi::{c_int, c_uint};
 
 /// What the timer found in one bucket.
-struct Due {
+struct DueRecords {
     expired: Vec<*mut subs_t>,
     changed: Vec<(*mut subs_t, bool)>,
 }
@@ -19,8 +19,8 @@ struct Due {
 ///
 /// # Safety
 /// A table of `new_shtable`.
-unsafe fn collect(table: *mut sys::subs_entry, index: c_uint, lock: Locked) -> Due {
-    let mut due = Due { expired: Vec::new(), changed: Vec::new() };
+unsafe fn collect(table: *mut sys::subs_entry, index: c_uint, lock: Locked) -> DueRecords {
+    let mut due = DueRecords { expired: Vec::new(), changed: Vec::new() };
     let now = clock::wall().0 as c_uint;
     // SAFETY: the caller's table has a bucket with this number.
     let bucket = unsafe { Bucket::lock(table, index, lock) };
@@ -148,7 +148,7 @@ unsafe fn delete_row(db: &Borrowed<'_>, record: *const subs_t) {
     // SAFETY: the caller vouches for the record.
     let record = unsafe { record.read() };
     // SAFETY: its strings live as long as it does.
-    let dialog = unsafe { Dialog::new(&record.callid, &record.to_tag, &record.from_tag) };
+    let dialog = unsafe { DialogKey::new(&record.callid, &record.to_tag, &record.from_tag) };
     let deleted = db.delete(&[
         ("callid", Op::Eq, Value::Text(dialog.callid)),
         ("to_tag", Op::Eq, Value::Text(dialog.to_tag)),
