@@ -24,6 +24,7 @@ pub mod limits;
 pub mod modes;
 pub mod notification;
 pub mod notifier;
+mod notify_headers;
 pub mod occurrence;
 pub mod order;
 pub mod placed;

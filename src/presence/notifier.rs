@@ -14,9 +14,7 @@ use super::subscription_field::Field;
 use super::unreadable::TRIED_AGAIN_AFTER;
 use super::versioned_body::PerWatcher;
 use super::winfo::{self, Extent, Watcher};
-use super::{readable, tuples};
-use crate::sip::subscription_state;
-use crate::sip::transport::push_contact;
+use super::{notify_headers, readable, tuples};
 use crate::time::{Expiry, Moment};
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -421,7 +419,7 @@ fn deliver<P: Ports>(
     let package = *ports.packages().get(notify.subscription.state.event);
     reused.headers.clear();
     reused.headers.reserve(USUAL_HEADERS);
-    push_headers(&mut reused.headers, ports, &notify.subscription, &package, content.is_some());
+    notify_headers::push(&mut reused.headers, ports, &notify.subscription, &package, content.is_some());
     let digest = match &content {
         Some(Cow::Borrowed(shared)) => reused.digests.of(shared),
         Some(Cow::Owned(own)) => BodyDigest::of(own),
@@ -561,41 +559,4 @@ fn watcher_content<'b, P: Ports>(
         }
     }
     Ok(content.filter(|c| !c.is_empty()))
-}
-
-/// Appends the header lines of a NOTIFY, in stock's order.
-fn push_headers<P: Ports>(
-    out: &mut Vec<u8>,
-    ports: &P,
-    subscription: &Subscription,
-    package: &Package,
-    has_body: bool,
-) {
-    out.extend_from_slice(b"Max-Forwards: 70\r\nEvent: ");
-    out.extend_from_slice(package.name);
-    let id = subscription.get(Field::EventId);
-    if !id.is_empty() {
-        out.extend_from_slice(b";id=");
-        out.extend_from_slice(id);
-    }
-    out.extend_from_slice(b"\r\nContact: <");
-    push_contact(out, subscription.get(Field::LocalContact), subscription.transport());
-    out.extend_from_slice(b">\r\nSubscription-State: ");
-    push_state(out, subscription, ports.now());
-    out.extend_from_slice(b"\r\n");
-    if has_body && !package.content_type.is_empty() {
-        out.extend_from_slice(b"Content-Type: ");
-        out.extend_from_slice(package.content_type);
-        out.extend_from_slice(b"\r\n");
-    }
-}
-
-/// The reason of a subscription belongs to its status: one that ends because it has expired has timed out, whatever
-/// its watcher was allowed.
-fn push_state(out: &mut Vec<u8>, subscription: &Subscription, now: Moment) {
-    match subscription.state.status {
-        Status::Terminated => subscription_state::push_terminated(out, subscription.get(Field::Reason)),
-        _ if subscription.is_over(now) => subscription_state::push_terminated(out, b"timeout"),
-        status => subscription_state::push_live(out, status.word(), subscription.state.expires_at - now),
-    }
 }

@@ -92,19 +92,10 @@ impl ResourceEntry {
 mod tests {
     use super::*;
     use crate::host::fake;
-    use crate::host::shm::{self, Shm, ShmVec};
-    use crate::presence::event_package::PackageId;
-    use crate::presence::resource::UriComparison;
+    use crate::host::shm;
     use crate::presence::subscription::Status;
     use crate::presence::winfo::{WatcherEvent, WatcherTimes};
-    use crate::server::tables::resource_entry::Documents;
     use crate::sip::packed::Strings;
-
-    fn entry() -> ResourceEntry {
-        let rule = UriComparison { ignore_case: false, seed: 7 };
-        let resource = rule.resource(b"sip:alice@example.org", PackageId(1));
-        ResourceEntry::new(&resource, Documents::Known(ShmVec::new_in(Shm))).expect("memory")
-    }
 
     fn changed(name: &str, status: Status) -> Option<ChangedWatcher> {
         let strings = Strings::joined(&[name.as_bytes(), b"call"], shm::concat).expect("memory");
@@ -120,7 +111,7 @@ mod tests {
     #[test]
     fn a_watcher_is_named_once_as_it_is_last() {
         let before = fake::live_blocks();
-        let mut entry = entry();
+        let mut entry = ResourceEntry::without_documents();
         for (name, status) in [("bob", Status::Active), ("carol", Status::Active), ("bob", Status::Terminated)] {
             entry.note_watcher(changed(name, status), Extent::Partial);
         }
@@ -133,7 +124,7 @@ mod tests {
 
     /// `steps`: so many other watchers change, then the whole list may be asked for, then so many change.
     fn more_changes_than_one_document_names_become_the_list((first, whole, then, wanted): (usize, bool, usize, usize)) {
-        let mut entry = entry();
+        let mut entry = ResourceEntry::without_documents();
         let some = |entry: &mut ResourceEntry, count: usize| {
             for n in 0..count {
                 entry.note_watcher(changed(&n.to_string(), Status::Active), Extent::Partial);
@@ -164,7 +155,7 @@ mod tests {
 
     #[test]
     fn a_change_that_finds_no_memory_becomes_the_list() {
-        let mut entry = entry();
+        let mut entry = ResourceEntry::without_documents();
         entry.note_watcher(None, Extent::Partial);
         assert!(entry.carry().is_full);
     }
@@ -173,7 +164,7 @@ mod tests {
     fn what_is_shown_once_is_kept_for_those_who_watch() {
         let before = fake::live_blocks();
         for is_watched in [false, true] {
-            let mut entry = entry();
+            let mut entry = ResourceEntry::without_documents();
             if is_watched {
                 entry.watched_or_new().expect("memory").subscriptions.push(3).expect("memory");
             }

@@ -231,22 +231,24 @@ impl ResourceEntry {
 }
 
 #[cfg(test)]
+impl ResourceEntry {
+    /// The entry of a resource that has no documents, and that nobody watches.
+    pub(super) fn without_documents() -> ResourceEntry {
+        let rule = crate::presence::resource::UriComparison { ignore_case: false, seed: 7 };
+        let resource = rule.resource(b"sip:alice@example.org", PackageId(1));
+        ResourceEntry::new(&resource, Documents::Known(ShmVec::new_in(shm::Shm))).expect("memory")
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::host::fake;
-    use crate::host::shm::Shm;
-    use crate::presence::resource::UriComparison;
     use crate::time::Expiry;
-
-    fn entry() -> ResourceEntry {
-        let rule = UriComparison { ignore_case: false, seed: 7 };
-        let resource = rule.resource(b"sip:alice@example.org", PackageId(1));
-        ResourceEntry::new(&resource, Documents::Known(ShmVec::new_in(Shm))).expect("memory")
-    }
 
     #[test]
     fn a_resource_that_nobody_watches_any_more_holds_no_more_than_one_that_never_was() {
-        let mut entry = entry();
+        let mut entry = ResourceEntry::without_documents();
         let before = fake::live_blocks();
         let watched = entry.watched_or_new().expect("memory");
         watched.subscriptions.push(3).expect("memory");
@@ -262,7 +264,7 @@ mod tests {
 
     #[test]
     fn without_memory_it_stays_as_it_was() {
-        let mut entry = entry();
+        let mut entry = ResourceEntry::without_documents();
         let (made, failed) = fake::failing_at(0, || entry.watched_or_new().map(|_| ()));
         assert!(failed && made.is_err() && entry.watched.is_none());
         let (room, failed) = fake::failing_at(1, || entry.reserve_final_notify());
