@@ -73,6 +73,8 @@ ROWS = {
     "XML that packages other than": "test_composition.py::test_every_package_refuses_what_it_cannot_read",
     "a stored document that cannot be read": "test_composition.py::test_an_unreadable_row_hides_no_other",
     "a document that declares entities": "test_composition.py::test_the_door_takes_what_the_package_reads",
+    "a dialog-info document with a document type":
+        "test_composition.py::test_a_document_type_hides_no_dialog",
     "a document in UTF-16": "test_composition.py::test_documents_in_wide_characters_become_utf_8",
     "handle_publish with a sender of more": "test_composition.py::test_what_the_script_sees_and_who_may_send",
     "expires_offset above": "test_composition.py::test_what_is_stored_never_reads_as_removed",
@@ -187,6 +189,8 @@ STOCK = {
         "test_stock_column.py::test_xml_that_cannot_be_read_hides_the_other_documents",
     "a stored document that cannot be read": "test_stock_column.py::test_an_unreadable_row_empties_the_notifies",
     "a document that declares entities": "test_stock_column.py::test_entities_are_taken",
+    "a dialog-info document with a document type":
+        "test_composition.py::test_a_document_type_hides_no_dialog",
     "a document in UTF-16": "test_stock_column.py::test_what_the_table_holds",
     "expires_offset above": "test_stock_column.py::test_intervals",
     "initial PUBLISH with Expires 0": "test_stock_column.py::test_what_the_table_holds",

@@ -300,6 +300,20 @@ def test_the_door_takes_what_the_package_reads(both):
          different={**accepts, "entities": ("nothing in a document grows", lambda code: code == "415")})
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_a_document_type_hides_no_dialog(both, mode):
+    """Stock looks for dialogs in what comes first in the document, which is its type here."""
+    def scenario(server, phone, trace):
+        alice, bob = phone("alice"), phone("bob")
+        typed = "<!DOCTYPE dialog-info>" + dialogs(("1", "confirmed")).split("?>", 1)[1]
+        trace.note("codes", [alice.publish(body=body, **DIALOG).code for body in (dialogs(("1", "early")), typed)])
+        text = bob.subscribe(alice.uri, event="dialog").wait(1)[0].text
+        trace.note("dialogs", " ".join(re.findall(r"<state>(\w+)", text)))
+
+    both(scenario, workers=1, **MODES[mode],
+         different={"dialogs": ("RFC 4235 4.1.1", lambda states: states == "confirmed")})
+
+
 def test_documents_in_wide_characters_become_utf_8(ours, phones):
     server = ours(workers=1, **MODES["write-through"])
     alice, bob = phones(server, "alice"), phones(server, "bob")

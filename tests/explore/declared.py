@@ -103,6 +103,14 @@ LIVES = [
         ],
     ),
     life(
+        ["a document type before the dialogs"],
+        [
+            pub("s1", event="dialog"),
+            sub("d", "alice", event="dialog"),
+            pub("s1", event="dialog", kind="doctype"),
+        ],
+    ),
+    life(
         ["the next call of a publication", "voicemail, refreshed", "voicemail, one of several is removed"],
         [
             sub("d", "alice", event="dialog"),

@@ -236,6 +236,12 @@ def in_other_letters(case):
     )
 
 
+def differ_in_blanks(case):
+    """Both show the same, but for the blanks between elements and the version."""
+    plain = [re.sub(r'\s*version="\d+"|\s+', "", str(text)) for text in (case.stock, case.ours)]
+    return plain[0] == plain[1]
+
+
 def fields(case, *names):
     """A line of the script that differs in these fields alone."""
     if case.kind != "script" or ": " not in case.what:
