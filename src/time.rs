@@ -359,6 +359,13 @@ impl From<Moment> for ShortMoment {
     }
 }
 
+impl ShortMoment {
+    /// Seconds since the beginning of 1970, for a word that holds something else, too.
+    pub const fn seconds(self) -> u32 {
+        self.0.get()
+    }
+}
+
 impl From<ShortMoment> for Moment {
     fn from(short: ShortMoment) -> Moment {
         Moment::at(i64::from(short.0.get()))
@@ -391,6 +398,15 @@ impl AtomicMoment {
     /// Sets it.
     pub fn set(&self, moment: Moment) {
         self.0.store(moment.0.get(), Ordering::Relaxed);
+    }
+
+    /// Sets it to `now` where there is none, or one that is at least `interval` old; `true` for the process that did.
+    #[must_use = "what is done once in the interval is done by the process that gets `true`"]
+    pub fn begin_again(&self, now: Moment, interval: Seconds) -> bool {
+        let last = self.get();
+        let number = last.map_or(0, |last| last.0.get());
+        last.is_none_or(|last| now - last >= interval)
+            && self.0.compare_exchange(number, now.0.get(), Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 }
 
@@ -440,5 +456,7 @@ mod tests {
         assert_eq!((shared.get(), shared.replace(Some(Moment::EPOCH))), (None, None));
         assert_eq!((shared.replace(None), shared.get()), (Some(Moment::EPOCH), None));
         assert_eq!(Moment::from(ShortMoment::from(Moment::at(-9))), Moment::at(1));
+        let once_a_minute = |at: &i64| shared.begin_again(Moment::at(*at), Seconds(60));
+        assert_eq!((0..150).filter(once_a_minute).collect::<Vec<_>>(), [0, 60, 120]);
     }
 }

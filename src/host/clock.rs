@@ -111,14 +111,6 @@ pub fn random(buffer: &mut [u8]) {
     }
 }
 
-/// Seconds of a clock that nobody sets, from some moment in the past; it also goes on while the machine sleeps.
-pub fn monotonic() -> u64 {
-    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `now` is a local structure that the call fills; the clock exists on every Linux that the host runs on.
-    unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &mut now) };
-    now.tv_sec as u64
-}
-
 /// A moment as the server's own time zone writes it: `2026-11-25 15:22:44 +0100`.
 pub fn local(at: Moment) -> String {
     let mut text = [0u8; 32];

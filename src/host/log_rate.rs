@@ -3,6 +3,7 @@
 //! have one for each reason ([`Causes`]). Each process counts for itself.
 use super::clock;
 use super::measured::measured;
+use crate::time::{Moment, Seconds};
 use foldhash::quality::FixedState;
 use std::cell::{Cell, RefCell};
 use std::hash::{BuildHasher, Hash, Hasher};
@@ -10,15 +11,15 @@ use std::sync::atomic::Ordering;
 
 /// So many lines of one cause are written in one window.
 pub const MOST: u32 = 10;
-/// How long a window is, in seconds.
-pub const WINDOW: u64 = 10;
+/// How long a window is.
+pub const WINDOW: Seconds = Seconds(10);
 /// So many causes of refusals are distinguished at a time.
 pub const CAUSES: usize = 64;
 
 /// What has been written of one cause.
 #[derive(Default)]
 pub struct LogCause {
-    began: Cell<u64>,
+    began: Cell<Option<Moment>>,
     written: Cell<u32>,
     left_out: Cell<u64>,
 }
@@ -28,8 +29,8 @@ pub struct LogCause {
 pub enum Verdict {
     /// The line is written as it is.
     Write,
-    /// The line is written, after so many that were left out in so many seconds.
-    WriteAfter(u64, u64),
+    /// The line is written, after so many that were left out in this time.
+    WriteAfter(u64, Seconds),
     /// The line is left out.
     LeaveOut,
 }
@@ -37,19 +38,19 @@ pub enum Verdict {
 impl LogCause {
     /// Nothing has been written yet.
     pub const fn new() -> LogCause {
-        LogCause { began: Cell::new(0), written: Cell::new(0), left_out: Cell::new(0) }
+        LogCause { began: Cell::new(None), written: Cell::new(0), left_out: Cell::new(0) }
     }
 
     /// Counts a line.
     pub fn verdict(&self) -> Verdict {
-        self.verdict_at(clock::monotonic())
+        self.verdict_at(clock::now())
     }
 
-    fn verdict_at(&self, now: u64) -> Verdict {
-        let age = now.saturating_sub(self.began.get());
+    fn verdict_at(&self, now: Moment) -> Verdict {
+        let age = self.age(now);
         if age >= WINDOW {
             let left_out = self.left_out.replace(0);
-            self.began.set(now);
+            self.began.set(Some(now));
             self.written.set(1);
             return if left_out > 0 { Verdict::WriteAfter(left_out, age) } else { Verdict::Write };
         }
@@ -64,9 +65,14 @@ impl LogCause {
         Verdict::LeaveOut
     }
 
+    /// How long ago its window began; for ever where none has.
+    fn age(&self, now: Moment) -> Seconds {
+        self.began.get().map_or(Seconds::MAX, |began| now - began)
+    }
+
     /// Whether its window has ended and no lines of it are left to be counted.
-    fn is_over(&self, now: u64) -> bool {
-        now.saturating_sub(self.began.get()) >= WINDOW && self.left_out.get() == 0
+    fn is_over(&self, now: Moment) -> bool {
+        self.age(now) >= WINDOW && self.left_out.get() == 0
     }
 }
 
@@ -86,10 +92,10 @@ impl Causes {
 
     /// Counts a line about a request of this method that was answered with `code` because of `why`.
     pub fn verdict(&self, method: &str, code: u16, why: &str) -> Verdict {
-        self.verdict_at(clock::monotonic(), digest(method, code, why))
+        self.verdict_at(clock::now(), digest(method, code, why))
     }
 
-    fn verdict_at(&self, now: u64, cause: u64) -> Verdict {
+    fn verdict_at(&self, now: Moment, cause: u64) -> Verdict {
         let mut known = self.known.borrow_mut();
         if let Some((_, limit)) = known.iter().find(|(digest, _)| *digest == cause) {
             return limit.verdict_at(now);
@@ -164,8 +170,8 @@ macro_rules! log_as_limited {
         if $crate::host::log::enabled($crate::host::log::Level::$level as i32) {
             match $verdict {
                 Verdict::Write => $crate::log!($level, $($arg)*),
-                Verdict::WriteAfter(count, seconds) => $crate::log!(
-                    $level, "{} ... and {} more like this in {seconds} s", format!($($arg)*), grouped(count)
+                Verdict::WriteAfter(count, within) => $crate::log!(
+                    $level, "{} ... and {} more like this in {} s", format!($($arg)*), grouped(count), within.0
                 ),
                 Verdict::LeaveOut => {}
             }
@@ -180,12 +186,12 @@ mod tests {
     #[test]
     fn a_flood_becomes_ten_lines_and_a_count() {
         let cause = LogCause::new();
-        let verdicts: Vec<Verdict> = (0..1244).map(|_| cause.verdict_at(100)).collect();
+        let verdicts: Vec<Verdict> = (0..1244).map(|_| cause.verdict_at(Moment::at(100))).collect();
         assert_eq!(verdicts.iter().filter(|v| **v == Verdict::Write).count(), MOST as usize);
-        assert_eq!(cause.verdict_at(100 + WINDOW - 1), Verdict::LeaveOut);
-        assert_eq!(cause.verdict_at(100 + WINDOW), Verdict::WriteAfter(1235, WINDOW));
-        assert_eq!(cause.verdict_at(100 + WINDOW), Verdict::Write);
-        assert_eq!(cause.verdict_at(500), Verdict::Write);
+        assert_eq!(cause.verdict_at(Moment::at(100) + WINDOW - Seconds(1)), Verdict::LeaveOut);
+        assert_eq!(cause.verdict_at(Moment::at(100) + WINDOW), Verdict::WriteAfter(1235, WINDOW));
+        assert_eq!(cause.verdict_at(Moment::at(100) + WINDOW), Verdict::Write);
+        assert_eq!(cause.verdict_at(Moment::at(500)), Verdict::Write);
     }
 
     #[test]
@@ -204,10 +210,11 @@ mod tests {
     #[test]
     fn causes_are_bounded_and_make_room() {
         let causes = Causes::new();
-        (0..CAUSES as u64).for_each(|cause| assert_eq!(causes.verdict_at(100, cause), Verdict::Write));
-        let shared = (1_000..1_100).filter(|cause| causes.verdict_at(101, *cause) == Verdict::Write).count();
+        (0..CAUSES as u64).for_each(|cause| assert_eq!(causes.verdict_at(Moment::at(100), cause), Verdict::Write));
+        let shared =
+            (1_000..1_100).filter(|cause| causes.verdict_at(Moment::at(101), *cause) == Verdict::Write).count();
         assert_eq!(shared, MOST as usize);
-        assert_eq!(causes.verdict_at(100 + WINDOW, 2_000), Verdict::Write);
+        assert_eq!(causes.verdict_at(Moment::at(100) + WINDOW, 2_000), Verdict::Write);
         assert_eq!(causes.known.borrow().len(), CAUSES);
         assert!(causes.known.borrow().iter().any(|(digest, _)| *digest == 2_000));
     }

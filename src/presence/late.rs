@@ -3,16 +3,17 @@
 use super::publication::LATE_SECONDS;
 use super::resource::Resource;
 use crate::sip::entity_tag::EntityTag;
+use crate::time::Seconds;
 
-/// How long a late document is held back, in seconds.
-pub const HELD_SECS: u64 = LATE_SECONDS.0 as u64;
+/// How long a late document is held back.
+pub const HELD_FOR: Seconds = LATE_SECONDS;
 
-/// The longest time between two tries to show one that cannot be stored, in seconds.
-const LONGEST_PAUSE: u64 = 320;
+/// The longest time between two tries to show one that cannot be stored.
+const LONGEST_PAUSE: Seconds = Seconds(320);
 
-/// When one that was tried so often is tried again, in seconds: what the database refuses costs it less and less.
-pub fn pause(tries: u8) -> u64 {
-    LONGEST_PAUSE.min(HELD_SECS << u64::from(tries.saturating_sub(1)).min(16))
+/// When one that was tried so often is tried again: what the database refuses costs it less and less.
+pub fn pause(tries: u8) -> Seconds {
+    LONGEST_PAUSE.min(Seconds(HELD_FOR.0 << tries.saturating_sub(1).min(16)))
 }
 
 /// Which of the documents that are held back are taken.

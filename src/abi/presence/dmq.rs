@@ -16,6 +16,7 @@ use crate::server::cluster::message_rate::{MOST_OF_NODE, MOST_OF_STRANGER, Sende
 use crate::server::cluster::stock_nodes::Outcome;
 use crate::server::context::{Context, Process};
 use crate::sys;
+use crate::time::Moment;
 use std::ffi::c_int;
 
 /// The name of the channel on which our nodes speak with each other is the cluster's with this behind it: stock's
@@ -114,7 +115,7 @@ fn address_in(source: &str) -> &str {
 
 /// Whose an address is, as far as that is known before its message is read. A node need not send from the address that
 /// it says it has: it may be behind a NAT, or have several.
-fn sender_at(context: &Context, from: Option<&Address>, source: &str, now: u64) -> Sender {
+fn sender_at(context: &Context, from: Option<&Address>, source: &str, now: Moment) -> Sender {
     let (shared, address) = (context.process().shared, address_in(source));
     let is_listed = || shared.door.lists_host(address.as_bytes()) == Some(true);
     let has_sealed = || shared.door.has_secret() && shared.cluster_state.rates.has_sealed(source.as_bytes(), now);
@@ -130,7 +131,7 @@ fn sender_at(context: &Context, from: Option<&Address>, source: &str, now: u64) 
 /// those of a stranger count when they are refused: one that shows the secret is none.
 fn is_within_rate(context: &Context, message: SipMsg<'_>, from: Option<&Address>) -> bool {
     let source = message.source();
-    let (address, now) = (address_in(&source), clock::monotonic());
+    let (address, now) = (address_in(&source), clock::now());
     let shared = context.process().shared;
     let (rates, sender) = (&shared.cluster_state.rates, sender_at(context, from, &source, now));
     let is_within = match sender {
@@ -157,7 +158,7 @@ fn note_refused(context: &Context, message: SipMsg<'_>) {
     if shared.door.has_secret() {
         let source = message.source();
         // What matters is that it is counted.
-        _ = shared.cluster_state.rates.take(Sender::Stranger, address_in(&source).as_bytes(), clock::monotonic());
+        _ = shared.cluster_state.rates.take(Sender::Stranger, address_in(&source).as_bytes(), clock::now());
     }
 }
 
@@ -174,7 +175,7 @@ fn admit(context: &Context, channel: Channel, message: SipMsg<'_>, body: &[u8]) 
         // What was repeated on its way was carried out the first time.
         Ok(Some(sealed)) => {
             if context.is_new_message(&sealed) {
-                shared.cluster_state.rates.note_sealed(source.as_bytes(), clock::monotonic());
+                shared.cluster_state.rates.note_sealed(source.as_bytes(), clock::now());
                 Ok(())
             } else {
                 Err(OK)

@@ -8,6 +8,7 @@ use crate::presence::authorization::Outstanding;
 use crate::presence::event_package::PackageId;
 use crate::presence::resource::{Resource, UriComparison};
 use crate::shm_safe::shm_safe;
+use crate::time::{Moment, Seconds};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 /// Over so many counts the resources are spread: one that shares its count with another is judged once more.
@@ -16,10 +17,10 @@ const COUNTS: usize = 4096;
 /// Of so many resources decisions may be outstanding by name.
 const MOST: usize = 1024;
 
-/// After how many seconds a resource is judged again at first, and at most where only what is remembered of watchers
-/// is older than the decision.
-const FIRST_WAIT: u64 = 1;
-const LONGEST_WAIT: u64 = 64;
+/// When a resource is judged again at first, and at the latest where only what is remembered of watchers is older than
+/// the decision.
+const FIRST_WAIT: Seconds = Seconds(1);
+const LONGEST_WAIT: Seconds = Seconds(64);
 
 /// A resource whose watchers have to be judged again.
 struct Unjudged {
@@ -29,9 +30,8 @@ struct Unjudged {
     is_shut: bool,
     /// The judgement that left it so: what was begun later stands for it.
     judgement: u32,
-    wait: u64,
-    /// In seconds of the steady clock.
-    next_at: u64,
+    wait: Seconds,
+    next_at: Moment,
 }
 
 shm_safe!(Unjudged { uri, event, hash, is_shut, judgement, wait, next_at });
@@ -97,14 +97,14 @@ impl Judgements {
 
     /// Until a judgement that begins from now on is carried out nobody is shown the state of a resource. `false`: there
     /// is no room to note that.
-    pub fn shut(&self, resource: &Resource, now: u64) -> bool {
+    pub fn shut(&self, resource: &Resource, now: Moment) -> bool {
         // One that is under way may have read the sphere of before: it does not stand for this.
         let judgement = self.counts[Judgements::place(resource)].fetch_add(1, Ordering::SeqCst).wrapping_add(1);
         self.leave(resource, judgement, Outstanding::Subscribed, now)
     }
 
     /// Not all decisions of the judgement with this count could be carried out. `false`: there is no room to note that.
-    pub fn leave(&self, resource: &Resource, judgement: u32, outstanding: Outstanding, now: u64) -> bool {
+    pub fn leave(&self, resource: &Resource, judgement: u32, outstanding: Outstanding, now: Moment) -> bool {
         // The next change of the sphere judges again, whichever sphere it is.
         self.spheres[Judgements::place(resource)].store(0, Ordering::SeqCst);
         let is_shut = outstanding == Outstanding::Subscribed;
@@ -116,7 +116,7 @@ impl Judgements {
                 known.is_shut |= is_shut;
                 return true;
             }
-            known.wait = if is_shut { FIRST_WAIT } else { (2 * known.wait).min(LONGEST_WAIT) };
+            known.wait = if is_shut { FIRST_WAIT } else { (known.wait + known.wait).min(LONGEST_WAIT) };
             (known.is_shut, known.judgement, known.next_at) = (is_shut, judgement, now + known.wait);
             return true;
         }
@@ -154,7 +154,7 @@ impl Judgements {
     }
 
     /// The resources that are judged again now, at most `limit`.
-    pub fn due(&self, now: u64, limit: usize) -> Vec<(Vec<u8>, PackageId)> {
+    pub fn due(&self, now: Moment, limit: usize) -> Vec<(Vec<u8>, PackageId)> {
         if self.is_empty() {
             return Vec::new();
         }
@@ -194,13 +194,13 @@ mod tests {
         let judgements = Judgements::new().unwrap();
         let alice = resource("sip:alice@b");
         let first = judgements.begin(&alice, None);
-        assert!(judgements.leave(&alice, first, Outstanding::Subscribed, 10));
+        assert!(judgements.leave(&alice, first, Outstanding::Subscribed, Moment::at(10)));
         assert_eq!(judgements.outstanding(&alice), Some(Outstanding::Subscribed));
         assert_eq!(judgements.outstanding(&resource("sip:bob@b")), None);
         judgements.carried_out(&alice, first.wrapping_sub(1));
         assert_eq!(judgements.len(), 1, "that one began before");
         let second = judgements.begin(&alice, None);
-        assert!(judgements.leave(&alice, second, Outstanding::Remembered, 11));
+        assert!(judgements.leave(&alice, second, Outstanding::Remembered, Moment::at(11)));
         assert_eq!((judgements.len(), judgements.outstanding(&alice)), (1, Some(Outstanding::Remembered)));
         judgements.carried_out(&alice, second);
         assert_eq!((judgements.len(), judgements.outstanding(&alice)), (0, None));
@@ -211,14 +211,14 @@ mod tests {
         let judgements = Judgements::new().unwrap();
         let alice = resource("sip:alice@b");
         let before = judgements.begin(&alice, Some(b"work"));
-        assert!(judgements.shut(&alice, 10));
+        assert!(judgements.shut(&alice, Moment::at(10)));
         assert_ne!(judgements.count(&alice), before, "a judgement under way is repeated");
         judgements.carried_out(&alice, before);
         assert_eq!(judgements.outstanding(&alice), Some(Outstanding::Subscribed));
-        assert!(judgements.leave(&alice, before, Outstanding::Remembered, 10));
+        assert!(judgements.leave(&alice, before, Outstanding::Remembered, Moment::at(10)));
         assert_eq!(judgements.outstanding(&alice), Some(Outstanding::Subscribed));
         let after = judgements.begin(&alice, Some(b"home"));
-        assert!(judgements.leave(&alice, after, Outstanding::Remembered, 10));
+        assert!(judgements.leave(&alice, after, Outstanding::Remembered, Moment::at(10)));
         assert_eq!(judgements.outstanding(&alice), Some(Outstanding::Remembered));
         judgements.carried_out(&alice, after);
         assert_eq!(judgements.outstanding(&alice), None);
@@ -227,27 +227,27 @@ mod tests {
     #[test]
     fn what_is_only_remembered_is_tried_less_and_less_often() {
         let judgements = Judgements::new().unwrap();
-        let (alice, mut now, mut waits) = (resource("sip:alice@b"), 100u64, Vec::new());
+        let (alice, mut now, mut waits) = (resource("sip:alice@b"), Moment::at(100), Vec::new());
         judgements.leave(&alice, 0, Outstanding::Remembered, now);
         for _ in 0..9 {
             let before = now;
-            now = (now..).find(|now| !judgements.due(*now, 9).is_empty()).unwrap();
-            waits.push(now - before);
+            now = (1..).map(|more| now + Seconds(more)).find(|now| !judgements.due(*now, 9).is_empty()).unwrap();
+            waits.push((now - before).0);
             judgements.leave(&alice, 0, Outstanding::Remembered, now);
         }
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 64, 64, 64]);
         judgements.leave(&alice, 0, Outstanding::Subscribed, now);
-        assert_eq!(judgements.due(now + 1, 9), [(b"sip:alice@b".to_vec(), PackageId(0))]);
+        assert_eq!(judgements.due(now + Seconds(1), 9), [(b"sip:alice@b".to_vec(), PackageId(0))]);
     }
 
     #[test]
     fn the_list_is_bounded_and_each_resource_is_in_it_once() {
         let judgements = Judgements::new().unwrap();
         for n in (0..MOST).chain(0..MOST) {
-            assert!(judgements.leave(&resource(&format!("sip:{n}@b")), 0, Outstanding::Subscribed, 1));
+            assert!(judgements.leave(&resource(&format!("sip:{n}@b")), 0, Outstanding::Subscribed, Moment::at(1)));
         }
-        assert!(!judgements.leave(&resource("sip:more@b"), 0, Outstanding::Subscribed, 1));
-        assert_eq!((judgements.len(), judgements.due(2, 4).len()), (MOST, 4));
+        assert!(!judgements.leave(&resource("sip:more@b"), 0, Outstanding::Subscribed, Moment::at(1)));
+        assert_eq!((judgements.len(), judgements.due(Moment::at(2), 4).len()), (MOST, 4));
     }
 
     #[test]
@@ -261,7 +261,7 @@ mod tests {
                 assert_eq!(judgements.was_in(&alice, other), other == sphere, "{sphere:?} {other:?}");
             }
         }
-        judgements.leave(&alice, 0, Outstanding::Remembered, 1);
+        judgements.leave(&alice, 0, Outstanding::Remembered, Moment::at(1));
         assert!(!judgements.was_in(&alice, Some(b"")));
     }
 }

@@ -55,7 +55,7 @@ impl Context<'_> {
             return;
         }
         self.left_unjudged = Some(resource.hash);
-        let is_noted = self.shared.judgements.leave(resource, judgement, outstanding, clock::monotonic());
+        let is_noted = self.shared.judgements.leave(resource, judgement, outstanding, clock::now());
         if !is_noted {
             self.shared.tables.mark_unjudged(resource);
         }
@@ -67,7 +67,7 @@ impl Context<'_> {
     /// Judges the watchers of resources again of which not every decision could be carried out.
     pub fn judge_again(context: impl Fn() -> Context<'static>, each: impl Fn(&mut dyn FnMut())) {
         let judgements = context().shared.judgements;
-        let (now, mut failed) = (clock::monotonic(), 0);
+        let (now, mut failed) = (clock::now(), 0);
         for (uri, event) in judgements.due(now, judgements.len()) {
             each(&mut || {
                 let mut context = context();

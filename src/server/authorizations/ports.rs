@@ -23,7 +23,7 @@ impl Authorizations for Context<'_> {
         self.shared.judgements.carried_out(resource, judgement);
     }
     fn shut(&mut self, resource: &Resource) -> bool {
-        !self.config.force_active && self.shared.judgements.shut(resource, clock::monotonic())
+        !self.config.force_active && self.shared.judgements.shut(resource, clock::now())
     }
     fn left_unjudged(&mut self, resource: &Resource, judgement: u32, outstanding: Outstanding, why: &Failure) {
         self.note_unjudged(resource, judgement, outstanding, why);

@@ -6,6 +6,7 @@ use crate::server::cluster::held_lease::Arbitration;
 use crate::server::cluster::message_rate::MessageRates;
 use crate::server::cluster::placing::Placing;
 use crate::shm_safe::shm_safe;
+use crate::time::{AtomicMoment, Seconds};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// What the processes of this node share about their part in the cluster; in shared memory.
@@ -29,8 +30,8 @@ pub struct ClusterState {
     pub messages: AtomicU64,
     /// How many messages of other nodes and of strangers are looked at.
     pub rates: MessageRates,
-    /// When a line about messages that are not accepted was written last, in seconds of a clock that nobody sets.
-    refusal_at: AtomicU64,
+    /// When a line about messages that are not accepted was written last.
+    refusal_at: AtomicMoment,
 }
 
 shm_safe!(ClusterState {
@@ -60,9 +61,7 @@ impl ClusterState {
 
     /// Whether a line about a message that is not accepted may be written: one a minute.
     pub fn may_write_refusal(&self) -> bool {
-        let (now, last) = (clock::monotonic().max(1), self.refusal_at.load(Ordering::Relaxed));
-        let is_due = last == 0 || now - last >= 60;
-        is_due && self.refusal_at.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        self.refusal_at.begin_again(clock::now(), Seconds(60))
     }
 
     /// Notes that watchers of subscriptions that were taken over have to be notified.

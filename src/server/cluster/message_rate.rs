@@ -2,6 +2,7 @@
 //! no node's. What exceeds the bound is refused before it is read; the comparison of the nodes makes it good.
 use crate::cluster::succession::common_hash;
 use crate::shm_safe::shm_safe;
+use crate::time::{AtomicMoment, Moment, Seconds, ShortMoment};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// At most so many messages of one node are looked at in one second.
@@ -14,11 +15,11 @@ pub const MOST_OF_STRANGER: u32 = 100;
 const NODES: usize = 256;
 const STRANGERS: usize = 1024;
 
-/// How long one line about such messages keeps others from being written, in seconds.
-const LINE_INTERVAL: u64 = 60;
+/// How long one line about such messages keeps others from being written.
+const LINE_INTERVAL: Seconds = Seconds(60);
 
-/// An address and port that a message with the cluster's seal has come from are a node's for so long, in seconds.
-const LATELY: u64 = 60;
+/// An address and port that a message with the cluster's seal has come from are a node's for so long.
+const LATELY: Seconds = Seconds(60);
 
 /// The messages of this second, by address; in shared memory.
 pub struct MessageRates {
@@ -26,10 +27,15 @@ pub struct MessageRates {
     strangers: [AtomicU64; STRANGERS],
     /// From which address and port a message with the cluster's seal came last, and in which second.
     sealed: [AtomicU64; NODES],
-    written_at: AtomicU64,
+    written_at: AtomicMoment,
 }
 
 shm_safe!(MessageRates { nodes, strangers, sealed, written_at });
+
+/// A second in the half of a word.
+fn second(now: Moment) -> u64 {
+    ShortMoment::from(now).seconds().into()
+}
 
 /// Who has sent a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,17 +52,17 @@ impl Default for MessageRates {
             nodes: std::array::from_fn(|_| AtomicU64::new(0)),
             strangers: std::array::from_fn(|_| AtomicU64::new(0)),
             sealed: std::array::from_fn(|_| AtomicU64::new(0)),
-            written_at: AtomicU64::new(0),
+            written_at: AtomicMoment::none(),
         }
     }
 }
 
 impl MessageRates {
-    /// Whether a message that comes from `address` in second `now` is looked at; it is counted.
-    pub fn take(&self, sender: Sender, address: &[u8], now: u64) -> bool {
+    /// Whether a message that comes from `address` at `now` is looked at; it is counted.
+    pub fn take(&self, sender: Sender, address: &[u8], now: Moment) -> bool {
         let Some((place, most)) = self.place(sender, address) else { return true };
         // The second in the upper half, the messages of it in the lower one.
-        let now = now << 32;
+        let now = second(now) << 32;
         let count = |before: u64| if before & !0xffff_ffff == now { before.saturating_add(1) } else { now | 1 };
         let mut seen = place.load(Ordering::Relaxed);
         loop {
@@ -71,11 +77,11 @@ impl MessageRates {
         }
     }
 
-    /// Whether one more message that comes from `address` in second `now` would be looked at; it is not counted.
-    pub fn has_room(&self, sender: Sender, address: &[u8], now: u64) -> bool {
+    /// Whether one more message that comes from `address` at `now` would be looked at; it is not counted.
+    pub fn has_room(&self, sender: Sender, address: &[u8], now: Moment) -> bool {
         self.place(sender, address).is_none_or(|(place, most)| {
             let seen = place.load(Ordering::Relaxed);
-            seen >> 32 != now & 0xffff_ffff || (seen as u32) < most
+            seen >> 32 != second(now) || (seen as u32) < most
         })
     }
 
@@ -89,28 +95,26 @@ impl MessageRates {
 
     /// A new message with the cluster's seal has come from `source`, an address with its port. Its node may say that it
     /// is elsewhere.
-    pub fn note_sealed(&self, source: &[u8], now: u64) {
+    pub fn note_sealed(&self, source: &[u8], now: Moment) {
         let hash = common_hash(&[source]);
         if let Some(place) = self.sealed.get((hash % NODES as u64) as usize) {
-            place.store(hash & !0xffff_ffff | now & 0xffff_ffff, Ordering::Relaxed);
+            place.store(hash & !0xffff_ffff | second(now), Ordering::Relaxed);
         }
     }
 
     /// Whether one has come from there lately.
-    pub fn has_sealed(&self, source: &[u8], now: u64) -> bool {
+    pub fn has_sealed(&self, source: &[u8], now: Moment) -> bool {
         let hash = common_hash(&[source]);
         self.sealed.get((hash % NODES as u64) as usize).is_some_and(|place| {
             let noted = place.load(Ordering::Relaxed);
-            let age = (now & 0xffff_ffff).saturating_sub(noted & 0xffff_ffff);
+            let age = now - Moment::at((noted & 0xffff_ffff) as i64);
             noted != 0 && noted >> 32 == hash >> 32 && age < LATELY
         })
     }
 
     /// Whether a line about a message that was refused may be written: one a minute.
-    pub fn may_write(&self, now: u64) -> bool {
-        let (now, last) = (now.max(1), self.written_at.load(Ordering::Relaxed));
-        let is_due = last == 0 || now.saturating_sub(last) >= LINE_INTERVAL;
-        is_due && self.written_at.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    pub fn may_write(&self, now: Moment) -> bool {
+        self.written_at.begin_again(now, LINE_INTERVAL)
     }
 }
 
@@ -121,7 +125,8 @@ mod tests {
     #[test]
     fn each_address_has_its_own_bound_in_each_second() {
         let rates = MessageRates::default();
-        let taken = |sender, address: &[u8], now| (0..30_000).filter(|_| rates.take(sender, address, now)).count();
+        let taken =
+            |sender, address: &[u8], now| (0..30_000).filter(|_| rates.take(sender, address, Moment::at(now))).count();
         assert_eq!(taken(Sender::Stranger, b"192.0.2.1", 7), MOST_OF_STRANGER as usize);
         assert_eq!(taken(Sender::Stranger, b"192.0.2.2", 7), MOST_OF_STRANGER as usize);
         assert_eq!(taken(Sender::Node, b"192.0.2.1", 7), MOST_OF_NODE as usize, "a stranger takes nothing from a node");
@@ -132,9 +137,9 @@ mod tests {
     #[test]
     fn who_has_the_seal_is_a_node_for_a_minute() {
         let rates = MessageRates::default();
-        assert!(!rates.has_sealed(b"192.0.2.1", 0));
-        rates.note_sealed(b"192.0.2.1", 1_000);
-        let is_node = |address: &[u8], now| rates.has_sealed(address, now);
+        assert!(!rates.has_sealed(b"192.0.2.1", Moment::EPOCH));
+        rates.note_sealed(b"192.0.2.1", Moment::at(1_000));
+        let is_node = |address: &[u8], now| rates.has_sealed(address, Moment::at(now));
         assert!(is_node(b"192.0.2.1", 1_000) && is_node(b"192.0.2.1", 1_059) && !is_node(b"192.0.2.1", 1_060));
         let others = (0..2_000).map(|n| format!("198.51.{}.{}", n / 250, n % 250));
         assert_eq!(others.filter(|address| is_node(address.as_bytes(), 1_000)).count(), 0, "a place is not an address");
@@ -143,16 +148,17 @@ mod tests {
     #[test]
     fn what_only_asks_for_room_takes_none() {
         let rates = MessageRates::default();
-        let has_room = |now| rates.has_room(Sender::Stranger, b"192.0.2.1", now);
+        let has_room = |now| rates.has_room(Sender::Stranger, b"192.0.2.1", Moment::at(now));
         assert!((0..1_000).all(|_| has_room(7)));
-        let taken = (0..1_000).filter(|_| has_room(7) && rates.take(Sender::Stranger, b"192.0.2.1", 7)).count();
+        let taken =
+            (0..1_000).filter(|_| has_room(7) && rates.take(Sender::Stranger, b"192.0.2.1", Moment::at(7))).count();
         assert!(taken == MOST_OF_STRANGER as usize && !has_room(7) && has_room(8));
     }
 
     #[test]
     fn one_line_a_minute() {
         let rates = MessageRates::default();
-        let written: Vec<u64> = (0..150).filter(|now| rates.may_write(*now)).collect();
-        assert_eq!(written, [0, 61, 121]);
+        let written: Vec<i64> = (0..150).filter(|now| rates.may_write(Moment::at(*now))).collect();
+        assert_eq!(written, [0, 60, 120]);
     }
 }

@@ -14,6 +14,7 @@ use crate::server::notify::change_counts::CameIn;
 use crate::server::subscriptions::recent_dialogs::Places;
 use crate::server::tables::watched::{FinalNotify, SharedTransientBody};
 use crate::shm_safe::shm_safe;
+use crate::time::{Moment, Seconds};
 
 /// How much may wait by name; for more all that are watched are gone through.
 const MOST: usize = 1024;
@@ -21,8 +22,8 @@ const MOST: usize = 1024;
 /// How many bytes the documents shown only once, and the subscriptions that have ended, may take together.
 const MOST_BYTES: usize = 1 << 20;
 
-/// The longest time between two tries, in seconds.
-const LONGEST_PAUSE: u64 = 16;
+/// The longest time between two tries.
+const LONGEST_PAUSE: Seconds = Seconds(16);
 
 /// A dialog by its own strings.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -122,8 +123,7 @@ struct MissedEntry {
     came_in: CameIn,
     tries: u8,
     is_broken_off: bool,
-    /// By the steady clock, in seconds.
-    due_at: u64,
+    due_at: Moment,
 }
 
 struct SharedResource {
@@ -170,7 +170,7 @@ impl MissedEntry {
             came_in: missed.came_in,
             tries: missed.tries,
             is_broken_off: missed.is_broken_off,
-            due_at: clock::monotonic() + pause(missed.tries),
+            due_at: clock::now() + pause(missed.tries),
         })
     }
 
@@ -236,10 +236,10 @@ fn bytes_of(body: &SharedTransientBody) -> usize {
     }
 }
 
-/// How long something waits that was tried so often, in seconds: a row that is refused again and again costs its own
+/// How long something waits that was tried so often: a row that is refused again and again costs its own
 /// watcher a statement now and then.
-fn pause(tries: u8) -> u64 {
-    if tries == 0 { 0 } else { LONGEST_PAUSE.min(1 << (tries - 1).min(16)) }
+fn pause(tries: u8) -> Seconds {
+    if tries == 0 { Seconds::ZERO } else { LONGEST_PAUSE.min(Seconds(1 << (tries - 1).min(16))) }
 }
 
 /// As how often tried something waits: a database that is away is asked once a second in any case.
@@ -339,7 +339,7 @@ impl MissedChanges {
 
     /// What has waited longest of what is due, taken off the list.
     pub fn take(&self) -> Option<Missed> {
-        let now = clock::monotonic();
+        let now = clock::now();
         let mut list = self.named.lock();
         let at = list.iter().position(|entry| entry.due_at <= now)?;
         let entry = list.remove(at);
@@ -384,7 +384,6 @@ impl MissedChanges {
 mod tests {
     use super::*;
     use crate::presence::resource::UriComparison;
-    use crate::time::Seconds;
 
     const RULE: UriComparison = UriComparison { ignore_case: false, seed: 1 };
     const PORTION: Portion = Portion { after: None, reach: SweepScope::Changes };
@@ -462,7 +461,7 @@ mod tests {
 
     #[test]
     fn what_fails_again_and_again_is_tried_less_and_less_often() {
-        assert_eq!((0..8).map(pause).collect::<Vec<_>>(), [0, 1, 2, 4, 8, 16, 16, 16]);
+        assert_eq!((0..8).map(|tries| pause(tries).0).collect::<Vec<_>>(), [0, 1, 2, 4, 8, 16, 16, 16]);
         let list = MissedChanges::new(Places::Reserved).unwrap();
         list.note(&Missed { tries: 5, ..change("sip:a@b", 1, Whom::All) });
         list.note(&change("sip:b@b", 1, Whom::All));

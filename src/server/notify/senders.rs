@@ -9,7 +9,7 @@ use crate::presence::event_package::PackageId;
 use crate::presence::resource::Resource;
 use crate::server::notify::outstanding::UnansweredNotifies;
 use crate::shm_safe::shm_safe;
-use crate::time::{Moment, Seconds};
+use crate::time::{Moment, Seconds, ShortMoment};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// What workers and senders share.
@@ -22,7 +22,8 @@ pub struct Senders {
     pub(crate) answered: AtomicU64,
     /// The NOTIFYs of all processes that wait for their answer.
     pub outstanding: UnansweredNotifies,
-    /// What the sender processes have sent: a second of the monotonic clock in the upper half, the count in the lower.
+    /// What the sender processes have sent: a second, as [`ShortMoment`] counts, in the upper half of a word, and the
+    /// count in the lower.
     pub(crate) sent: [AtomicU64; SECONDS],
     /// A timer has stopped for want of memory.
     pub(crate) left_over: AtomicBool,
@@ -99,7 +100,7 @@ impl Senders {
 
     /// A sender process has sent a NOTIFY.
     pub(crate) fn note_sent(&self) {
-        let second = clock::monotonic();
+        let second = u64::from(ShortMoment::from(clock::now()).seconds());
         let slot = &self.sent[second as usize % SECONDS];
         let _ = slot.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |old| match old >> 32 == second {
             true => Some(old + 1),
@@ -109,9 +110,11 @@ impl Senders {
 
     /// About how many bytes the NOTIFYs of the sender processes take that are under way.
     pub(crate) fn bytes_under_way(&self) -> usize {
-        let now = clock::monotonic();
-        let recent = self.sent.iter().map(|slot| slot.load(Ordering::Relaxed));
-        let count: u64 = recent.filter(|sent| (sent >> 32) + UNDER_WAY >= now).map(|sent| sent & 0xffff_ffff).sum();
+        let now = clock::now();
+        let (sent, second) =
+            (self.sent.iter().map(|slot| slot.load(Ordering::Relaxed)), |sent: u64| Moment::at((sent >> 32) as i64));
+        let recent = sent.filter(|sent| second(*sent) + UNDER_WAY >= now);
+        let count: u64 = recent.map(|sent| sent & 0xffff_ffff).sum();
         count as usize * NOTIFY_BYTES
     }
 
@@ -206,8 +209,8 @@ pub(crate) const NOTIFY_BYTES: usize = 10 << 10;
 /// Seconds for which it is known how many NOTIFYs were sent.
 pub(crate) const SECONDS: usize = 8;
 
-/// For how many seconds a NOTIFY counts as under way.
-pub(crate) const UNDER_WAY: u64 = 6;
+/// How long a NOTIFY counts as under way.
+pub(crate) const UNDER_WAY: Seconds = Seconds(6);
 
 /// Waits until NOTIFYs that are under way have given their memory back. Where little is free although few are under
 /// way, waiting would not help: then a quarter of what there is stays free.

@@ -23,7 +23,7 @@ impl Recorder for Context<'_> {
         metrics::subscription_ended(subscription.state.event, cause);
         let dialog = subscription.dialog();
         let hash = self.shared.tables.dialog_hash(dialog);
-        self.shared.ended_dialogs.note(hash, subscription.state.remote_cseq, clock::monotonic());
+        self.shared.ended_dialogs.note(hash, subscription.state.remote_cseq, clock::now());
         if self.shared.history.is_on() {
             let past = self.shared.tables.notify_history(dialog);
             self.shared.history.note_end(subscription, cause, past, clock::monotonic_micros());

@@ -2,11 +2,12 @@
 use crate::host::lock::Lock;
 use crate::host::shm::{self, Shm, ShmBox, ShmVec};
 use crate::presence::event_package::PackageId;
-use crate::presence::late::{HELD_SECS, Late, Taken, pause};
+use crate::presence::late::{HELD_FOR, Late, Taken, pause};
 use crate::presence::resource::{Resource, UriComparison};
 use crate::shm_safe::shm_safe;
 use crate::sip::entity_tag::EntityTag;
 use crate::sip::packed::Strings;
+use crate::time::Moment;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// How many are held.
@@ -20,7 +21,7 @@ struct Held {
     event: PackageId,
     /// URI, entity tag, document.
     strings: Strings<2, ShmBox<[u8]>>,
-    due: u64,
+    due: Moment,
     tries: u8,
     is_broken_off: bool,
 }
@@ -53,9 +54,9 @@ impl LateDocuments {
         self.count.load(Ordering::Relaxed) == 0
     }
 
-    /// Holds one; `false` where there is no place. `now` in seconds of the monotonic clock.
+    /// Holds one; `false` where there is no place.
     #[must_use = "what is not held is shown"]
-    pub fn hold(&self, late: &Late, now: u64) -> bool {
+    pub fn hold(&self, late: &Late, now: Moment) -> bool {
         if late.body.len() > LONGEST {
             return false;
         }
@@ -63,7 +64,7 @@ impl LateDocuments {
             return false;
         };
         let Resource { hash, event, .. } = late.resource;
-        let held = Held { hash, event, strings, due: now + HELD_SECS, tries: 0, is_broken_off: false };
+        let held = Held { hash, event, strings, due: now + HELD_FOR, tries: 0, is_broken_off: false };
         let mut list = self.list.lock();
         let is_held = list.len() < MOST && shm::push(&mut list, held).is_ok();
         self.count.store(list.len(), Ordering::Relaxed);
@@ -72,20 +73,20 @@ impl LateDocuments {
 
     /// The document held for the publication under this entity tag. It stays held, for its whole time from now on,
     /// until [`LateDocuments::release`] is called with it.
-    pub fn find(&self, resource: &Resource, etag: EntityTag<&[u8]>, now: u64) -> Option<Late> {
+    pub fn find(&self, resource: &Resource, etag: EntityTag<&[u8]>, now: Moment) -> Option<Late> {
         if self.is_empty() {
             return None;
         }
         let mut list = self.list.lock();
         let found = list.iter_mut().find(|held| held.is_of(resource, etag))?;
-        found.due = now + HELD_SECS;
+        found.due = now + HELD_FOR;
         let (etag, body) = (etag.to_owned_tag(), found.strings.get(2).to_vec());
         let (tries, is_broken_off) = (found.tries, found.is_broken_off);
         Some(Late { resource: resource.clone(), etag, body, tries, is_broken_off })
     }
 
     /// Those whose time has come, or all, in the order in which they came; they stay held, and are due again later.
-    pub fn due(&self, rule: UriComparison, now: u64, taken: Taken) -> Vec<Late> {
+    pub fn due(&self, rule: UriComparison, now: Moment, taken: Taken) -> Vec<Late> {
         if self.is_empty() {
             return Vec::new();
         }
@@ -148,9 +149,11 @@ mod tests {
     #[test]
     fn what_cannot_be_stored_is_tried_less_and_less_often() {
         let documents = LateDocuments::new();
-        assert!(documents.hold(&late("1", b"one"), 0));
-        let tries: Vec<(u64, u8)> = (0..2_000)
-            .flat_map(|now| documents.due(rule(), now, Taken::Due).into_iter().map(move |late| (now, late.tries)))
+        assert!(documents.hold(&late("1", b"one"), Moment::EPOCH));
+        let tries: Vec<(i64, u8)> = (0..2_000)
+            .flat_map(|now| {
+                documents.due(rule(), Moment::at(now), Taken::Due).into_iter().map(move |late| (now, late.tries))
+            })
             .collect();
         let moments = [5, 10, 20, 40, 80, 160, 320, 640, 960, 1280, 1600, 1920];
         assert_eq!(tries, moments.into_iter().zip(0..).collect::<Vec<_>>());
@@ -159,22 +162,31 @@ mod tests {
     #[test]
     fn a_document_is_held_for_its_time_and_within_bounds() {
         let documents = LateDocuments::new();
-        assert!(documents.hold(&late("1", b"one"), 100) && documents.hold(&late("2", b"two"), 101));
-        assert!(!documents.hold(&late("3", &[b'x'; LONGEST + 1]), 100));
-        assert!(documents.due(rule(), 104, Taken::Due).is_empty());
-        assert_eq!(documents.due(rule(), 105, Taken::Due), [late("1", b"one")]);
-        assert!(documents.due(rule(), 105, Taken::Due).is_empty(), "somebody has it in hand");
+        assert!(
+            documents.hold(&late("1", b"one"), Moment::at(100)) && documents.hold(&late("2", b"two"), Moment::at(101))
+        );
+        assert!(!documents.hold(&late("3", &[b'x'; LONGEST + 1]), Moment::at(100)));
+        assert!(documents.due(rule(), Moment::at(104), Taken::Due).is_empty());
+        assert_eq!(documents.due(rule(), Moment::at(105), Taken::Due), [late("1", b"one")]);
+        assert!(documents.due(rule(), Moment::at(105), Taken::Due).is_empty(), "somebody has it in hand");
         documents.release(&late("1", b"one"));
-        assert_eq!(documents.find(&late("2", b"").resource, EntityTag::new(b"1"), 105), None);
-        assert_eq!(documents.find(&late("2", b"").resource, EntityTag::new(b"2"), 105), Some(late("2", b"two")));
-        assert!(documents.due(rule(), 109, Taken::Due).is_empty());
-        assert_eq!(documents.due(rule(), 110, Taken::Due), [late("2", b"two")], "what is not released is due again");
+        assert_eq!(documents.find(&late("2", b"").resource, EntityTag::new(b"1"), Moment::at(105)), None);
+        assert_eq!(
+            documents.find(&late("2", b"").resource, EntityTag::new(b"2"), Moment::at(105)),
+            Some(late("2", b"two"))
+        );
+        assert!(documents.due(rule(), Moment::at(109), Taken::Due).is_empty());
+        assert_eq!(
+            documents.due(rule(), Moment::at(110), Taken::Due),
+            [late("2", b"two")],
+            "what is not released is due again"
+        );
         documents.release(&late("2", b"another"));
         assert!(!documents.is_empty(), "a newer document under the same entity tag stays");
         documents.release(&late("2", b"two"));
         assert!(documents.is_empty());
-        let held = (0..MOST + 1).filter(|n| documents.hold(&late(&n.to_string(), b"x"), 0)).count();
+        let held = (0..MOST + 1).filter(|n| documents.hold(&late(&n.to_string(), b"x"), Moment::at(0))).count();
         assert_eq!(held, MOST);
-        assert_eq!(documents.due(rule(), 0, Taken::All).len(), MOST);
+        assert_eq!(documents.due(rule(), Moment::at(0), Taken::All).len(), MOST);
     }
 }

@@ -62,13 +62,13 @@ impl Publications for Context<'_> {
         self.storage.publications.forget(resource)
     }
     fn hold_late(&mut self, late: &Late) -> bool {
-        self.shared.late_documents.hold(late, clock::monotonic())
+        self.shared.late_documents.hold(late, clock::now())
     }
     fn find_late(&mut self, resource: &Resource, etag: EntityTag<&[u8]>) -> Option<Late> {
-        self.shared.late_documents.find(resource, etag, clock::monotonic())
+        self.shared.late_documents.find(resource, etag, clock::now())
     }
     fn due_late(&mut self, taken: Taken) -> Vec<Late> {
-        self.shared.late_documents.due(self.shared.tables.rule(), clock::monotonic(), taken)
+        self.shared.late_documents.due(self.shared.tables.rule(), clock::now(), taken)
     }
     fn release_late(&mut self, late: &Late) {
         self.shared.late_documents.release(late);

@@ -393,9 +393,9 @@ impl InDatabase {
 
     /// Whether this server has ended a subscription that was there a moment ago, or it has expired.
     fn has_ended_here(&self, read: &Subscription) -> bool {
-        let (n, now) = (&read.state, crate::host::clock::monotonic());
+        let (n, now) = (&read.state, crate::host::clock::now());
         let hash = self.shared.tables.dialog_hash(read.dialog());
-        n.expires_at <= crate::host::clock::now() || self.shared.ended_dialogs.is_of_ended(hash, n.remote_cseq, now)
+        n.expires_at <= now || self.shared.ended_dialogs.is_of_ended(hash, n.remote_cseq, now)
     }
 
     fn delete_as_read(&self, read: &Subscription) -> Result<bool, StoreError> {

@@ -26,7 +26,7 @@ impl Subscriptions for Context<'_> {
         let hash = self.shared.tables.dialog_hash(dialog);
         Ok(match self.storage.subscriptions.find_recent(dialog, hash)? {
             Some(made) => Recent::Made(Box::new(made)),
-            None if self.shared.ended_dialogs.is_of_ended(hash, cseq, clock::monotonic()) => Recent::Over,
+            None if self.shared.ended_dialogs.is_of_ended(hash, cseq, clock::now()) => Recent::Over,
             None => Recent::New(NewDialog(hash)),
         })
     }

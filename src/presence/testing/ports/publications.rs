@@ -11,7 +11,7 @@ use crate::presence::resource::Resource;
 use crate::presence::testing::{MemoryPorts, key};
 use crate::presence::unreadable::Unshown;
 use crate::sip::entity_tag::EntityTag;
-use crate::time::{Expiry, Moment, Seconds};
+use crate::time::{Expiry, Moment};
 
 impl Publications for MemoryPorts {
     fn leave_out_unreadable(&self, documents: &mut Vec<Publication>) -> Option<Moment> {
@@ -87,11 +87,11 @@ impl Publications for MemoryPorts {
     }
     fn forget(&mut self, _resource: &Resource) {}
     fn hold_late(&mut self, late: &Late) -> bool {
-        self.late.push((self.now + Seconds(late::HELD_SECS as i64), late.clone()));
+        self.late.push((self.now + late::HELD_FOR, late.clone()));
         true
     }
     fn find_late(&mut self, resource: &Resource, etag: EntityTag<&[u8]>) -> Option<Late> {
-        let later = self.now + Seconds(late::HELD_SECS as i64);
+        let later = self.now + late::HELD_FOR;
         let (due, late) = self.late.iter_mut().find(|(_, late)| late.resource == *resource && late.etag == etag)?;
         *due = later;
         Some(late.clone())
@@ -102,7 +102,7 @@ impl Publications for MemoryPorts {
         due.map(|(at, late)| {
             let due = late.clone();
             late.tries += 1;
-            *at = now + Seconds(late::pause(late.tries) as i64);
+            *at = now + late::pause(late.tries);
             due
         })
         .collect()
