@@ -73,13 +73,13 @@ class Lamp:
 class Lit:
     """Nodes in a cluster with one copy of each record, and as many lamps."""
 
-    def __init__(self, count_of_nodes, mode="memory", lamps=LAMPS, modules=(), script="", **presence):
+    def __init__(self, count_of_nodes, mode="memory", lamps=LAMPS, modules=(), script="", silent=9, **presence):
         self.cluster = Cluster(count_of_nodes, mode, modules=modules, cluster_replicas="1", **presence)
         self.nodes, self.count, self.lamps = self.cluster.nodes, lamps, []
         for node in self.nodes:
             node.route = node.route.replace("    if (!t_newtran()) exit;\n", script + "    if (!t_newtran()) exit;\n")
             # Watchers answer when the scenario lets them; and a silent node is found out later than it is asked.
-            node.extra_params += 'modparam("tm", "fr_timer", 9000)\n'
+            node.extra_params += 'modparam("tm", "fr_timer", %d)\n' % (silent * 1000)
 
     def __enter__(self):
         self.cluster.__enter__()
@@ -107,7 +107,17 @@ class Lit:
         while held(self.nodes) != (copies * self.count, copies * self.count):
             for lamp in self.lamps:
                 lamp.watcher.receive(0.02)
-            assert time.monotonic() < deadline, held(self.nodes)
+            assert time.monotonic() < deadline, self.where()
+
+    def where(self):
+        """On which nodes each lamp's subscription and publication are."""
+        places = []
+        for lamp in self.lamps:
+            user = lamp.phone.user + "@"
+            texts = [(n.rpc("presence.subscriptions"), n.rpc("presence.publications")) for n in self.nodes]
+            places.append((user, [at for at, text in enumerate(texts) if user in text[0]],
+                           [at for at, text in enumerate(texts) if user in text[1]]))
+        return held(self.nodes), places
 
 
 def primary_of(nodes, uri, **more):
@@ -209,6 +219,57 @@ def test_a_request_goes_to_the_next_node_when_its_primary_is_silent(module):
             pause(primary, signal.SIGCONT), pause(nearby, signal.SIGCONT)
         # What was answered 503 may have reached a silent node, which carries it out when it goes on.
         wait_for(lambda: lamp.shows() or "trying" in lamp.watch.notifies[-1].text, 40)
+
+
+def sees(node, other):
+    """Whether dmq finds another node there."""
+    nodes = node.rpc("dmq.list_nodes").split("host:")
+    return any("%s\n" % other.address in part and "status: active" in part for part in nodes)
+
+
+@pytest.mark.suite("cluster")
+def test_what_a_removed_publication_had_replaced_does_not_come_back():
+    """A node that stands in for another one, on one side of a cut, replaces a publication by another one and removes
+    that; the other side holds the first one still. After the cut the node holds nothing of it any more: it says which
+    publications are gone, and they go."""
+    with Lit(3, silent=2) as lit:
+        nodes = lit.nodes
+        lit.hold(2)
+        placed = [(lamp, [n for n in nodes if lamp.phone.user + "@" in n.rpc("presence.publications")])
+                  for lamp in lit.lamps]
+        # The one that comes back finds the others by the first node.
+        lamp, holders = next((lamp, held) for lamp, held in placed
+                             if nodes[0] in held and primary_of(nodes, lamp.phone.uri, event="dialog") is not nodes[0])
+        stays, back = nodes[0], next(n for n in holders if n is not nodes[0])
+        stand_in = next(n for n in nodes if n not in holders)
+
+        def holds(node):
+            return lamp.phone.user + "@" in node.rpc("presence.publications")
+
+        back.stop(signal.SIGKILL)
+        lamp.wait_for(lambda: holds(stand_in) and not sees(stand_in, back), 60)
+        stays.rpc("pv.shvSet", "cut", "str", "^%s$" % stand_in.address)
+        stand_in.rpc("pv.shvSet", "cut", "str", "^(%s|%s)$" % (stays.address, back.address))
+        lamp.wait_for(lambda: not sees(stand_in, stays) and not sees(stays, stand_in), 60)
+        time.sleep(4)
+        relayed = stat(stand_in, "requests_relayed")
+        lamp.etag = None
+        lamp.publish(stand_in, "confirmed")
+        assert at(lamp.phone, stand_in).publish(etag=lamp.etag, expires=0, event="dialog").code == 200
+        assert stat(stand_in, "requests_relayed") == relayed and not holds(stand_in) and holds(stays)
+
+        back.extra_params = back.extra_params.replace("cut=s:none", "cut=s:^%s$" % stand_in.address)
+        back.start()
+        lamp.wait_for(lambda: "has its share" in back.log() and holds(back), 60)
+        # From then on the stand-in is none of those that the other two compare with.
+        end = time.monotonic() + 33
+        lamp.wait_for(lambda: time.monotonic() > end, 60)
+        assert holds(stays) and holds(back)
+        for node in nodes:
+            node.rpc("pv.shvSet", "cut", "str", "none")
+        lamp.wait_for(lambda: sees(stand_in, stays) and sees(stand_in, back), 60)
+        lamp.wait_for(lambda: not any(holds(n) for n in nodes), IN_PLACE)
+        lamp.wait_for(lambda: not any(s in lamp.watch.notifies[-1].text for s in ("early", "confirmed")), 20)
 
 
 def sent_on(lit, mark):

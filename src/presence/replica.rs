@@ -55,6 +55,11 @@ impl Replica {
         self.new_etag.as_ref().unwrap_or(&self.etag)
     }
 
+    /// Whether it is the removal of a publication.
+    pub(crate) fn is_removal(&self) -> bool {
+        self.expires == Seconds::ZERO && !self.is_new
+    }
+
     /// The removal of this publication.
     pub(crate) fn removal(&self) -> Replica {
         Replica {

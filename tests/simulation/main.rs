@@ -32,7 +32,7 @@ const REGRESSIONS: &[u64] = &[1, 2, 4, 5, 10, 49, 56, 77, 122, 171, 863, 1392, 1
 const ARBITRATED_REGRESSIONS: &[u64] = &[1336];
 
 /// Seeds that have failed once with records on two nodes, and on three.
-const PLACED_REGRESSIONS: [&[u64]; 2] = [&[32, 76, 144], &[2, 14, 136, 322, 347]];
+const PLACED_REGRESSIONS: [&[u64]; 2] = [&[32, 76, 144, 738, 1046, 1416, 1515], &[2, 14, 136, 322, 347]];
 
 /// Seeds that have failed once while nodes were upgraded.
 const UPGRADED_REGRESSIONS: &[u64] = &[484, 657, 229];
@@ -54,6 +54,10 @@ fn live_on_two_nodes(seed: u64) -> (u64, u64) {
 
 fn live_on_three_nodes(seed: u64) -> (u64, u64) {
     live_in(Simulation::with_replicas(seed, 2))
+}
+
+fn live_on_four_nodes(seed: u64) -> (u64, u64) {
+    live_in(Simulation::with_replicas(seed, 3))
 }
 
 /// Half of them with an arbiter.
@@ -86,11 +90,12 @@ fn with_an_arbiter_one_node_speaks_whatever_happens() {
     live_many(live_with_arbiter, LIVES / 2);
 }
 
-/// Each record is on two, or three, nodes alone, and requests go to the one that serves them.
+/// Each record is on two, three or four nodes alone, and requests go to the one that serves them.
 #[test]
 fn with_part_of_everything_on_each_node_every_lamp_shows_what_is() {
     live_many(live_on_two_nodes, LIVES / 2);
     live_many(live_on_three_nodes, LIVES / 4);
+    live_many(live_on_four_nodes, LIVES / 8);
 }
 
 /// As many nodes as there are copies are killed at the same instant: no phone meets a node that has forgotten it.

@@ -5,12 +5,15 @@ use crate::host::dmq::{self, Address, Channel};
 use crate::presence::comparison::RecordKind;
 use crate::presence::dialog::DialogId;
 use crate::presence::placed::Placed;
+use crate::presence::publication::Publication;
+use crate::presence::replication::{self, Reader};
+use crate::presence::resource::Resource;
 use crate::presence::subscription_field::Field;
 use crate::server::cluster::node_id::NodeId;
 use crate::server::cluster::placing::View;
 use crate::server::cluster::replacement::NEXT_OFFER;
 use crate::server::shared::Parts;
-use crate::time::{Millis, Moment};
+use crate::time::{Millis, Moment, Seconds};
 use std::rc::Rc;
 
 /// For so long after a change of the nodes every node learns of everything: others may see other nodes
@@ -75,6 +78,24 @@ impl Parts {
         if self.config.replicas().is_some() {
             self.shared.cluster_state.placing.removals.note(kind, uri, name, text, until);
         }
+    }
+
+    /// A document has taken the place of that of another publication: nodes that were out of reach hold that one still.
+    pub(crate) fn keep_replaced(&self, resource: &Resource, replaced: &Publication) {
+        if self.config.replicas().is_none() {
+            return;
+        }
+        let (event, now) = (self.packages().get(resource.event).name, clock::now());
+        let removal = replication::of_stored(resource, event, replaced, now, Reader::Ours).removal();
+        let name = [&resource.uri[..], event, replaced.etag.bytes()];
+        let until = replaced.expires_at.moment().unwrap_or(now + Seconds::from(self.config.max_expires));
+        self.note_removal(RecordKind::Publications, &resource.uri, name, &removal.to_json(), until);
+    }
+
+    /// The change could not be carried out: the other document is where it was.
+    pub(crate) fn forget_replaced(&self, resource: &Resource, kept: &Publication) {
+        let name = [&resource.uri[..], self.packages().get(resource.event).name, kept.etag.bytes()];
+        self.shared.cluster_state.placing.removals.forget(RecordKind::Publications, name);
     }
 
     /// Whether this node has the documents of all others that it should hold, as far as it knows these.

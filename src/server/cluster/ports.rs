@@ -18,7 +18,7 @@ impl Cluster for Context<'_> {
     }
     fn announce(&mut self, replica: &Replica) {
         let (uri, text) = (uri::join(&replica.user, &replica.domain), replica.to_json());
-        if replica.expires == Seconds::ZERO && !replica.is_new {
+        if replica.is_removal() {
             let until = clock::now() + Seconds::from(self.config.max_expires);
             let name = [&uri[..], &replica.event, replica.last_etag().bytes()];
             self.note_removal(RecordKind::Publications, &uri, name, &text, until);

@@ -220,7 +220,7 @@ impl Context<'_> {
     /// What was removed here and belongs to nodes that may not have learnt of it.
     fn add_removals(&self, view: &View, offers: &mut Offers, kind: RecordKind) {
         let removals = &self.shared.cluster_state.placing.removals;
-        for (uri, text) in removals.wanted(kind, MOST_OFFERED, clock::now(), |uri| !view.is_held_here(uri)) {
+        for (uri, text) in removals.wanted(kind, MOST_OFFERED, clock::now(), |uri| !view.is_served_here(uri)) {
             offers.add(view.serving(&uri).collect(), text);
         }
     }

@@ -93,6 +93,9 @@ impl DocumentMemory {
         // Before others see that they are gone: a change of them that comes meanwhile must not be taken for a new one.
         removals.iter().for_each(|removed| self.record_removal(resource, removed));
         drop(shard);
+        if matches!(change, Change::Insert(_) | Change::End(_)) {
+            removals.iter().for_each(|replaced| self.keep_replaced(resource, replaced));
+        }
         Ok(Changed { applied, rows, undo, removals })
     }
 
@@ -119,7 +122,10 @@ impl DocumentMemory {
 
     /// The removal of these publications could not be carried out: they live on, wherever they are now.
     pub(crate) fn forget_removals(&self, resource: &Resource, removals: &[Publication]) {
-        removals.iter().for_each(|kept| self.shared.tombstones.forget_publication_removal(resource, kept));
+        for kept in removals {
+            self.shared.tombstones.forget_publication_removal(resource, kept);
+            self.forget_replaced(resource, kept);
+        }
     }
 
     /// The documents of a resource are others now: what was composed of them is old.

@@ -56,8 +56,11 @@ impl Node {
             self.record_removal(doc.record);
             return false;
         }
-        older.into_iter().for_each(|record| self.record_removal(record));
         let presentity = doc.presentity;
+        for record in older {
+            self.record_removal(record);
+            self.keep_removal(presentity, Record::Gone(record));
+        }
         self.docs.insert(doc.record, doc);
         self.changed(presentity);
         true

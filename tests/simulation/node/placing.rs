@@ -116,6 +116,11 @@ impl Node {
     /// Something was removed at the request of a phone.
     pub fn note_removal(&mut self, presentity: PresentityId, removal: Record) {
         self.send_to_holders(presentity, &removal);
+        self.keep_removal(presentity, removal);
+    }
+
+    /// Those that hold such records learn of a removal, even when this node is none of them by then.
+    pub fn keep_removal(&mut self, presentity: PresentityId, removal: Record) {
         if self.places.replicas.is_some() {
             self.places.removals.push((presentity, removal));
         }
@@ -236,8 +241,8 @@ impl Node {
         let subs: Vec<_> = subs.map(|sub| (sub.presentity, Record::Sub(sub.clone()))).collect();
         let docs = self.docs.values().filter(|doc| !self.holds(doc.presentity));
         let docs: Vec<_> = docs.map(|doc| (doc.presentity, Record::Doc(doc.clone()))).collect();
-        // Those that hold the same learn of a removal when they compare.
-        let removals = self.places.removals.clone().into_iter().filter(|(presentity, _)| !self.holds(*presentity));
+        // Those that serve the same learn of a removal when they compare.
+        let removals = self.places.removals.clone().into_iter().filter(|(presentity, _)| !self.serves(*presentity));
         let removals: Vec<_> = removals.collect();
         for (presentity, record) in subs.into_iter().chain(docs).chain(removals) {
             let candidates: Vec<NodeId> =
