@@ -64,6 +64,8 @@ pub enum Role {
 pub struct HeldNumbers {
     /// The subscription's version.
     pub version: Version,
+    /// The CSeq it has come to, as far as is known.
+    pub local: u32,
     /// No node has used a CSeq above this one, as far as is known.
     pub ceiling: u32,
 }
@@ -117,21 +119,29 @@ impl HeldNumbers {
         }
     }
 
-    /// The ceiling of both. Two owners that went on from the same state without learning of each other have reserved
-    /// the same block: the one that goes on has to go above it, and learns of that from every node.
+    /// The ceiling of both. Two owners that went on without learning of each other may have reserved the same numbers:
+    /// the one that goes on has to go above all of them, and learns of that from every node.
     fn ceiling_with(&self, other: &HeldNumbers) -> u32 {
         let is_another_owner = other.version.owner != self.version.owner;
-        match is_another_owner && other.ceiling == self.ceiling && self.ceiling > 0 {
-            true => self.ceiling.saturating_add(1).min(HIGHEST),
-            false => self.ceiling.max(other.ceiling),
+        let ceiling = self.ceiling.max(other.ceiling);
+        match is_another_owner && self.local < other.ceiling && other.local < self.ceiling {
+            true => ceiling.saturating_add(1).min(HIGHEST),
+            false => ceiling,
         }
+    }
+
+    /// Whether a merge has found that two owners may have used the same numbers: none goes on below the ceiling.
+    pub fn is_overtaken(&self, other: &HeldNumbers, merge: &Merge) -> bool {
+        merge.ceiling > self.ceiling.max(other.ceiling)
     }
 
     /// What is held after a merge.
     pub fn merged(&self, other: &HeldNumbers, merge: &Merge) -> HeldNumbers {
         let (said, owned) = (if merge.take { other } else { self }, if merge.moves { other } else { self });
         let Version { epoch, owner, .. } = owned.version;
-        HeldNumbers { version: Version { epoch, owner, ..said.version }, ceiling: merge.ceiling }
+        let is_overtaken = self.is_overtaken(other, merge);
+        let local = if is_overtaken { merge.ceiling } else { self.local.max(other.local) };
+        HeldNumbers { version: Version { epoch, owner, ..said.version }, local, ceiling: merge.ceiling }
     }
 }
 
@@ -141,7 +151,7 @@ mod tests {
     use super::*;
 
     fn held(epoch: u32, ceiling: u32) -> HeldNumbers {
-        HeldNumbers { version: Version { word: 1, epoch, stamp: Stamp(5), owner: 7 }, ceiling }
+        HeldNumbers { version: Version { word: 1, epoch, stamp: Stamp(5), owner: 7 }, local: 1, ceiling }
     }
 
     #[test]
@@ -154,13 +164,13 @@ mod tests {
 
     #[test]
     fn a_block_that_two_owners_have_reserved_is_known_to_be_used_everywhere() {
-        let of = |owner, word| HeldNumbers { version: Version { owner, word, ..held(1, 0).version }, ceiling: 1000 };
+        let of = |owner, word| HeldNumbers { version: Version { owner, word, ..held(1, 0).version }, ..held(1, 1000) };
         let (loser, winner) = (of(7, 1), of(8, 2));
         for merge in [HeldNumbers::merge, HeldNumbers::merge_arbitrated] {
             // A third node that has learnt of both, in either order, and the winner, who learns it from there.
             let third = winner.merged(&loser, &merge(&winner, Role::Replica, &loser));
             assert_eq!(third, loser.merged(&winner, &merge(&loser, Role::Replica, &winner)));
-            assert_eq!(third, HeldNumbers { ceiling: 1001, ..winner });
+            assert_eq!(third, HeldNumbers { local: 1001, ceiling: 1001, ..winner });
             let received = merge(&winner, Role::Owner, &third);
             assert!(received.speak && received.ceiling == 1001);
             // A second time it changes nothing.
@@ -169,9 +179,38 @@ mod tests {
     }
 
     #[test]
+    fn blocks_that_overlap_are_found_wherever_they_begin_and_end() {
+        let of = |owner, epoch, local, ceiling| HeldNumbers {
+            version: Version { owner, ..held(epoch, 0).version },
+            local,
+            ceiling,
+        };
+        let cases = [
+            // The owner before has announced all that it reserved.
+            (of(7, 0, 7, 1001), of(8, 1, 1001, 2001), 2001),
+            // It had reserved more: the one that went on has begun within.
+            (of(7, 0, 900, 1502), of(8, 1, 1001, 2001), 2002),
+            // Both went on, from not quite the same.
+            (of(7, 1, 1003, 2001), of(8, 1, 1002, 2002), 2003),
+            // The second one has come to know of the first.
+            (of(7, 1, 1003, 2001), of(8, 1, 2001, 3001), 3001),
+            // A node speaks of itself.
+            (of(7, 0, 7, 1001), of(7, 1, 900, 2001), 2001),
+        ];
+        for (one, two, ceiling) in cases {
+            for (a, b) in [(one, two), (two, one)] {
+                let merge = a.merge(Role::Owner, &b);
+                assert_eq!((merge.ceiling, merge.speak), (ceiling, !merge.take && ceiling > a.ceiling), "{a:?} {b:?}");
+                assert_eq!(a.is_overtaken(&b, &merge), ceiling > a.ceiling.max(b.ceiling));
+            }
+        }
+    }
+
+    #[test]
     fn merging_knows_no_order() {
         let states = [held(0, 1000), held(0, 3000), held(1, 2000), held(1, 2500), held(2, 100)];
-        let spoken = HeldNumbers { version: Version { word: 2, stamp: Stamp(4), ..held(0, 0).version }, ceiling: 1000 };
+        let spoken =
+            HeldNumbers { version: Version { word: 2, stamp: Stamp(4), ..held(0, 0).version }, ..held(0, 1000) };
         let states = states.into_iter().chain([spoken]).collect::<Vec<_>>();
         for merge in [HeldNumbers::merge, HeldNumbers::merge_arbitrated] {
             let join = |a: HeldNumbers, b: HeldNumbers| a.merged(&b, &merge(&a, Role::Replica, &b));
@@ -190,7 +229,8 @@ mod tests {
     #[test]
     fn under_an_arbiter_a_subscribe_elsewhere_does_not_undo_a_change_of_hands() {
         let taken_over = held(1, 2000);
-        let spoken = HeldNumbers { version: Version { word: 2, stamp: Stamp(9), ..held(0, 0).version }, ceiling: 1000 };
+        let spoken =
+            HeldNumbers { version: Version { word: 2, stamp: Stamp(9), ..held(0, 0).version }, ..held(0, 1000) };
         let merge = taken_over.merge_arbitrated(Role::Owner, &spoken);
         assert_eq!(merge, Merge { take: true, moves: false, ceiling: 2000, speak: false, answers: true });
         let merged = taken_over.merged(&spoken, &merge);

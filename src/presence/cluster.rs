@@ -41,6 +41,8 @@ pub struct OwnershipClaim {
     pub lease: Option<NonZeroU32>,
     /// No CSeq above this one has been used.
     pub ceiling: u32,
+    /// The CSeq it has come to, as far as the sender knows.
+    pub local_cseq: u32,
 }
 
 impl OwnershipClaim {
@@ -49,6 +51,7 @@ impl OwnershipClaim {
         let owner = RecordKey::of(&[&self.owner]).0;
         HeldNumbers {
             version: Version { word: self.remote_cseq, epoch: self.epoch, stamp: self.stamp, owner },
+            local: self.local_cseq,
             ceiling: self.ceiling,
         }
     }
@@ -302,7 +305,8 @@ fn announcement(object: &Map<String, Value>, packages: &Packages, now: Moment) -
     };
     let stamp = Stamp(object.get("stamp").map_or(Some(0), Value::as_u64)?);
     let lease = object.get("lease").map_or(Some(0), |_| number(object, "lease")).map(NonZeroU32::new)?;
-    let claim = OwnershipClaim { remote_cseq, epoch: number(object, "term")?, owner, stamp, lease, ceiling };
+    let (epoch, local_cseq) = (number(object, "term")?, state.local_cseq);
+    let claim = OwnershipClaim { remote_cseq, epoch, owner, stamp, lease, ceiling, local_cseq };
     Some(Announcement { subscription, claim })
 }
 
@@ -348,6 +352,7 @@ mod tests {
             stamp: Stamp(1 << 60),
             lease: NonZeroU32::new(2),
             ceiling: 1008,
+            local_cseq: 7,
         };
         Announcement { subscription: Subscription::new(state, &fields).unwrap(), claim }
     }

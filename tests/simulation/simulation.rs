@@ -325,7 +325,7 @@ impl Simulation {
     }
 
     /// The node that serves a presentity when a phone asks this one: where its primary does not answer, the next one
-    /// that goes on for it. `None`: the phone is asked to come back.
+    /// that goes on for it, which may be the one that was asked. `None`: the phone is asked to come back.
     fn served_by(&self, id: NodeId, presentity: PresentityId) -> Option<NodeId> {
         let candidates = self.hosts[id].node.serving(presentity);
         if candidates.first().is_none_or(|primary| *primary == id) {
@@ -333,7 +333,7 @@ impl Simulation {
         }
         let is_cut = |from, to| self.plan.link(self.now, from, to).cut;
         let answers = |node: &NodeId| self.is_running(*node) && !is_cut(id, *node) && !is_cut(*node, id);
-        candidates.into_iter().filter(|node| *node != id).find(answers)
+        candidates.into_iter().find(answers)
     }
 
     fn is_quiet(&self) -> bool {

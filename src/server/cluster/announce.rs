@@ -118,7 +118,7 @@ impl Parts {
     }
 
     pub(crate) fn announcement(&self, subscription: Subscription, ownership: Ownership) -> Announcement {
-        let remote_cseq = subscription.state.remote_cseq;
+        let (remote_cseq, local_cseq) = (subscription.state.remote_cseq, subscription.state.local_cseq);
         let Ownership { owner, epoch, stamp, ceiling, lease, .. } = ownership;
         let claim = OwnershipClaim {
             remote_cseq,
@@ -126,7 +126,8 @@ impl Parts {
             owner: self.owner_name(owner),
             stamp,
             lease,
-            ceiling: ceiling.above(subscription.state.local_cseq),
+            ceiling: ceiling.above(local_cseq),
+            local_cseq,
         };
         Announcement { subscription, claim }
     }

@@ -6,8 +6,11 @@ use crate::server::cluster::held_lease::Arbitration;
 use crate::server::cluster::message_rate::MessageRates;
 use crate::server::cluster::placing::Placing;
 use crate::shm_safe::shm_safe;
-use crate::time::{AtomicMoment, Seconds};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::time::{AtomicInstant, AtomicMoment, Instant, Millis, Seconds};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// So long at least other nodes may object to what was taken over before its watchers are notified.
+const OBJECTIONS: Millis = Millis(900);
 
 /// What the processes of this node share about their part in the cluster; in shared memory.
 #[derive(Default)]
@@ -22,8 +25,8 @@ pub struct ClusterState {
     pub placing: Placing,
     /// The clock when the node was last known to run.
     pub seen_running: AtomicU64,
-    /// Subscriptions were taken over whose watchers are notified when nobody objects.
-    claims: AtomicBool,
+    /// Since when there are subscriptions that were taken over and whose watchers are notified when nobody objects.
+    claimed_at: AtomicInstant,
     /// When the node was started, in milliseconds since 1970.
     pub started: u64,
     /// How many messages it has sealed.
@@ -40,7 +43,7 @@ shm_safe!(ClusterState {
     arbitration,
     placing,
     seen_running,
-    claims,
+    claimed_at,
     started,
     messages,
     rates,
@@ -65,13 +68,39 @@ impl ClusterState {
     }
 
     /// Notes that watchers of subscriptions that were taken over have to be notified.
-    pub fn note_claims(&self) {
-        self.claims.store(true, Ordering::Relaxed);
+    pub fn note_claims(&self, now: Instant) {
+        _ = self.claimed_at.begin(now);
     }
 
-    /// Whether there are such; once.
+    /// Whether other nodes may still object to what was taken over.
+    pub fn has_claims(&self) -> bool {
+        self.claimed_at.get().is_some()
+    }
+
+    /// Whether there are such, and other nodes had the time to object; once. A timer that comes late makes up for it:
+    /// its next second may be over at once.
     #[must_use = "the caller notifies the watchers"]
-    pub fn take_claims(&self) -> bool {
-        self.claims.swap(false, Ordering::Relaxed)
+    pub fn take_claims(&self, now: Instant) -> bool {
+        let is_due = self.claimed_at.get().is_some_and(|claimed_at| now.since(claimed_at) >= OBJECTIONS);
+        if is_due {
+            self.claimed_at.set(None);
+        }
+        is_due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn others_have_the_time_to_object_however_late_the_timer_comes() {
+        let state = ClusterState::default();
+        assert!(!state.has_claims() && !state.take_claims(Instant::at(5_000)));
+        state.note_claims(Instant::at(5_000));
+        state.note_claims(Instant::at(5_500));
+        assert!(!state.take_claims(Instant::at(5_001)) && !state.take_claims(Instant::at(5_899)));
+        assert!(state.has_claims() && state.take_claims(Instant::at(5_900)));
+        assert!(!state.has_claims() && !state.take_claims(Instant::at(9_000)));
     }
 }

@@ -59,7 +59,7 @@ impl Context<'_> {
                 return;
             }
             self.note_running();
-            if self.shared.cluster_state.take_claims() {
+            if self.shared.cluster_state.take_claims(clock::instant()) {
                 self.notify_claimed();
             }
             if !self.waits_for_publications() && self.shared.nodes.joining.take_waiting() {
@@ -71,6 +71,8 @@ impl Context<'_> {
             }
             match self.config.has_arbiter() {
                 true => self.take_over_inherited(now),
+                // What was taken over before is decided first.
+                false if self.shared.cluster_state.has_claims() => {}
                 false => self.take_over_lost(Objections::Awaited),
             }
         }

@@ -11,6 +11,7 @@ use crate::presence::dialog::DialogId;
 use crate::presence::error::StoreError;
 use crate::presence::subscription::{RowState, Status, Subscription};
 use crate::presence::subscription_field::Field;
+use crate::server::cluster::announce::skip_sequence_numbers;
 use crate::server::cluster::node_id::NodeId;
 use crate::server::cluster::replicas::Objections;
 use crate::server::context::Context;
@@ -78,6 +79,12 @@ fn with_owner_of(asked: &Subscription, owned: &Subscription) -> Result<Subscript
     Ok(merged)
 }
 
+/// A subscription whose next numbers are above those that another owner may have used.
+fn going_on_above(mut subscription: Subscription, above: Option<Ceiling>) -> Subscription {
+    above.into_iter().for_each(|above| skip_sequence_numbers(&mut subscription.state, above));
+    subscription
+}
+
 impl Context<'_> {
     /// Another node says how a subscription is now.
     ///
@@ -125,11 +132,19 @@ impl Context<'_> {
         let moves = merge.moves || is_later || is_ours_again;
         let merge = Merge { take: merge.take || is_later, moves, ..merge };
         let merged = merged_ownership(&merge, own_ownership, ownership);
+        // Two owners may have used the same numbers: what goes on goes on above them.
+        let above = held.is_overtaken(&theirs, &merge).then_some(merged.ceiling);
         let accepted = match (merge.take, merge.moves) {
-            (true, true) => self.accept(&other.subscription, merged, &seen)?,
-            (true, false) => self.accept(&with_owner_of(&other.subscription, &mine)?, merged, &seen)?,
-            (false, true) => self.accept(&with_owner_of(&mine, &other.subscription)?, merged, &seen)?,
-            (false, false) => self.take_numbers(dialog, &merged, &seen),
+            (true, true) => self.accept(&going_on_above(other.subscription.clone(), above), merged, &seen)?,
+            (true, false) => {
+                let asked = with_owner_of(&other.subscription, &mine)?;
+                self.accept(&going_on_above(asked, above), merged, &seen)?
+            }
+            (false, true) => {
+                let moved = with_owner_of(&mine, &other.subscription)?;
+                self.accept(&going_on_above(moved, above), merged, &seen)?
+            }
+            (false, false) => self.take_numbers(dialog, &merged, above, &seen),
         };
         if accepted == Merging::Overtaken {
             return Ok(accepted);
@@ -138,7 +153,8 @@ impl Context<'_> {
             // The watcher has spoken to another node: its subscription stays here.
             self.notify_of_subscribe(dialog)?;
         } else if merge.speak || merge.moves && owner.is_here() && self.may_claim(&merged) {
-            self.raise_above(dialog)?;
+            let objections = if merge.speak { Objections::NotAwaited } else { self.objections() };
+            self.raise_above(dialog, objections)?;
             return Ok(Merging::Done);
         }
         if merge.answers && !is_unstamped {
@@ -181,11 +197,16 @@ impl Context<'_> {
         }
         self.note_replica_of(subscription.get(Field::PresUri));
         if here && may_claim {
-            // What others hold for us was lost here: it goes on.
-            self.activate_replica(dialog, Objections::NotAwaited)?;
+            // What others hold for us was lost here: it goes on, unless another node has gone on with it.
+            self.activate_replica(dialog, self.objections())?;
         }
         self.notify_watched(subscription, subscription.state.status);
         Ok(())
+    }
+
+    /// Who says that a subscription is ours may not know that another node has gone on with it; the arbiter does.
+    fn objections(&self) -> Objections {
+        if self.config.has_arbiter() { Objections::NotAwaited } else { Objections::Awaited }
     }
 
     /// Puts what was merged in the place of the subscription that was `seen`, unless another process has changed that
@@ -231,7 +252,13 @@ impl Context<'_> {
     }
 
     /// The numbers that another node has used, and the lease of an owner that both know, in whatever order they come.
-    fn take_numbers(&self, dialog: DialogId<'_>, merged: &Ownership, seen: &MergeBasis) -> Merging {
+    fn take_numbers(
+        &self,
+        dialog: DialogId<'_>,
+        merged: &Ownership,
+        above: Option<Ceiling>,
+        seen: &MergeBasis,
+    ) -> Merging {
         let mut merging = Merging::Done;
         self.shared.tables.change_numbers(dialog, |stored| {
             if MergeBasis::of(&stored.subscription, &stored.ownership) != *seen {
@@ -240,6 +267,7 @@ impl Context<'_> {
             }
             stored.ownership.ceiling = stored.ownership.ceiling.max(merged.ceiling);
             stored.ownership.lease = merged.lease;
+            above.into_iter().for_each(|above| skip_sequence_numbers(&mut stored.subscription.state, above));
         });
         merging
     }

@@ -98,16 +98,18 @@ impl Context<'_> {
         Ok(self.shared.tables.place(shared, 0, ownership)? == Stored::New)
     }
 
-    /// Ours counts, but another node has sent NOTIFYs with higher numbers meanwhile.
+    /// Ours counts, but another node has sent NOTIFYs with higher numbers meanwhile; or another node says that it is
+    /// ours, and may not know who has gone on with it.
     ///
     /// # Errors
     ///
     /// Fails when the row cannot be written.
-    pub(super) fn raise_above(&mut self, dialog: DialogId<'_>) -> Result<(), StoreError> {
+    pub(super) fn raise_above(&mut self, dialog: DialogId<'_>, objections: Objections) -> Result<(), StoreError> {
         let lease = self.shared.cluster_state.arbitration.lease();
         let claim = |stored: &mut SubscriptionEntry| {
             let steps = self.steps_to_us(&stored.ownership).unwrap_or_default();
             take_over(stored, lease, steps);
+            stored.ownership.is_claimed |= objections == Objections::Awaited;
         };
         match self.shared.tables.change_numbers(dialog, claim) {
             true => self.announce_takeover(dialog),
@@ -192,7 +194,7 @@ impl Context<'_> {
         let written = self.storage.subscriptions.write_taken_over(dialog);
         self.announce_subscription(dialog);
         if self.is_claimed(dialog) {
-            self.shared.cluster_state.note_claims();
+            self.shared.cluster_state.note_claims(clock::instant());
             return written;
         }
         self.notify_of_subscribe(dialog)?;

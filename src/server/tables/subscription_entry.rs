@@ -93,11 +93,8 @@ impl SubscriptionEntry {
     /// As nodes compare it; `owner` is the digest of its owner's name.
     pub fn held(&self, owner: u64) -> HeldNumbers {
         let Ownership { epoch, stamp, ceiling, .. } = self.ownership;
-        let word = self.subscription.state.remote_cseq;
-        HeldNumbers {
-            version: Version { word, epoch, stamp, owner },
-            ceiling: ceiling.above(self.subscription.state.local_cseq),
-        }
+        let (word, local) = (self.subscription.state.remote_cseq, self.subscription.state.local_cseq);
+        HeldNumbers { version: Version { word, epoch, stamp, owner }, local, ceiling: ceiling.above(local) }
     }
 
     /// Whether a pass has no NOTIFY of a change for it, or none any more.

@@ -35,16 +35,19 @@ impl Node {
             }
             return;
         };
-        let held = HeldNumbers { version: mine.version, ceiling: mine.ceiling };
-        let other = HeldNumbers { version: theirs.version, ceiling: theirs.ceiling };
+        let held = HeldNumbers { version: mine.version, local: mine.local, ceiling: mine.ceiling };
+        let other = HeldNumbers { version: theirs.version, local: theirs.local, ceiling: theirs.ceiling };
         let role = if is_owned { Role::Owner } else { Role::Replica };
         let merge = match self.arbiter {
             None => held.merge(role, &other),
             Some(_) => held.merge_arbitrated(role, &other),
         };
+        let merged = held.merged(&other, &merge);
+        if held.is_overtaken(&other, &merge) {
+            mine.local = merged.local;
+        }
         if merge.take || merge.moves {
-            let local = mine.local.max(theirs.local);
-            let merged = held.merged(&other, &merge);
+            let local = merged.local;
             let (owner, lease) = if merge.moves { (theirs.owner, theirs.lease) } else { (mine.owner, mine.lease) };
             *mine = Sub { local, version: merged.version, ceiling: merged.ceiling, owner, lease, ..theirs };
             self.restored.remove(&dialog);
