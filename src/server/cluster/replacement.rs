@@ -130,12 +130,18 @@ impl Context<'_> {
         placing.look_by(now + wait);
     }
 
-    /// Gives the subscriptions that this node owns and does not serve to their primaries; returns how many.
+    /// Gives the subscriptions that this node owns and does not serve to their primaries; once the nodes have been the
+    /// same for long, those that it serves for another one, too. Returns how many.
     fn hand_over(&mut self, view: &View) -> usize {
+        let is_kept = self.shared.cluster_state.placing.age(clock::instant()) >= KEPT;
+        let stays = |uri: &[u8]| match is_kept {
+            true => view.serving(uri).next().is_none_or(NodeId::is_here),
+            false => view.is_served_here(uri),
+        };
         let moved = self.find_subscriptions(MOST_HANDED_OVER, |stored| {
             let uri = stored.subscription.get(Field::PresUri);
             let is_own = self.owns(&stored.ownership) || stored.ownership.owner == NodeId::ELSEWHERE;
-            is_own && !view.is_served_here(uri)
+            is_own && !stays(uri)
         });
         for (subscription, _) in &moved {
             let uri = subscription.get(Field::PresUri);

@@ -4,7 +4,7 @@ use super::{DialogId, LOST_AFTER, Node, NodeId, PresentityId, Record, Sub, Wire}
 use crate::layers::cluster::clock::Stamp;
 use crate::layers::cluster::digest::mixed;
 use crate::layers::cluster::exchange;
-use crate::layers::cluster::placement::{Candidate, Placement, observed};
+use crate::layers::cluster::placement::{Candidate, KEPT, Placement, observed};
 use crate::time::{Instant, Millis};
 use std::collections::BTreeSet;
 
@@ -219,9 +219,15 @@ impl Node {
         self.places.is_ready = lacking.is_empty() && self.now - since >= ALONE_AFTER;
     }
 
-    /// Gives what this node owns and does not serve to its primary.
+    /// Gives what this node owns and does not serve to its primary; once the nodes have been the same for long, what it
+    /// serves for another one, too.
     fn hand_over(&mut self) {
-        let is_own = |sub: &&Sub| sub.owner == self.id && !self.serves(sub.presentity);
+        let is_kept = self.now - self.places.changed_at >= KEPT.0 && self.now - self.places.offered_at >= OFFER_EVERY;
+        let stays = |presentity| match is_kept {
+            true => self.serving(presentity).first().is_none_or(|primary| *primary == self.id),
+            false => self.serves(presentity),
+        };
+        let is_own = |sub: &&Sub| sub.owner == self.id && !stays(sub.presentity);
         let moved: Vec<(DialogId, PresentityId)> =
             self.subs.values().filter(is_own).map(|sub| (sub.dialog, sub.presentity)).collect();
         for (dialog, presentity) in moved {
