@@ -7,7 +7,7 @@ use crate::server::cluster::message_rate::MessageRates;
 use crate::server::cluster::placing::Placing;
 use crate::shm_safe::shm_safe;
 use crate::time::{AtomicInstant, AtomicMoment, Instant, Millis, Seconds};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
 /// So long at least other nodes may object to what was taken over before its watchers are notified.
 const OBJECTIONS: Millis = Millis(900);
