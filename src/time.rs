@@ -196,6 +196,82 @@ impl Millis {
     }
 }
 
+/// An interval, in microseconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Micros(pub u64);
+
+shm_safe!(Micros(count));
+
+impl Micros {
+    /// No time.
+    pub const ZERO: Micros = Micros(0);
+
+    /// The whole milliseconds of it.
+    pub const fn millis(self) -> Millis {
+        Millis(self.0 / 1_000)
+    }
+}
+
+/// A microsecond of a clock that nobody sets, and that begins anywhere (`host::clock::micro_tick`): for measuring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct MicroTick(NonZeroU64);
+
+shm_safe!(MicroTick(number));
+
+impl MicroTick {
+    /// The tick so many microseconds after the clock began; it has gone on for one at least.
+    pub const fn at(micros: u64) -> MicroTick {
+        match NonZeroU64::new(micros) {
+            Some(number) => MicroTick(number),
+            None => MicroTick(NonZeroU64::MIN),
+        }
+    }
+
+    /// Microseconds since the clock began.
+    pub const fn micros(self) -> u64 {
+        self.0.get()
+    }
+
+    /// How long ago an earlier one was; nothing where it is later.
+    pub const fn since(self, earlier: MicroTick) -> Micros {
+        Micros(self.0.get().saturating_sub(earlier.0.get()))
+    }
+}
+
+impl Add<Micros> for MicroTick {
+    type Output = MicroTick;
+    fn add(self, time: Micros) -> MicroTick {
+        MicroTick(self.0.saturating_add(time.0))
+    }
+}
+
+/// A moment of the server's own time to the microsecond, since 1970: for the order of what happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct MicroMoment(pub i64);
+
+impl MicroMoment {
+    /// The second it is in.
+    pub const fn moment(self) -> Moment {
+        Moment::at(self.0.div_euclid(1_000_000))
+    }
+
+    /// Milliseconds since that second began.
+    pub const fn millis_of_second(self) -> u64 {
+        self.0.rem_euclid(1_000_000) as u64 / 1_000
+    }
+
+    /// How long ago an earlier one was; nothing where it is later.
+    pub fn since(self, earlier: MicroMoment) -> Micros {
+        Micros(self.0.saturating_sub(earlier.0).max(0) as u64)
+    }
+}
+
+impl From<Moment> for MicroMoment {
+    fn from(moment: Moment) -> MicroMoment {
+        MicroMoment(moment.seconds().saturating_mul(1_000_000))
+    }
+}
+
 /// A millisecond of a clock that nobody sets, that begins anywhere and goes on while the machine sleeps
 /// (`host::clock::instant`): for leases and waits of the cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -411,6 +487,7 @@ impl AtomicMoment {
 }
 
 const _: () = assert!(size_of::<Expiry>() == size_of::<i64>() && size_of::<Option<Moment>>() == size_of::<i64>());
+const _: () = assert!(size_of::<Option<MicroTick>>() == size_of::<u64>());
 const _: () = assert!(size_of::<Option<ShortMoment>>() == size_of::<u32>());
 
 #[cfg(test)]
@@ -448,6 +525,16 @@ mod tests {
         assert_eq!(shared.replace(None), Some(Instant::at(5)));
         assert_eq!((shared.get(), Instant::at(7).since(Instant::at(9))), (None, Millis::ZERO));
         assert_eq!((Instant::at(7) + Millis(1999)).since(Instant::at(7)).seconds(), Seconds(1));
+    }
+
+    #[test]
+    fn what_is_measured_is_never_less_than_nothing() {
+        let (early, late) = (MicroTick::at(0), MicroTick::at(7) + Micros(2_500));
+        assert_eq!((late.since(early), early.since(late)), (Micros(2_506), Micros::ZERO));
+        assert_eq!(late.since(early).millis(), Millis(2));
+        let (before, after) = (MicroMoment(-1), MicroMoment::from(Moment::at(3)));
+        assert_eq!((before.moment(), before.millis_of_second()), (Moment::at(-1), 999));
+        assert_eq!((after.since(before), before.since(after)), (Micros(3_000_001), Micros::ZERO));
     }
 
     #[test]

@@ -96,7 +96,7 @@ unsafe extern "C" fn notify_under_way(_id: c_ushort, _what: *mut c_void) -> c_lo
 
 unsafe extern "C" fn notify_outstanding(_id: c_ushort, _what: *mut c_void) -> c_long {
     entry!(notify_outstanding, 0, {
-        let count = |outstanding: &UnansweredNotifies| outstanding.count(clock::monotonic_micros());
+        let count = |outstanding: &UnansweredNotifies| outstanding.count(clock::micro_tick());
         state::process().map_or(0, |process| count(&process.shared.senders.outstanding)) as c_long
     })
 }

@@ -97,9 +97,9 @@ impl Database {
     /// Runs `work`, and measures it: not how long it waits for its turn to write.
     fn measured<T>(&self, operation: Operation, work: impl FnOnce() -> Result<T, DbError>) -> Result<T, DbError> {
         let _order = if operation == Operation::Write { self.writer.map(ProcessMutex::lock) } else { None };
-        let began = clock::monotonic_micros();
+        let began = clock::micro_tick();
         let done = work();
-        metrics::database_done(self.owner, operation, clock::monotonic_micros().saturating_sub(began), done.is_err());
+        metrics::database_done(self.owner, operation, clock::micro_tick().since(began), done.is_err());
         done
     }
 

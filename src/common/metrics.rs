@@ -13,6 +13,7 @@ use crate::presence::ended::Cause;
 use crate::presence::event_package::PackageId;
 use crate::presence::notification::NotifyReason;
 use crate::shm_safe::shm_safe;
+use crate::time::Micros;
 use codes::CODES;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -242,8 +243,8 @@ pub struct NotifyAnswer {
     pub code: i32,
     /// Nothing came.
     pub is_silence: bool,
-    /// How long the answer took, in microseconds, where that is known.
-    pub waited: Option<u64>,
+    /// How long the answer took, where that is known.
+    pub waited: Option<Micros>,
 }
 
 /// Call where the answer to a NOTIFY arrives, whatever carried it, or where it is given up.
@@ -260,10 +261,10 @@ pub fn notify_answered(answer: NotifyAnswer) {
     }
 }
 
-/// The last watcher's NOTIFY of a change was sent, so many microseconds after the change came in.
-pub fn change_notified(event: PackageId, micros: u64) {
+/// The last watcher's NOTIFY of a change was sent, so long after the change came in.
+pub fn change_notified(event: PackageId, after: Micros) {
     if let Some(metrics) = metrics() {
-        metrics.event(Some(event)).change.record(micros);
+        metrics.event(Some(event)).change.record(after);
     }
 }
 
@@ -283,13 +284,13 @@ pub fn subscription_ended(event: PackageId, cause: Cause) {
     }
 }
 
-/// The database has done something, in so many microseconds.
-pub fn database_done(owner: Owner, operation: Operation, micros: u64, failed: bool) {
+/// The database has done something, in this time.
+pub fn database_done(owner: Owner, operation: Operation, duration: Micros, failed: bool) {
     let Some(metrics) = metrics() else { return };
     let of = metrics.database(owner);
     match operation {
-        Operation::Read => of.read.record(micros),
-        Operation::Write => of.write.record(micros),
+        Operation::Read => of.read.record(duration),
+        Operation::Write => of.write.record(duration),
     }
     of.errors.add(u64::from(failed));
 }

@@ -4,7 +4,7 @@
 //! administrator does to the wall clock meanwhile. So time here, [`now`], is that of the wall clock when the server
 //! started, and goes on by the steady clock. What leaves the server as a time of day (rows, other modules, pages) is
 //! converted at the edge, by [`to_wall`] and [`from_wall`].
-use crate::time::{Instant, Moment, Seconds, Tick, UnixTime};
+use crate::time::{Instant, MicroMoment, MicroTick, Moment, Seconds, Tick, UnixTime};
 use std::sync::OnceLock;
 
 /// How far the wall clock was ahead of the steady one when the server started, in microseconds.
@@ -31,12 +31,12 @@ fn ahead() -> i64 {
 
 /// The moment by the steady clock: every expiry in memory.
 pub fn now() -> Moment {
-    Moment::at(micros().div_euclid(1_000_000))
+    micro_moment().moment()
 }
 
-/// Microseconds since 1970, by the steady clock: for the order of what happens.
-pub fn micros() -> i64 {
-    micros_of(libc::CLOCK_BOOTTIME) + ahead()
+/// The same to the microsecond: for the order of what happens.
+pub fn micro_moment() -> MicroMoment {
+    MicroMoment(micros_of(libc::CLOCK_BOOTTIME) + ahead())
 }
 
 /// The time of day: for other programs and modules.
@@ -46,7 +46,7 @@ pub fn wall() -> UnixTime {
 
 /// By how much the wall clock was set forward since the server started; negative for back.
 pub fn set_by() -> Seconds {
-    let micros = micros_of(libc::CLOCK_REALTIME) - micros();
+    let micros = micros_of(libc::CLOCK_REALTIME) - micro_moment().0;
     let seconds = Seconds((micros + 500_000).div_euclid(1_000_000));
     if seconds.abs() < ROUNDING { Seconds::ZERO } else { seconds }
 }
@@ -69,12 +69,12 @@ pub fn ticks() -> Tick {
     Tick(time.tv_sec)
 }
 
-/// Microseconds of a clock that nobody sets, and never 0: for measuring.
-pub fn monotonic_micros() -> u64 {
+/// The microsecond of a clock that nobody sets: for measuring.
+pub fn micro_tick() -> MicroTick {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the structure lives during the call; this clock is always there.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
-    (time.tv_sec as u64 * 1_000_000 + time.tv_nsec as u64 / 1_000).max(1)
+    MicroTick::at(time.tv_sec as u64 * 1_000_000 + time.tv_nsec as u64 / 1_000)
 }
 
 /// Milliseconds since 1970.

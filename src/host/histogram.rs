@@ -1,6 +1,7 @@
 //! Durations, counted in classes. A histogram lies in shared memory: any process adds to it, and none waits for
 //! another.
 use crate::shm_safe::shm_safe;
+use crate::time::Micros;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The upper ends of the classes, in microseconds; what takes longer than the last one is in a class of its own.
@@ -30,8 +31,9 @@ pub struct HistogramReading {
 }
 
 impl Histogram {
-    /// Adds a duration of so many microseconds.
-    pub fn record(&self, micros: u64) {
+    /// Adds a duration.
+    pub fn record(&self, duration: Micros) {
+        let Micros(micros) = duration;
         let class = BOUNDS.iter().position(|bound| micros <= *bound).unwrap_or(BOUNDS.len());
         self.classes[class].fetch_add(1, Ordering::Relaxed);
         self.micros.fetch_add(micros, Ordering::Relaxed);
@@ -59,7 +61,7 @@ mod tests {
     #[test]
     fn a_duration_is_in_its_class_and_in_all_above_it() {
         let histogram = Histogram::default();
-        [0, 10, 11, 2_500, 30_000_000, 30_000_001].into_iter().for_each(|micros| histogram.record(micros));
+        [0, 10, 11, 2_500, 30_000_000, 30_000_001].into_iter().for_each(|micros| histogram.record(Micros(micros)));
         let reading = histogram.read();
         assert_eq!(reading.up_to[..5], [2, 3, 3, 3, 4]);
         assert_eq!((reading.up_to[BOUNDS.len() - 1], reading.count), (5, 6));

@@ -86,11 +86,11 @@ impl<T> Lock<T> {
     /// Waits for the lock that another process has, and measures how long.
     #[cold]
     fn wait(&self) {
-        let began = clock::monotonic_micros();
+        let began = clock::micro_tick();
         // SAFETY: `raw` was initialised in `new`.
         unsafe { sys::kr_lock_get(self.raw.get() as *mut _) };
         if let Some(measured) = measured() {
-            measured.memory_locks.record(clock::monotonic_micros().saturating_sub(began));
+            measured.memory_locks.record(clock::micro_tick().since(began));
         }
     }
 

@@ -71,11 +71,11 @@ impl ProcessMutex {
         if tried != libc::EBUSY {
             return tried;
         }
-        let began = clock::monotonic_micros();
+        let began = clock::micro_tick();
         // SAFETY: `new` has initialised the mutex, and it is never destroyed.
         let taken = unsafe { libc::pthread_mutex_lock(self.raw.get()) };
         if let Some(measured) = measured() {
-            measured.database_locks.record(clock::monotonic_micros().saturating_sub(began));
+            measured.database_locks.record(clock::micro_tick().since(began));
         }
         taken
     }

@@ -1,9 +1,9 @@
 //! Subscriptions that have ended: what is remembered of them for the question why a lamp is dark.
 use super::event_package::PackageId;
 use super::notification::NotifyHistory;
-use super::remembered::{Micros, SentNotify};
+use super::remembered::SentNotify;
 use crate::shm_safe::shm_safe;
-use crate::time::Moment;
+use crate::time::MicroMoment;
 
 /// What ended a subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,7 +68,7 @@ impl Cause {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ended {
     /// When.
-    pub at: Micros,
+    pub at: MicroMoment,
     /// Why.
     pub cause: Cause,
     /// The CSeq of its last NOTIFY but the final NOTIFY.
@@ -93,11 +93,11 @@ pub struct Ended {
 
 impl Ended {
     /// How its last NOTIFY was answered, `sent` where that one is remembered.
-    pub fn last_answer(&self, sent: Option<&SentNotify>, now: Micros) -> String {
+    pub fn last_answer(&self, sent: Option<&SentNotify>, now: MicroMoment) -> String {
         match (self.cause, sent) {
             (_, Some(sent)) => sent.answer_in_words(now),
             (Cause::Notify(code), None) => code.to_string(),
-            (_, None) => self.notify_history.answer(self.cseq, Moment::at(now / 1_000_000)),
+            (_, None) => self.notify_history.answer(self.cseq, now.moment()),
         }
     }
 

@@ -3,11 +3,11 @@ use super::ended::Ended;
 use super::error::StoreError;
 use super::notification::{NotifyHistory, QueueState};
 use super::ports::Ports;
-use super::remembered::{Micros, NotifyOutcome, SentNotify};
+use super::remembered::{NotifyOutcome, SentNotify};
 use super::resource::Resource;
 use super::subscription::{Status, Subscription};
 use super::subscription_field::Field;
-use crate::time::Seconds;
+use crate::time::{MicroMoment, Micros, Seconds};
 
 /// One subscription of the watcher, explained.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -124,14 +124,14 @@ fn elsewhere(node: &[u8]) -> (String, String) {
     (format!("held here as a copy: node {node} serves it"), format!("ask there: presence.explain on {node}"))
 }
 
-/// An answer that has not come after so many microseconds is worth a word.
-const SLOW: Micros = 2_000_000;
+/// An answer that has not come after so long is worth a word.
+const SLOW: Micros = Micros(2_000_000);
 
 /// What keeps the last NOTIFY of an active subscription from arriving, where something does.
-fn stuck(subscription: &Subscription, sent: Option<&SentNotify>, now: Micros) -> Option<(String, String)> {
+fn stuck(subscription: &Subscription, sent: Option<&SentNotify>, now: MicroMoment) -> Option<(String, String)> {
     let sent = sent.filter(|_| subscription.state.status == Status::Active)?;
     match sent.answer {
-        NotifyOutcome::Awaited if now - sent.at > SLOW => Some((
+        NotifyOutcome::Awaited if now.since(sent.at) > SLOW => Some((
             format!("active, but the answer to the last NOTIFY is {}", sent.answer_in_words(now)),
             "look at NAT, the firewall and the contact: the phone does not answer there".into(),
         )),

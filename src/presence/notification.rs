@@ -6,7 +6,7 @@ use super::subscription::Subscription;
 use super::winfo::Watcher;
 use crate::presence::winfo::Extent;
 use crate::shm_safe::shm_safe;
-use crate::time::{Moment, Seconds, ShortMoment};
+use crate::time::{MicroTick, Moment, Seconds, ShortMoment};
 
 /// Why a NOTIFY is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,9 +81,8 @@ pub struct NotifyRun {
     pub unjudged: Option<StoreError>,
     /// What panics have broken off is tried again, once: every watcher is visited, whatever becomes of those before it.
     pub is_second_try: bool,
-    /// When the oldest change of documents that it carries came in, in microseconds of a clock for measuring; 0: there
-    /// is none, or nobody knows.
-    pub changed_at: u64,
+    /// When the oldest change of documents that it carries came in; `None`: there is none, or nobody knows.
+    pub changed_at: Option<MicroTick>,
     /// Nobody comes after the last batch.
     pub is_at_end: bool,
 }

@@ -1,7 +1,8 @@
 //! What has happened to a lamp, step by step: for operators who ask why it shows what it shows.
 use super::ended::Ended;
 use super::event_package::PackageId;
-use super::remembered::{DocumentChange, Micros, SentNotify};
+use super::remembered::{DocumentChange, SentNotify};
+use crate::time::MicroMoment;
 
 /// One step in the story of a lamp.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,7 +19,7 @@ pub enum Occurrence {
 
 impl Occurrence {
     /// When.
-    pub fn at(&self) -> Micros {
+    pub fn at(&self) -> MicroMoment {
         match self {
             Occurrence::Changed(change) => change.at,
             Occurrence::Notified(sent) => sent.at,

@@ -3,10 +3,7 @@ use super::event_package::PackageId;
 use super::notification::NotifyReason;
 use crate::shm_safe::shm_safe;
 use crate::sip::entity_tag::EntityTag;
-use crate::time::Lifetime;
-
-/// Microseconds since 1970: fine enough to keep the steps of one request in order.
-pub type Micros = i64;
+use crate::time::{Lifetime, MicroMoment, Micros, Millis};
 
 /// What was done to the documents of a presentity, or to the one that is made from them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,7 +100,7 @@ impl Digested {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DocumentChange {
     /// When.
-    pub at: Micros,
+    pub at: MicroMoment,
     /// The event package.
     pub event: PackageId,
     /// Whose documents.
@@ -146,7 +143,7 @@ shm_safe!(
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SentNotify {
     /// When.
-    pub at: Micros,
+    pub at: MicroMoment,
     /// The event package.
     pub event: PackageId,
     /// Whose state it carries.
@@ -164,16 +161,18 @@ pub struct SentNotify {
     /// What became of it.
     pub answer: NotifyOutcome,
     /// When that was known.
-    pub answered_at: Micros,
+    pub answered_at: MicroMoment,
 }
 
 impl SentNotify {
     /// The NOTIFY's answer and how long that took, in words.
-    pub fn answer_in_words(&self, now: Micros) -> String {
+    pub fn answer_in_words(&self, now: MicroMoment) -> String {
         match self.answer {
-            NotifyOutcome::Awaited => format!("awaited for {}", span(now - self.at)),
-            NotifyOutcome::Final(408) => format!("408 after {} (nobody answered)", span(self.answered_at - self.at)),
-            NotifyOutcome::Final(code) => format!("{code} after {}", span(self.answered_at - self.at)),
+            NotifyOutcome::Awaited => format!("awaited for {}", span(now.since(self.at))),
+            NotifyOutcome::Final(408) => {
+                format!("408 after {} (nobody answered)", span(self.answered_at.since(self.at)))
+            }
+            NotifyOutcome::Final(code) => format!("{code} after {}", span(self.answered_at.since(self.at))),
             NotifyOutcome::NotSent => "none: it could not be sent".into(),
             NotifyOutcome::Dropped => "none: the script dropped it".into(),
         }
@@ -181,8 +180,8 @@ impl SentNotify {
 }
 
 /// A time that has passed: milliseconds below ten seconds, then seconds.
-fn span(micros: Micros) -> String {
-    let millis = micros.max(0) / 1000;
+fn span(passed: Micros) -> String {
+    let Millis(millis) = passed.millis();
     if millis < 10_000 { format!("{millis} ms") } else { format!("{} s", millis / 1000) }
 }
 
@@ -192,7 +191,7 @@ mod tests {
 
     fn sent(answer: NotifyOutcome) -> SentNotify {
         SentNotify {
-            at: 1_000_000,
+            at: MicroMoment(1_000_000),
             event: PackageId(0),
             presentity: Vec::new(),
             watcher: Vec::new(),
@@ -201,17 +200,20 @@ mod tests {
             cseq: 1,
             body: BodyDigest::default(),
             answer,
-            answered_at: 1_012_900,
+            answered_at: MicroMoment(1_012_900),
         }
     }
 
     #[test]
     fn an_answer_says_how_long_it_took() {
-        assert_eq!(sent(NotifyOutcome::Final(200)).answer_in_words(9), "200 after 12 ms");
-        assert_eq!(sent(NotifyOutcome::Final(408)).answer_in_words(9), "408 after 12 ms (nobody answered)");
-        assert_eq!(sent(NotifyOutcome::Awaited).answer_in_words(31_000_000), "awaited for 30 s");
+        assert_eq!(sent(NotifyOutcome::Final(200)).answer_in_words(MicroMoment(9)), "200 after 12 ms");
+        assert_eq!(
+            sent(NotifyOutcome::Final(408)).answer_in_words(MicroMoment(9)),
+            "408 after 12 ms (nobody answered)"
+        );
+        assert_eq!(sent(NotifyOutcome::Awaited).answer_in_words(MicroMoment(31_000_000)), "awaited for 30 s");
         // The clock was set back.
-        assert_eq!(sent(NotifyOutcome::Awaited).answer_in_words(0), "awaited for 0 ms");
+        assert_eq!(sent(NotifyOutcome::Awaited).answer_in_words(MicroMoment(0)), "awaited for 0 ms");
     }
 
     #[test]

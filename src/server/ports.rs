@@ -7,12 +7,11 @@ use crate::presence::error::Failure;
 use crate::presence::event_package::{PackageId, Packages};
 use crate::presence::ports::server::Server;
 use crate::presence::ports::transaction::ServerTransaction;
-use crate::presence::remembered::Micros;
 use crate::presence::resource::UriComparison;
 use crate::server::context::Context;
 use crate::sip::entity_tag::EntityTag;
 use crate::sip::event::EventHeader;
-use crate::time::Moment;
+use crate::time::{MicroMoment, Moment};
 
 impl Server for Context<'_> {
     fn config(&self) -> &Config {
@@ -24,8 +23,8 @@ impl Server for Context<'_> {
     fn now(&self) -> Moment {
         self.came_at.unwrap_or_else(clock::now)
     }
-    fn now_in_micros(&self) -> Micros {
-        clock::micros()
+    fn now_in_micros(&self) -> MicroMoment {
+        clock::micro_moment()
     }
     fn uri_rule(&self) -> UriComparison {
         self.shared.tables.rule()

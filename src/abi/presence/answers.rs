@@ -9,6 +9,7 @@ use crate::host::msg::SipMsg;
 use crate::host::tm::TransactionOutcome;
 use crate::server::notify::engine::Pending;
 use crate::sys;
+use crate::time::MicroTick;
 use std::ffi::{c_int, c_void};
 
 /// A reply has come that no other module has taken: 0 when it answers a NOTIFY of ours, 1 when others are to look at
@@ -68,7 +69,7 @@ pub(crate) unsafe extern "C" fn kr_presence_on_timeouts(
         if let Some(process) = state::process() {
             process.shared.engine.take_timed_out(|pending| {
                 each_on_its_own("a NOTIFY without an answer", || {
-                    complete(pending, TransactionOutcome::Silence, clock::monotonic_micros())
+                    complete(pending, TransactionOutcome::Silence, clock::micro_tick())
                 });
             });
         }
@@ -76,7 +77,7 @@ pub(crate) unsafe extern "C" fn kr_presence_on_timeouts(
     })
 }
 
-fn complete(pending: &Pending, outcome: TransactionOutcome<'_>, now: u64) {
+fn complete(pending: &Pending, outcome: TransactionOutcome<'_>, now: MicroTick) {
     let (done, under_way) = pending.completed(outcome);
     completed(&done, Some(under_way), None, now);
 }

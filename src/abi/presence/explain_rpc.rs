@@ -144,11 +144,11 @@ fn to_be_typed(advice: &str, presentity: &[u8], event: &[u8]) -> String {
 
 /// What is remembered of a subscription that has ended.
 pub(crate) fn show_end(context: &Context, out: Struct, ended: &Ended) {
-    let at = Some(Moment::at(ended.at / 1_000_000));
+    let at = Some(ended.at.moment());
     out.moment(c"ended", at).text(c"ended_time", &when(at)).text(c"contact", &ended.contact);
     out.text(c"flow", &ended.flow()).text(c"callid", &ended.call_id).int(c"cseq", i64::from(ended.cseq) + 1);
     let sent = context.last_notify_of(&ended.presentity, ended.dialog);
-    out.text(c"last_answer", ended.last_answer(sent.as_ref(), clock::micros()).as_bytes());
+    out.text(c"last_answer", ended.last_answer(sent.as_ref(), clock::micro_moment()).as_bytes());
 }
 
 /// Eight hexadecimal digits, as `crc32` prints them; empty when there was no body.

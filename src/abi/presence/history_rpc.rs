@@ -10,10 +10,10 @@ use crate::presence::event_package::PackageId;
 use crate::presence::notification::NotifyReason;
 use crate::presence::occurrence::Occurrence;
 use crate::presence::ports::server::Server;
-use crate::presence::remembered::{BodyDigest, DocumentChange, Micros, NotifyOutcome, SentNotify};
+use crate::presence::remembered::{BodyDigest, DocumentChange, NotifyOutcome, SentNotify};
 use crate::server::context::Context;
 use crate::server::operator::catalogue::PublicationOrder;
-use crate::time::Moment;
+use crate::time::MicroMoment;
 use std::collections::HashSet;
 use std::ffi::c_void;
 
@@ -80,7 +80,7 @@ fn history(rpc: &Rpc) -> Result<(), String> {
     }
     // The newest ones, in the order in which they happened.
     let end = all.len().saturating_sub(filter.offset);
-    let now = clock::micros();
+    let now = clock::micro_moment();
     for occurrence in &all[end.saturating_sub(filter.limit)..end] {
         let Some(out) = rpc.add_struct() else { break };
         show_step(&context, out, occurrence, now);
@@ -88,7 +88,7 @@ fn history(rpc: &Rpc) -> Result<(), String> {
     Ok(())
 }
 
-fn show_step(context: &Context, out: Struct, occurrence: &Occurrence, now: Micros) {
+fn show_step(context: &Context, out: Struct, occurrence: &Occurrence, now: MicroMoment) {
     let (presentity, event, watcher) = occurrence.subject();
     out.text(c"time", &exactly(occurrence.at(), now)).text(c"what", name_of(occurrence).as_bytes());
     out.text(c"presentity", presentity).text(c"event", context.packages().get(event).name);
@@ -108,7 +108,7 @@ fn show_step(context: &Context, out: Struct, occurrence: &Occurrence, now: Micro
             show_end(context, out, ended);
         }
     }
-    out.int(c"at", occurrence.at() / 1_000_000);
+    out.int(c"at", occurrence.at().moment().seconds());
 }
 
 fn show_body(out: Struct, body: BodyDigest) {
@@ -123,7 +123,7 @@ fn show_change(out: Struct, change: &DocumentChange) {
     show_body(out, change.body);
 }
 
-fn show_notify(out: Struct, sent: &SentNotify, now: Micros) {
+fn show_notify(out: Struct, sent: &SentNotify, now: MicroMoment) {
     let how = match sent.reason {
         NotifyReason::Change => "the state changed",
         NotifyReason::Subscribe => "it answers a SUBSCRIBE",
@@ -136,10 +136,10 @@ fn show_notify(out: Struct, sent: &SentNotify, now: Micros) {
 }
 
 /// A time to the millisecond, as the server's time zone writes it, with how long ago it was.
-fn exactly(at: Micros, now: Micros) -> Vec<u8> {
-    let local = clock::local(Moment::at(at.div_euclid(1_000_000)));
+fn exactly(at: MicroMoment, now: MicroMoment) -> Vec<u8> {
+    let local = clock::local(at.moment());
     let (clock_time, zone) = local.rsplit_once(' ').unwrap_or((&local, ""));
-    let (millis, ago) = (at.rem_euclid(1_000_000) / 1000, (now - at).max(0) / 1_000_000);
+    let (millis, ago) = (at.millis_of_second(), now.since(at).millis().seconds().0);
     format!("{clock_time}.{millis:03} {zone} ({ago} s ago)").into_bytes()
 }
 

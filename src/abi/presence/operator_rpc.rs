@@ -345,7 +345,8 @@ fn failing(rpc: &Rpc) {
         let (Cause::Notify(code), Some(out)) = (ended.cause, rpc.add_struct()) else { return };
         out.text(c"watcher", &ended.watcher).text(c"presentity", &ended.presentity);
         out.text(c"event", context.packages().get(ended.event).name).text(c"contact", &ended.contact);
-        out.int(c"answer", code.into()).int(c"last_notify", ended.at / 1_000_000).int(c"ended", ended.at / 1_000_000);
+        let at = ended.at.moment().seconds();
+        out.int(c"answer", code.into()).int(c"last_notify", at).int(c"ended", at);
     }
     for row in context.inventory().refused_rows(limit) {
         let Some(out) = rpc.add_struct() else { return };

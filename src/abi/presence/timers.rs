@@ -14,7 +14,7 @@ use crate::scoped_value::ScopedValue;
 use crate::server::cluster::arbitration::Beating;
 use crate::server::context::Context;
 use crate::server::notify::under_way::{self, UnderWay};
-use crate::time::Seconds;
+use crate::time::{MicroTick, Micros, Seconds};
 use crate::{limited, sys};
 use std::ffi::{c_int, c_uint, c_void};
 use std::sync::atomic::Ordering;
@@ -87,9 +87,14 @@ pub(crate) fn write_publications(context: &mut Context, pass: Pass) {
     }
 }
 
-/// A NOTIFY has been answered, or will not be, as is known at `now`, in microseconds of the clock for measuring; `seen`
+/// A NOTIFY has been answered, or will not be, as is known at `now`; `seen`
 /// is its subscription as the routes saw it at the sending.
-pub(crate) fn completed(done: &tm::Completed<'_>, under_way: Option<UnderWay>, seen: Option<Subscription>, now: u64) {
+pub(crate) fn completed(
+    done: &tm::Completed<'_>,
+    under_way: Option<UnderWay>,
+    seen: Option<Subscription>,
+    now: MicroTick,
+) {
     let Some(process) = state::process() else { return };
     let waited = under_way.map(|under_way| under_way.age(now));
     // What came to nothing is no answer, and is not waited for any more.
@@ -120,12 +125,12 @@ pub(crate) fn completed(done: &tm::Completed<'_>, under_way: Option<UnderWay>, s
 }
 
 /// The answer to the NOTIFY that `Context::log_notify` has written a line of.
-fn log_answer(config: &Config, done: &tm::Completed<'_>, waited: Option<u64>) {
+fn log_answer(config: &Config, done: &tm::Completed<'_>, waited: Option<Micros>) {
     if !log::enabled(config.log_level) {
         return;
     }
     let answer = if done.is_silence() { "not answered".into() } else { format!("answered {}", done.code) };
-    let (call_id, millis) = (log::show(done.call_id()), waited.unwrap_or_default() / 1_000);
+    let (call_id, millis) = (log::show(done.call_id()), waited.unwrap_or_default().millis().0);
     let text = format!("NOTIFY {answer} after {millis} ms, CSeq {} : {call_id}", done.cseq());
     log::write(c"presence", config.log_facility, config.log_level, &text);
 }
@@ -165,7 +170,7 @@ pub(crate) unsafe extern "C" fn kr_presence_notify_completed(
         // SAFETY: tm's own arguments.
         if let Some((done, carried)) = unsafe { tm::completed(cell, params) } {
             let (under_way, seen) = under_way::take(carried);
-            completed(&done, under_way, seen, clock::monotonic_micros());
+            completed(&done, under_way, seen, clock::micro_tick());
         }
     })
 }

@@ -116,7 +116,7 @@ mod tests {
     #[test]
     fn a_histogram_ends_with_its_sum_and_count() {
         let histogram = Histogram::default();
-        [2_000, 40_000_000].into_iter().for_each(|micros| histogram.record(micros));
+        [2_000, 40_000_000].into_iter().for_each(|micros| histogram.record(crate::time::Micros(micros)));
         let mut page = MetricsPage::new();
         page.family(Family::LockWait).histogram(&["memory"], &histogram.read());
         let text = page.into_text();

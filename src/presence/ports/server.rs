@@ -1,10 +1,9 @@
 //! What every decision needs of its server: settings, packages, clock, names that are new.
 use crate::presence::config::Config;
 use crate::presence::event_package::Packages;
-use crate::presence::remembered::Micros;
 use crate::presence::resource::UriComparison;
 use crate::sip::entity_tag::EntityTag;
-use crate::time::Moment;
+use crate::time::{MicroMoment, Moment};
 
 /// The server itself.
 pub trait Server {
@@ -12,11 +11,11 @@ pub trait Server {
     fn config(&self) -> &Config;
     /// The event packages.
     fn packages(&self) -> &Packages;
-    /// Seconds since 1970.
+    /// What time it is.
     fn now(&self) -> Moment;
-    /// The same in microseconds.
-    fn now_in_micros(&self) -> Micros {
-        self.now().seconds() * 1_000_000
+    /// The same to the microsecond.
+    fn now_in_micros(&self) -> MicroMoment {
+        self.now().into()
     }
     /// How URIs are compared.
     fn uri_rule(&self) -> UriComparison;

@@ -21,6 +21,7 @@ use crate::sip::branch::{Branch, BranchOrigin, BranchSecret, TransactionKey};
 use crate::sip::client_transaction::{ClientTransaction, Reliability, Timers};
 use crate::sip::request::{Head, Lines};
 use crate::sip::target::{Carrier, NextHop, Target};
+use crate::time::MicroTick;
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -212,7 +213,7 @@ impl Engine {
             Some(body) => Some(scratch.share(body)?),
             None => None,
         };
-        let now = under_way.sent_at / MICROS_OF_A_MILLI;
+        let now = under_way.sent_at.micros() / MICROS_OF_A_MILLI;
         let reliability = match target.carrier {
             Carrier::Udp => Reliability::Unreliable,
             _ => Reliability::Reliable,
@@ -251,8 +252,8 @@ impl Engine {
     }
 
     /// Looks at a reply of the network. `false`: it is none to a NOTIFY of ours, and others look at it. `completed` is
-    /// given what has its final answer, the status, and the microseconds of the clock for measuring.
-    pub fn receive(&self, reply: SipMsg<'_>, completed: impl FnOnce(&Pending, u16, u64)) -> bool {
+    /// given what has its final answer, the status, and the time.
+    pub fn receive(&self, reply: SipMsg<'_>, completed: impl FnOnce(&Pending, u16, MicroTick)) -> bool {
         if self.is_off.load(Ordering::Relaxed) {
             return false;
         }
@@ -270,9 +271,8 @@ impl Engine {
     }
 
     /// Looks at a datagram before the host makes a message of it. `false`: it is no plain 2xx to a NOTIFY of ours, and
-    /// the host goes on with it. `completed` is given what has its final answer, the status, and the microseconds of
-    /// the clock for measuring.
-    pub fn receive_datagram(&self, datagram: Datagram<'_>, completed: impl FnOnce(&Pending, u16, u64)) -> bool {
+    /// the host goes on with it. `completed` is given what has its final answer, the status, and the time.
+    pub fn receive_datagram(&self, datagram: Datagram<'_>, completed: impl FnOnce(&Pending, u16, MicroTick)) -> bool {
         let Some(Success { status, branch }) = answer::success_to_notify(datagram.text()) else { return false };
         let BranchOrigin::Ours(key) = self.secret.origin(branch) else { return false };
         if datagram::is_watched() {
@@ -291,12 +291,12 @@ impl Engine {
         key: TransactionKey,
         status: u16,
         is_from: impl FnOnce(&Destination) -> bool,
-        completed: impl FnOnce(&Pending, u16, u64),
+        completed: impl FnOnce(&Pending, u16, MicroTick),
     ) {
-        let (mut is_elsewhere, now) = (false, clock::monotonic_micros());
+        let (mut is_elsewhere, now) = (false, clock::micro_tick());
         let seen = |pending: &Pending| is_elsewhere = !is_from(&pending.destination);
         let over = |pending: &Pending, _| completed(pending, status, now);
-        let answered = self.transactions.answer(key, status, now / MICROS_OF_A_MILLI, seen, over);
+        let answered = self.transactions.answer(key, status, now.micros() / MICROS_OF_A_MILLI, seen, over);
         if is_elsewhere {
             count(Counter::NotifyAnswersElsewhere);
         }

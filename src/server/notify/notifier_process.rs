@@ -11,6 +11,7 @@ use crate::server::context::Context;
 use crate::server::notify::missed_changes::{Missed, OwnDialogId, Whom};
 use crate::server::subscriptions::active_watchers_table as rows;
 use crate::server::subscriptions::database::InDatabase;
+use crate::time::MicroTick;
 
 /// How often a notifier process looks whether its node has marked rows, in microseconds.
 const TICK_MICROS: i32 = 20_000;
@@ -61,7 +62,7 @@ impl Context<'_> {
     /// What a notifier process (database-only mode) does at each tick: it serves the turns that this node has marked
     /// rows for, those that failed, and now and then the turn whose time has come, which another node may have marked.
     pub fn notifier_tick(&mut self, process: i32) {
-        let (state, now) = (self.process(), clock::monotonic_micros());
+        let (state, now) = (self.process(), clock::micro_tick());
         if state.turn_retries.borrow().leaves_database_alone(now) {
             return;
         }
@@ -75,12 +76,12 @@ impl Context<'_> {
             match served {
                 Ok(()) => retries.served(*turn),
                 Err(StoreError::Database) => {
-                    retries.database_was_away(clock::monotonic_micros());
+                    retries.database_was_away(clock::micro_tick());
                     due[at..].iter().for_each(|turn| self.shared.marked_turns.note(*turn as u64));
                     return log_unserved(StoreError::Database);
                 }
                 Err(error) => {
-                    retries.failed(*turn, clock::monotonic_micros());
+                    retries.failed(*turn, clock::micro_tick());
                     log_unserved(error);
                 }
             }
@@ -88,7 +89,7 @@ impl Context<'_> {
     }
 
     /// The turns that are to be served in this tick of a process.
-    fn due_turns(&self, process: i32, now: u64) -> Vec<i32> {
+    fn due_turns(&self, process: i32, now: MicroTick) -> Vec<i32> {
         let (config, state) = (self.config, self.process());
         let turns = config.turns_of_one_process();
         let first = turns * process;

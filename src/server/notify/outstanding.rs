@@ -3,9 +3,11 @@
 //! ahead of the answers.
 //!
 //! NOTIFYs are counted by the period in which they went out, and by nothing else. One that has been silent for longer
-//! than [`LONGEST_WAIT_MICROS`] is not waited for: neither a watcher that is gone, nor an answer that was lost, nor
+//! than [`LONGEST_WAIT`] is not waited for: neither a watcher that is gone, nor an answer that was lost, nor
 //! what others answer meanwhile changes that.
 use crate::shm_safe::shm_safe;
+use crate::time::{MicroTick, Micros};
+use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The smallest window: what the smallest receive buffers of Linux keep.
@@ -27,22 +29,37 @@ const PERIODS: usize = 4;
 /// Periods whose NOTIFYs count: this one and those before it.
 const RECENT: u64 = 3;
 
-/// How long a NOTIFY counts at most, in microseconds.
-pub const LONGEST_WAIT_MICROS: u64 = RECENT << PERIOD_BITS;
+/// How long a NOTIFY counts at most.
+pub const LONGEST_WAIT: Micros = Micros(RECENT << PERIOD_BITS);
 
 /// NOTIFYs under way over UDP, of all processes.
 #[derive(Debug, Default)]
 pub struct UnansweredNotifies {
     /// The number of a period in the upper half, how many of its NOTIFYs wait in the lower.
     periods: [AtomicU64; PERIODS],
-    /// How many may wait; 0: any number.
-    window: AtomicU64,
+    window: Window,
 }
 
 shm_safe!(UnansweredNotifies { periods, window });
 
-fn period(at: u64) -> u64 {
-    (at >> PERIOD_BITS) & 0xffff_ffff
+/// How many may wait; `None`: any number. It is set before the processes fork.
+#[derive(Debug, Default)]
+struct Window(AtomicU64);
+
+shm_safe!(Window(number));
+
+impl Window {
+    fn set(&self, window: Option<NonZeroU64>) {
+        self.0.store(window.map_or(0, NonZeroU64::get), Ordering::Relaxed);
+    }
+
+    fn get(&self) -> Option<NonZeroU64> {
+        NonZeroU64::new(self.0.load(Ordering::Relaxed))
+    }
+}
+
+fn period(at: MicroTick) -> u64 {
+    (at.micros() >> PERIOD_BITS) & 0xffff_ffff
 }
 
 /// Whether a slot is free, or that of an earlier period. Numbers of periods begin anew after four years.
@@ -54,18 +71,18 @@ impl UnansweredNotifies {
     /// As many may wait as the smallest receive buffer keeps answers, in bytes; `None`: the server has no UDP socket,
     /// and any number may. Call it before the processes fork.
     pub fn fit(&self, receive_buffer: Option<u64>) {
-        let fitting = |bytes: u64| (bytes / BYTES_PER_ANSWER).clamp(LEAST_WINDOW, MOST_WINDOW);
-        self.window.store(receive_buffer.map_or(0, fitting), Ordering::Relaxed);
+        let fitting = |bytes: u64| NonZeroU64::new((bytes / BYTES_PER_ANSWER).clamp(LEAST_WINDOW, MOST_WINDOW));
+        self.window.set(receive_buffer.and_then(fitting));
     }
 
     /// How many may wait; `None`: any number.
     pub fn window(&self) -> Option<u64> {
-        Some(self.window.load(Ordering::Relaxed)).filter(|window| *window > 0)
+        self.window.get().map(NonZeroU64::get)
     }
 
     /// A NOTIFY is about to be sent over UDP, at that time: its answer may come before this process goes on. One that
     /// comes late itself does not take the place of those that were sent since.
-    pub fn note_sent(&self, at: u64) {
+    pub fn note_sent(&self, at: MicroTick) {
         let period = period(at);
         let add = |old: u64| match old >> 32 == period {
             true => Some(old + 1),
@@ -75,7 +92,7 @@ impl UnansweredNotifies {
     }
 
     /// One that was noted at `sent_at` has been answered, or did not go out.
-    pub fn note_done(&self, sent_at: u64) {
+    pub fn note_done(&self, sent_at: MicroTick) {
         let period = period(sent_at);
         let less = |old: u64| (old >> 32 == period && old & 0xffff_ffff > 0).then(|| old - 1);
         let _ = self.of(period).fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
@@ -86,7 +103,7 @@ impl UnansweredNotifies {
     }
 
     /// How many wait.
-    pub fn count(&self, now: u64) -> u64 {
+    pub fn count(&self, now: MicroTick) -> u64 {
         let (this, counted) = (period(now), |slot: &AtomicU64| slot.load(Ordering::Relaxed));
         // Another process may have begun the next period since.
         let recent = |value: &u64| (this + 1).wrapping_sub(value >> 32) & 0xffff_ffff <= RECENT;
@@ -94,7 +111,7 @@ impl UnansweredNotifies {
     }
 
     /// Whether so many wait that no crowd should join them. `now` is asked for where that is not plain.
-    pub fn are_many(&self, now: impl FnOnce() -> u64) -> bool {
+    pub fn are_many(&self, now: impl FnOnce() -> MicroTick) -> bool {
         let Some(window) = self.window() else { return false };
         let all: u64 = self.periods.iter().map(|slot| slot.load(Ordering::Relaxed) & 0xffff_ffff).sum();
         all >= window && self.count(now()) >= window
@@ -111,35 +128,35 @@ mod tests {
     fn sent(many: u64, at: u64) -> UnansweredNotifies {
         let outstanding = UnansweredNotifies::default();
         outstanding.fit(Some(0));
-        (0..many).for_each(|_| outstanding.note_sent(at));
+        (0..many).for_each(|_| outstanding.note_sent(MicroTick::at(at)));
         outstanding
     }
 
     #[test]
     fn what_is_answered_waits_no_more() {
         let outstanding = sent(LEAST_WINDOW, 7 * SECOND);
-        assert!(outstanding.are_many(|| 7 * SECOND));
-        outstanding.note_done(7 * SECOND);
-        assert_eq!(outstanding.count(7 * SECOND + 1_000), LEAST_WINDOW - 1);
+        assert!(outstanding.are_many(|| MicroTick::at(7 * SECOND)));
+        outstanding.note_done(MicroTick::at(7 * SECOND));
+        assert_eq!(outstanding.count(MicroTick::at(7 * SECOND + 1_000)), LEAST_WINDOW - 1);
         assert!(!outstanding.are_many(|| panic!("few are few at any time")));
-        (0..2 * LEAST_WINDOW).for_each(|_| outstanding.note_done(7 * SECOND));
-        assert_eq!(outstanding.count(7 * SECOND), 0, "an answer counts once at most");
+        (0..2 * LEAST_WINDOW).for_each(|_| outstanding.note_done(MicroTick::at(7 * SECOND)));
+        assert_eq!(outstanding.count(MicroTick::at(7 * SECOND)), 0, "an answer counts once at most");
     }
 
     #[test]
     fn silence_ends_by_itself_whatever_others_answer() {
         for begin in [SECOND, 77 * SECOND + 31_000, 2 * PERIOD, (1 << 47) - PERIOD] {
             let outstanding = sent(2 * LEAST_WINDOW, begin);
-            let many = (0..LONGEST_WAIT_MICROS).step_by(500).filter(|waited| {
+            let many = (0..LONGEST_WAIT.0).step_by(500).filter(|waited| {
                 // Another NOTIFY goes out and is answered, and the answer to one of long ago comes.
-                outstanding.note_sent(begin + waited);
-                outstanding.note_done(begin + waited);
-                outstanding.note_done(begin.saturating_sub(30 * SECOND));
-                outstanding.are_many(|| begin + waited)
+                outstanding.note_sent(MicroTick::at(begin + waited));
+                outstanding.note_done(MicroTick::at(begin + waited));
+                outstanding.note_done(MicroTick::at(begin.saturating_sub(30 * SECOND)));
+                outstanding.are_many(|| MicroTick::at(begin + waited))
             });
-            assert!(many.last().unwrap() >= LONGEST_WAIT_MICROS - PERIOD - 500, "{begin}");
-            assert!(!outstanding.are_many(|| begin + LONGEST_WAIT_MICROS));
-            assert_eq!(outstanding.count(begin + LONGEST_WAIT_MICROS), 0);
+            assert!(many.last().unwrap() >= LONGEST_WAIT.0 - PERIOD - 500, "{begin}");
+            assert!(!outstanding.are_many(|| MicroTick::at(begin + LONGEST_WAIT.0)));
+            assert_eq!(outstanding.count(MicroTick::at(begin + LONGEST_WAIT.0)), 0);
         }
     }
 
@@ -148,22 +165,22 @@ mod tests {
         let now = 40 * PERIOD;
         for late in 0..40 {
             let outstanding = sent(5, now);
-            outstanding.note_sent(late * PERIOD);
+            outstanding.note_sent(MicroTick::at(late * PERIOD));
             let counts = 5 + u64::from(40 - late < RECENT);
-            assert_eq!(outstanding.count(now), counts, "{late}");
-            outstanding.note_done(late * PERIOD);
-            assert_eq!(outstanding.count(now), 5, "{late}");
+            assert_eq!(outstanding.count(MicroTick::at(now)), counts, "{late}");
+            outstanding.note_done(MicroTick::at(late * PERIOD));
+            assert_eq!(outstanding.count(MicroTick::at(now)), 5, "{late}");
             // A late answer does not count for NOTIFYs of another period.
-            outstanding.note_done(late * PERIOD);
-            assert_eq!(outstanding.count(now), 5, "{late}");
+            outstanding.note_done(MicroTick::at(late * PERIOD));
+            assert_eq!(outstanding.count(MicroTick::at(now)), 5, "{late}");
         }
     }
 
     #[test]
     fn what_other_processes_sent_a_moment_later_counts() {
         let outstanding = sent(5, 40 * PERIOD);
-        assert_eq!(outstanding.count(40 * PERIOD - 1), 5);
-        assert_eq!(outstanding.count(39 * PERIOD - 1), 0, "a clock is not wrong by a whole period");
+        assert_eq!(outstanding.count(MicroTick::at(40 * PERIOD - 1)), 5);
+        assert_eq!(outstanding.count(MicroTick::at(39 * PERIOD - 1)), 0, "a clock is not wrong by a whole period");
     }
 
     #[test]
@@ -181,15 +198,15 @@ mod tests {
                 0 | 1 => {
                     // By less than a period: the slot is its own still.
                     let at = now - random(PERIOD);
-                    outstanding.note_sent(at);
+                    outstanding.note_sent(MicroTick::at(at));
                     list.push(at);
                 }
                 _ if list.is_empty() => {}
-                _ => outstanding.note_done(list.swap_remove(random(list.len() as u64) as usize)),
+                _ => outstanding.note_done(MicroTick::at(list.swap_remove(random(list.len() as u64) as usize))),
             }
-            list.retain(|at| period(now) - period(*at) < RECENT);
-            assert_eq!(outstanding.count(now), list.len() as u64);
-            assert_eq!(outstanding.are_many(|| now), list.len() as u64 >= LEAST_WINDOW);
+            list.retain(|at| period(MicroTick::at(now)) - period(MicroTick::at(*at)) < RECENT);
+            assert_eq!(outstanding.count(MicroTick::at(now)), list.len() as u64);
+            assert_eq!(outstanding.are_many(|| MicroTick::at(now)), list.len() as u64 >= LEAST_WINDOW);
         }
     }
 
@@ -202,7 +219,7 @@ mod tests {
         }
         outstanding.fit(None);
         assert_eq!(outstanding.window(), None);
-        (0..2 * MOST_WINDOW).for_each(|_| outstanding.note_sent(SECOND));
-        assert!(!outstanding.are_many(|| SECOND), "without UDP any number may wait");
+        (0..2 * MOST_WINDOW).for_each(|_| outstanding.note_sent(MicroTick::at(SECOND)));
+        assert!(!outstanding.are_many(|| MicroTick::at(SECOND)), "without UDP any number may wait");
     }
 }

@@ -68,7 +68,7 @@ impl Pacing {
             seen = now;
         }
         // The window of all processes is looked at after that of this one: so a single fan-out goes its old pace.
-        while self.is_of_a_sender() && senders.outstanding.are_many(clock::monotonic_micros) && budget.has_some() {
+        while self.is_of_a_sender() && senders.outstanding.are_many(clock::micro_tick) && budget.has_some() {
             process::sleep_millis(1);
             budget.spend();
             self.answers(senders, budget);

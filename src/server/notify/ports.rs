@@ -103,7 +103,7 @@ impl Notifications for Context<'_> {
 
 /// The pass has ended: how long its change took to all watchers.
 fn note_all_notified(resource: &Resource, notify_run: &NotifyRun) {
-    if notify_run.changed_at > 0 {
-        metrics::change_notified(resource.event, clock::monotonic_micros().saturating_sub(notify_run.changed_at));
+    if let Some(changed_at) = notify_run.changed_at {
+        metrics::change_notified(resource.event, clock::micro_tick().since(changed_at));
     }
 }

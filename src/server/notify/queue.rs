@@ -117,7 +117,7 @@ impl NotifyQueue for ResourceQueues {
         // A SUBSCRIBE does not wait for its NOTIFY because others do not answer theirs.
         let is_asked = entry.due.has(DueNotify::Asked) || !entry.final_notifies().is_empty();
         let may_be_left = entry.due.has(DueNotify::ForAll) && self.leaves_large_changes(work);
-        let are_many = || self.shared.senders.outstanding.are_many(clock::monotonic_micros);
+        let are_many = || self.shared.senders.outstanding.are_many(clock::micro_tick);
         let is_left = match size {
             FanOutSize::Large => may_be_left,
             FanOutSize::Small => may_be_left && !is_asked && are_many() && all_over_udp(&mut shard, rule, resource),

@@ -136,7 +136,7 @@ impl NotifyQueue for RowQueue {
             // Nobody knows any more what has changed of the watchers: those who watch them get the whole list.
             None => (Vec::new(), true),
         };
-        let changed_at = if mine.is_of_documents { work.began } else { 0 };
+        let changed_at = mine.is_of_documents.then_some(work.began);
         Some(NotifyRun { transient_body: mine.transient_body, changes, full, changed_at, ..NotifyRun::default() })
     }
 

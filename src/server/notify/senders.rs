@@ -9,7 +9,7 @@ use crate::presence::event_package::PackageId;
 use crate::presence::resource::Resource;
 use crate::server::notify::outstanding::UnansweredNotifies;
 use crate::shm_safe::shm_safe;
-use crate::time::{Moment, Seconds, ShortMoment};
+use crate::time::{MicroTick, Moment, Seconds, ShortMoment};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// What workers and senders share.
@@ -81,8 +81,8 @@ impl Senders {
         self.queue.lock().first().map_or(Seconds::ZERO, |handed| (clock::now() - handed.at).max(Seconds::ZERO))
     }
 
-    /// A NOTIFY that went out over UDP at `sent_at` was answered. Microseconds of the clock for measuring.
-    pub fn note_answer(&self, sent_at: u64) {
+    /// A NOTIFY that went out over UDP at `sent_at` was answered.
+    pub fn note_answer(&self, sent_at: MicroTick) {
         self.answered.fetch_add(1, Ordering::Relaxed);
         self.outstanding.note_done(sent_at);
     }

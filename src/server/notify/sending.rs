@@ -27,7 +27,7 @@ impl Context<'_> {
         fault_point!("notify");
         self.log_notify(notify);
         let s = &notify.subscription;
-        let sent_at = clock::monotonic_micros();
+        let sent_at = clock::micro_tick();
         let number = self.note_notify(notify, digest, sent_at);
         let is_udp = hop.is_udp();
         let under_way = UnderWay { event: s.state.event, sent_at, is_udp, number };

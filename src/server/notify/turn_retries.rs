@@ -1,24 +1,25 @@
 //! When a notifier process tries turns again that it could not serve: soon, and then more and more seldom.
+use crate::time::{MicroTick, Micros};
 use std::collections::BTreeMap;
 
-/// How long is waited before the first try, in microseconds; twice as long before each further one.
-const FIRST_WAIT: u64 = 20_000;
+/// How long is waited before the first try; twice as long before each further one.
+const FIRST_WAIT: Micros = Micros(20_000);
 
-/// The longest wait, in microseconds.
-const LONGEST_WAIT: u64 = 1_000_000;
+/// The longest wait.
+const LONGEST_WAIT: Micros = Micros(1_000_000);
 
 /// A wait that grows with each failure.
 #[derive(Debug, Clone, Copy)]
 struct RetryWait {
-    /// How long it is, in microseconds.
-    length: u64,
-    /// When it ends, in microseconds of the clock for measuring.
-    until: u64,
+    /// How long it is.
+    length: Micros,
+    /// When it ends.
+    until: MicroTick,
 }
 
 impl RetryWait {
-    fn after(earlier: Option<RetryWait>, now: u64) -> RetryWait {
-        let length = earlier.map_or(FIRST_WAIT, |earlier| (2 * earlier.length).min(LONGEST_WAIT));
+    fn after(earlier: Option<RetryWait>, now: MicroTick) -> RetryWait {
+        let length = earlier.map_or(FIRST_WAIT, |earlier| Micros(2 * earlier.length.0).min(LONGEST_WAIT));
         RetryWait { length, until: now + length }
     }
 }
@@ -33,7 +34,7 @@ pub struct TurnRetries {
 
 impl TurnRetries {
     /// Rows of a turn could not be taken.
-    pub fn failed(&mut self, turn: i32, now: u64) {
+    pub fn failed(&mut self, turn: i32, now: MicroTick) {
         self.away = None;
         let earlier = self.turns.get(&turn).copied();
         self.turns.insert(turn, RetryWait::after(earlier, now));
@@ -46,22 +47,22 @@ impl TurnRetries {
     }
 
     /// The database was away.
-    pub fn database_was_away(&mut self, now: u64) {
+    pub fn database_was_away(&mut self, now: MicroTick) {
         self.away = Some(RetryWait::after(self.away, now));
     }
 
     /// Whether the database was away so lately that it is not asked.
-    pub fn leaves_database_alone(&self, now: u64) -> bool {
+    pub fn leaves_database_alone(&self, now: MicroTick) -> bool {
         self.away.is_some_and(|wait| now < wait.until)
     }
 
     /// Whether this turn failed so lately that it is not tried.
-    pub fn leaves_alone(&self, turn: i32, now: u64) -> bool {
+    pub fn leaves_alone(&self, turn: i32, now: MicroTick) -> bool {
         self.turns.get(&turn).is_some_and(|wait| now < wait.until)
     }
 
     /// The turns that are to be tried again now.
-    pub fn due(&self, now: u64) -> Vec<i32> {
+    pub fn due(&self, now: MicroTick) -> Vec<i32> {
         self.turns.iter().filter(|(_, wait)| wait.until <= now).map(|(turn, _)| *turn).collect()
     }
 }
@@ -71,14 +72,14 @@ mod tests {
     use super::*;
 
     /// How often something that fails each time is tried within so many microseconds, looked at in each millisecond.
-    fn tries(within: u64, mut is_tried: impl FnMut(u64) -> bool) -> usize {
-        (0..within / 1_000).filter(|millis| is_tried(millis * 1_000)).count()
+    fn tries(within: u64, mut is_tried: impl FnMut(MicroTick) -> bool) -> usize {
+        (0..within / 1_000).filter(|millis| is_tried(MicroTick::at(millis * 1_000))).count()
     }
 
     #[test]
     fn a_turn_that_always_fails_is_tried_once_a_second_in_the_end() {
         let mut retries = TurnRetries::default();
-        retries.failed(7, 0);
+        retries.failed(7, MicroTick::at(0));
         let tried = tries(60_000_000, |now| {
             let due = retries.due(now) == [7];
             assert_eq!(due, !retries.leaves_alone(7, now));
@@ -90,9 +91,9 @@ mod tests {
         });
         assert!((60..=66).contains(&tried), "{tried}");
         retries.served(7);
-        assert!(!retries.leaves_alone(7, 0) && retries.due(u64::MAX).is_empty());
-        retries.failed(7, 0);
-        assert_eq!(retries.due(FIRST_WAIT), [7], "after a success it is soon again");
+        assert!(!retries.leaves_alone(7, MicroTick::at(0)) && retries.due(MicroTick::at(u64::MAX)).is_empty());
+        retries.failed(7, MicroTick::at(0));
+        assert_eq!(retries.due(MicroTick::at(0) + FIRST_WAIT), [7], "after a success it is soon again");
     }
 
     #[test]
@@ -107,6 +108,6 @@ mod tests {
         });
         assert!((60..=67).contains(&tried), "{tried}");
         retries.served(1);
-        assert!(!retries.leaves_database_alone(0));
+        assert!(!retries.leaves_database_alone(MicroTick::at(0)));
     }
 }

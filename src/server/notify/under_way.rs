@@ -7,14 +7,15 @@ use crate::presence::subscription::Subscription;
 use crate::server::operator::history::NotifyNumber;
 use crate::server::tables::subscription_entry::SharedSubscription;
 use crate::shm_safe::shm_safe;
+use crate::time::{MicroTick, Micros};
 
 /// A NOTIFY that waits for its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UnderWay {
     /// The NOTIFY's event package.
     pub event: PackageId,
-    /// When it was sent, in microseconds of the clock for measuring.
-    pub sent_at: u64,
+    /// When it was sent.
+    pub sent_at: MicroTick,
     /// Whether it went out over UDP.
     pub is_udp: bool,
     /// The NOTIFY's number in the history, where it is remembered.
@@ -43,7 +44,7 @@ impl UnderWay {
     pub fn alone(self) -> CallbackParam<Kept> {
         let event = u64::from(self.event.0).min(EVENT);
         let number = self.number.map_or(NUMBER, |number| number.0 as u64 % NUMBER);
-        let time = ((self.sent_at >> STEP) & TIME) + u64::from(self.is_udp) * (TIME + 1);
+        let time = ((self.sent_at.micros() >> STEP) & TIME) + u64::from(self.is_udp) * (TIME + 1);
         CallbackParam::number((time * (EVENT + 1) + event) * (NUMBER + 1) + number)
     }
 
@@ -54,13 +55,13 @@ impl UnderWay {
     }
 
     /// When it was sent, to the step: the word keeps the end of that time.
-    pub fn began(self, now: u64) -> u64 {
-        ((now >> STEP) << STEP).saturating_sub(self.age(now))
+    pub fn began(self, now: MicroTick) -> MicroTick {
+        MicroTick::at(((now.micros() >> STEP) << STEP).saturating_sub(self.age(now).0))
     }
 
-    /// For how many microseconds it has been under way.
-    pub fn age(self, now: u64) -> u64 {
-        ((now >> STEP).wrapping_sub(self.sent_at >> STEP) & TIME) << STEP
+    /// For how long it has been under way.
+    pub fn age(self, now: MicroTick) -> Micros {
+        Micros(((now.micros() >> STEP).wrapping_sub(self.sent_at.micros() >> STEP) & TIME) << STEP)
     }
 }
 
@@ -70,7 +71,7 @@ pub fn take(carried: CallbackParam<Kept>) -> (Option<UnderWay>, Option<Subscript
         let number = word & NUMBER;
         let under_way = UnderWay {
             event: PackageId(((word / (NUMBER + 1)) & EVENT) as u16),
-            sent_at: ((word / (NUMBER + 1) / (EVENT + 1)) & TIME) << STEP,
+            sent_at: MicroTick::at(((word / (NUMBER + 1) / (EVENT + 1)) & TIME) << STEP),
             is_udp: word / (NUMBER + 1) / (EVENT + 1) > TIME,
             number: (number != NUMBER).then_some(NotifyNumber(number as usize)),
         };
@@ -90,11 +91,11 @@ mod tests {
     fn the_word_says_what_and_since_when() {
         for number in [None, Some(NotifyNumber(0)), Some(NotifyNumber(123_456))] {
             for is_udp in [false, true] {
-                let under_way = UnderWay { event: PackageId(7), sent_at: 32 * 5_000, is_udp, number };
+                let under_way = UnderWay { event: PackageId(7), sent_at: MicroTick::at(32 * 5_000), is_udp, number };
                 let (taken, subscription) = take(under_way.alone());
                 assert_eq!(taken, Some(under_way));
                 assert!(subscription.is_none());
-                assert_eq!(under_way.age(32 * 5_000 + 33), 32);
+                assert_eq!(under_way.age(MicroTick::at(32 * 5_000 + 33)), Micros(32));
             }
         }
         assert_eq!(take(CallbackParam::none()).0, None);
@@ -103,14 +104,15 @@ mod tests {
     #[test]
     fn time_that_begins_anew_and_packages_beyond_the_word_do_no_harm() {
         let sent_at = ((TIME - 1) << STEP) | (1 << 60);
-        let taken = take(UnderWay { event: PackageId(500), sent_at, is_udp: true, number: None }.alone());
+        let tick = MicroTick::at(sent_at);
+        let taken = take(UnderWay { event: PackageId(500), sent_at: tick, is_udp: true, number: None }.alone());
         let taken = taken.0.unwrap();
         for (sent, now) in [(sent_at, sent_at + 160), (sent_at + 31, sent_at + 159), (sent_at + 7, sent_at + 31)] {
-            let under_way = UnderWay { sent_at: sent, ..taken };
-            assert_eq!(under_way.began(now), sent_at, "it is of the same step");
+            let under_way = UnderWay { sent_at: MicroTick::at(sent), ..taken };
+            assert_eq!(under_way.began(MicroTick::at(now)), tick, "it is of the same step");
         }
         assert!(taken.is_udp);
         assert_eq!(taken.event, PackageId(EVENT as u16));
-        assert_eq!(taken.age(sent_at + 160), 160);
+        assert_eq!(taken.age(tick + Micros(160)), Micros(160));
     }
 }

@@ -8,7 +8,7 @@ use crate::server::notify::held_queues::HeldQueues;
 use crate::server::notify::pacing::Pacing;
 use crate::server::notify::row_run::RowWork;
 use crate::server::shared::Parts;
-use crate::time::Moment;
+use crate::time::{MicroTick, Moment};
 
 /// What one entry has to send.
 pub struct Work {
@@ -22,8 +22,8 @@ pub struct Work {
     pub(crate) carries_out_a_message: bool,
     /// The entry is in the process that looks names of targets up.
     pub(crate) looks_names_up: bool,
-    /// When the entry began, in microseconds of the clock for measuring.
-    pub(crate) began: u64,
+    /// When the entry began.
+    pub(crate) began: MicroTick,
     /// The same by the server's own time: no change that the entry brings about is older.
     pub(crate) began_at: Moment,
 }
@@ -38,7 +38,7 @@ impl Work {
             rows: RowWork::new(parts.shared.missed_changes),
             carries_out_a_message: false,
             looks_names_up: false,
-            began: clock::monotonic_micros(),
+            began: clock::micro_tick(),
             began_at: clock::now(),
         }
     }

@@ -14,14 +14,14 @@ use crate::presence::ended::{Cause, Ended};
 use crate::presence::event_package::PackageId;
 use crate::presence::notification::{NotifyHistory, NotifyReason};
 use crate::presence::occurrence::Occurrence;
-use crate::presence::remembered::{BodyDigest, ChangeKind, DocumentChange, Micros, NotifyOutcome, SentNotify};
+use crate::presence::remembered::{BodyDigest, ChangeKind, DocumentChange, NotifyOutcome, SentNotify};
 use crate::presence::resource::Resource;
 use crate::presence::subscription::Subscription;
 use crate::presence::subscription_field::Field;
 use crate::shm_safe::shm_safe;
 use crate::sip::entity_tag::EntityTag;
 use crate::sip::packed::Strings;
-use crate::time::Lifetime;
+use crate::time::{Lifetime, MicroMoment, MicroTick};
 use mark::mark;
 use ring::Ring;
 
@@ -34,7 +34,7 @@ const NOTIFIES_PER_CHANGE: usize = 4;
 
 #[derive(Clone, Copy)]
 struct EndEntry {
-    at: u64,
+    at: MicroTick,
     cause: Cause,
     cseq: u32,
     event: PackageId,
@@ -48,7 +48,7 @@ shm_safe!(EndEntry { at, cause, cseq, event, dialog, notify_history, texts });
 
 #[derive(Clone, Copy)]
 struct ChangeEntry {
-    at: u64,
+    at: MicroTick,
     event: PackageId,
     kind: ChangeKind,
     body: BodyDigest,
@@ -61,8 +61,8 @@ shm_safe!(ChangeEntry { at, event, kind, body, expires, texts });
 
 #[derive(Clone, Copy)]
 struct NotifyEntry {
-    at: u64,
-    answered_at: u64,
+    at: MicroTick,
+    answered_at: MicroTick,
     dialog: u64,
     event: PackageId,
     reason: NotifyReason,
@@ -162,7 +162,7 @@ impl History {
     }
 
     /// Remembers a change.
-    pub fn note_change(&self, change: &NewChange<'_>, at: u64) {
+    pub fn note_change(&self, change: &NewChange<'_>, at: MicroTick) {
         if !self.is_on {
             return;
         }
@@ -184,7 +184,7 @@ impl History {
         subscription: &Subscription,
         reason: NotifyReason,
         body: BodyDigest,
-        at: u64,
+        at: MicroTick,
     ) -> Option<NotifyNumber> {
         if !self.is_on {
             return None;
@@ -205,7 +205,7 @@ impl History {
     }
 
     /// Notes what became of a NOTIFY.
-    pub fn note_answer(&self, number: NotifyNumber, answer: NotifyOutcome, at: u64) {
+    pub fn note_answer(&self, number: NotifyNumber, answer: NotifyOutcome, at: MicroTick) {
         let Some(part) = self.parts.get(number.0 % self.parts.len().max(1)) else { return };
         if let Some(entry) = part.lock().notifies.get_mut(number.0 / self.parts.len()) {
             (entry.answer, entry.answered_at) = (answer, at);
@@ -213,7 +213,7 @@ impl History {
     }
 
     /// Remembers the end of a subscription.
-    pub fn note_end(&self, subscription: &Subscription, cause: Cause, notify_history: NotifyHistory, at: u64) {
+    pub fn note_end(&self, subscription: &Subscription, cause: Cause, notify_history: NotifyHistory, at: MicroTick) {
         if !self.is_on {
             return;
         }
@@ -239,43 +239,53 @@ impl History {
 
     /// The latest ends that are `wanted`, the newest first, at most `limit`.
     pub fn latest(&self, limit: usize, wanted: impl Fn(&Ended) -> bool) -> Vec<Ended> {
-        let (copied, day) = (self.ends.lock().to_vec(), time_of_day());
-        copied.iter().rev().map(|entry| entry.read(day)).filter(wanted).take(limit).collect()
+        let (copied, begin) = (self.ends.lock().to_vec(), MeasuringBegin::now());
+        copied.iter().rev().map(|entry| entry.read(begin)).filter(wanted).take(limit).collect()
     }
 
     /// The last NOTIFY of a dialog that is remembered.
     pub fn last_notify(&self, presentity: &[u8], dialog: u64) -> Option<SentNotify> {
         let part = if self.is_on { self.parts.get(self.part(presentity))? } else { return None };
         let copied = part.lock().notifies.to_vec();
-        copied.iter().rev().find(|entry| entry.dialog == dialog).map(|entry| entry.read(time_of_day()))
+        copied.iter().rev().find(|entry| entry.dialog == dialog).map(|entry| entry.read(MeasuringBegin::now()))
     }
 
     /// Everything remembered that is `wanted`, in the order in which it happened.
     pub fn all(&self, wanted: impl Fn(&Occurrence) -> bool) -> Vec<Occurrence> {
-        let (day, mut found) = (time_of_day(), Vec::<Occurrence>::new());
+        let (begin, mut found) = (MeasuringBegin::now(), Vec::<Occurrence>::new());
         for part in self.parts.iter() {
             // Copied under the lock, read outside of it.
             let (changes, notifies) = {
                 let part = part.lock();
                 (part.changes.to_vec(), part.notifies.to_vec())
             };
-            found.extend(changes.iter().map(|entry| Occurrence::Changed(entry.read(day))).filter(&wanted));
-            for sent in notifies.iter().map(|entry| entry.read(day)) {
+            found.extend(changes.iter().map(|entry| Occurrence::Changed(entry.read(begin))).filter(&wanted));
+            for sent in notifies.iter().map(|entry| entry.read(begin)) {
                 let answered =
                     matches!(sent.answer, NotifyOutcome::Final(_)).then(|| Occurrence::Answered(sent.clone()));
                 found.extend([Some(Occurrence::Notified(sent)), answered].into_iter().flatten().filter(&wanted));
             }
         }
         let ends = self.ends.lock().to_vec();
-        found.extend(ends.iter().map(|entry| Occurrence::Ended(entry.read(day))).filter(&wanted));
+        found.extend(ends.iter().map(|entry| Occurrence::Ended(entry.read(begin))).filter(&wanted));
         found.sort_by_key(Occurrence::at);
         found
     }
 }
 
-/// What a time of the clock for measuring lacks to a time of day.
-fn time_of_day() -> Micros {
-    clock::micros() - clock::monotonic_micros() as Micros
+/// The moment at which the clock for measuring began.
+#[derive(Clone, Copy)]
+struct MeasuringBegin(MicroMoment);
+
+impl MeasuringBegin {
+    fn now() -> MeasuringBegin {
+        MeasuringBegin(MicroMoment(clock::micro_moment().0 - clock::micro_tick().micros() as i64))
+    }
+
+    /// The moment of a tick.
+    fn moment(self, tick: MicroTick) -> MicroMoment {
+        MicroMoment(self.0.0 + tick.micros() as i64)
+    }
 }
 
 /// What stands for a dialog in the history.
@@ -292,7 +302,7 @@ fn watcher(subscription: &Subscription) -> [&[u8]; 4] {
 impl EndEntry {
     fn empty() -> EndEntry {
         EndEntry {
-            at: 0,
+            at: MicroTick::at(0),
             cause: Cause::Unsubscribed,
             cseq: 0,
             event: PackageId(0),
@@ -302,10 +312,10 @@ impl EndEntry {
         }
     }
 
-    fn read(&self, day: Micros) -> Ended {
+    fn read(&self, begin: MeasuringBegin) -> Ended {
         let text = |index| self.texts.get(index).to_vec();
         Ended {
-            at: self.at as Micros + day,
+            at: begin.moment(self.at),
             cause: self.cause,
             cseq: self.cseq,
             event: self.event,
@@ -323,7 +333,7 @@ impl EndEntry {
 impl ChangeEntry {
     fn empty() -> ChangeEntry {
         ChangeEntry {
-            at: 0,
+            at: MicroTick::at(0),
             event: PackageId(0),
             kind: ChangeKind::New,
             body: BodyDigest::default(),
@@ -332,10 +342,10 @@ impl ChangeEntry {
         }
     }
 
-    fn read(&self, day: Micros) -> DocumentChange {
+    fn read(&self, begin: MeasuringBegin) -> DocumentChange {
         let text = |index| self.texts.get(index).to_vec();
         DocumentChange {
-            at: self.at as Micros + day,
+            at: begin.moment(self.at),
             event: self.event,
             kind: self.kind,
             body: self.body,
@@ -350,8 +360,8 @@ impl ChangeEntry {
 impl NotifyEntry {
     fn empty() -> NotifyEntry {
         NotifyEntry {
-            at: 0,
-            answered_at: 0,
+            at: MicroTick::at(0),
+            answered_at: MicroTick::at(0),
             dialog: 0,
             event: PackageId(0),
             reason: NotifyReason::Change,
@@ -362,10 +372,10 @@ impl NotifyEntry {
         }
     }
 
-    fn read(&self, day: Micros) -> SentNotify {
+    fn read(&self, begin: MeasuringBegin) -> SentNotify {
         SentNotify {
-            at: self.at as Micros + day,
-            answered_at: self.answered_at as Micros + day,
+            at: begin.moment(self.at),
+            answered_at: begin.moment(self.answered_at),
             dialog: self.dialog,
             event: self.event,
             reason: self.reason,
@@ -391,7 +401,7 @@ mod tests {
         let resource = RULE.resource(format!("sip:user{n}@example.org").as_bytes(), PackageId(0));
         history.note_change(
             &NewChange { etag: EntityTag::new(b"tag"), ..NewChange::of(&resource, ChangeKind::New) },
-            n as u64,
+            MicroTick::at(n as u64),
         );
     }
 
@@ -405,7 +415,7 @@ mod tests {
         for size in [1, 20, DIVIDED_FROM] {
             let history = History::new(size).unwrap();
             (0..1000).for_each(|n| publish(&history, n));
-            history.note_end(&subscription(3), Cause::Operator, NotifyHistory::default(), 2000);
+            history.note_end(&subscription(3), Cause::Operator, NotifyHistory::default(), MicroTick::at(2000));
             let all = history.all(|_| true);
             assert!(all.windows(2).all(|pair| pair[0].at() <= pair[1].at()));
             assert!(matches!(all.last(), Some(Occurrence::Ended(ended)) if ended.cseq == 3));
@@ -417,11 +427,17 @@ mod tests {
     fn an_answer_finds_its_notify_until_the_ring_has_come_round() {
         for size in [1, DIVIDED_FROM] {
             let history = History::new(size).unwrap();
-            let send =
-                |n: u32| history.note_notify(&subscription(n), NotifyReason::Change, BodyDigest::default(), n.into());
+            let send = |n: u32| {
+                history.note_notify(
+                    &subscription(n),
+                    NotifyReason::Change,
+                    BodyDigest::default(),
+                    MicroTick::at(n.into()),
+                )
+            };
             let numbers: Vec<_> = (0..100).map(|n| send(n).unwrap()).collect();
             for (n, number) in numbers.iter().enumerate() {
-                history.note_answer(*number, NotifyOutcome::Final(200 + n as u16), 500);
+                history.note_answer(*number, NotifyOutcome::Final(200 + n as u16), MicroTick::at(500));
             }
             let answered = history.all(|step| matches!(step, Occurrence::Answered(_)));
             assert_eq!(answered.len(), (size * NOTIFIES_PER_CHANGE).div_ceil(parts_for(size)).min(100));
@@ -441,8 +457,12 @@ mod tests {
     fn without_size_nothing_is_kept() {
         let history = History::new(0).unwrap();
         publish(&history, 1);
-        history.note_answer(NotifyNumber(7), NotifyOutcome::Dropped, 1);
-        assert!(history.note_notify(&subscription(1), NotifyReason::Change, BodyDigest::default(), 1).is_none());
+        history.note_answer(NotifyNumber(7), NotifyOutcome::Dropped, MicroTick::at(1));
+        assert!(
+            history
+                .note_notify(&subscription(1), NotifyReason::Change, BodyDigest::default(), MicroTick::at(1))
+                .is_none()
+        );
         assert!(history.all(|_| true).is_empty() && history.last_notify(b"x", 1).is_none());
     }
 }

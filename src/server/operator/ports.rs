@@ -14,7 +14,7 @@ use crate::server::operator::history::{NewChange, dialog_mark};
 impl Recorder for Context<'_> {
     fn note_composed(&mut self, resource: &Resource, body: BodyDigest) {
         let change = NewChange { body, ..NewChange::of(resource, ChangeKind::Composed) };
-        self.shared.history.note_change(&change, clock::monotonic_micros());
+        self.shared.history.note_change(&change, clock::micro_tick());
     }
     fn last_notify(&mut self, resource: &Resource, dialog: DialogId<'_>) -> Option<SentNotify> {
         self.shared.history.last_notify(&resource.uri, dialog_mark(dialog))
@@ -26,7 +26,7 @@ impl Recorder for Context<'_> {
         self.shared.ended_dialogs.note(hash, subscription.state.remote_cseq, clock::now());
         if self.shared.history.is_on() {
             let past = self.shared.tables.notify_history(dialog);
-            self.shared.history.note_end(subscription, cause, past, clock::monotonic_micros());
+            self.shared.history.note_end(subscription, cause, past, clock::micro_tick());
         }
     }
     fn latest_end(&mut self, watcher: &[u8], resource: &Resource) -> Option<Ended> {

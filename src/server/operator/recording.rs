@@ -7,7 +7,7 @@ use crate::presence::resource::Resource;
 use crate::server::context::Context;
 use crate::server::operator::history::{NewChange, NotifyNumber};
 use crate::server::shared::Shared;
-use crate::time::{Expiry, Lifetime};
+use crate::time::{Expiry, Lifetime, MicroTick};
 
 impl Context<'_> {
     /// Remembers what a change did to the documents of a resource.
@@ -35,11 +35,11 @@ impl Context<'_> {
             (Change::Remove(etag), _) => NewChange { kind: ChangeKind::Removed, etag: etag.view(), ..nothing },
             (Change::End(_), _) => nothing,
         };
-        self.shared.history.note_change(&noted, clock::monotonic_micros());
+        self.shared.history.note_change(&noted, clock::micro_tick());
     }
 
-    /// Remembers a NOTIFY that is sent at `at`, in microseconds of the clock for measuring.
-    pub(crate) fn note_notify(&self, notify: &Notify, body: BodyDigest, at: u64) -> Option<NotifyNumber> {
+    /// Remembers a NOTIFY that is sent at `at`.
+    pub(crate) fn note_notify(&self, notify: &Notify, body: BodyDigest, at: MicroTick) -> Option<NotifyNumber> {
         let history = self.shared.history;
         if !history.is_on() {
             return None;
@@ -49,8 +49,8 @@ impl Context<'_> {
 }
 
 impl Shared {
-    /// Remembers how a NOTIFY was answered at `at`, in microseconds of the clock for measuring.
-    pub fn note_answer(&self, number: NotifyNumber, code: i32, at: u64) {
+    /// Remembers how a NOTIFY was answered at `at`.
+    pub fn note_answer(&self, number: NotifyNumber, code: i32, at: MicroTick) {
         let answer = NotifyOutcome::Final(u16::try_from(code).unwrap_or_default());
         self.history.note_answer(number, answer, at);
     }

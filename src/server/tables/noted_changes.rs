@@ -5,6 +5,7 @@ use crate::presence::winfo::MOST_CHANGES;
 use crate::server::tables::lazy_vec::LazyVec;
 use crate::server::tables::resource_entry::{DueNotify, ResourceEntry};
 use crate::server::tables::watched::{ChangedWatcher, SharedTransientBody};
+use crate::time::MicroTick;
 
 /// What changes leave to be freed when the lock is open.
 #[derive(Default)]
@@ -24,13 +25,17 @@ pub struct Carried {
     /// For winfo: every watcher is listed.
     pub is_full: bool,
     /// See [`Watched::changed_at`](crate::server::tables::watched::Watched::changed_at).
-    pub changed_at: u64,
+    pub changed_at: Option<MicroTick>,
 }
 
 impl ResourceEntry {
-    /// The documents have changed, in an entry from the host that began at this time, in microseconds. What is shown
+    /// The documents have changed, in an entry from the host that began at this time. What is shown
     /// once is shown to those who watch now: where there are none no later watcher takes it for the state.
-    pub fn note_documents(&mut self, transient_body: Option<ShmBox<SharedTransientBody>>, began: u64) -> Outdated {
+    pub fn note_documents(
+        &mut self,
+        transient_body: Option<ShmBox<SharedTransientBody>>,
+        began: MicroTick,
+    ) -> Outdated {
         // A watcher that saw the new documents before, in the answer to a SUBSCRIBE, is notified of the change all the
         // same.
         self.generation = self.generation.wrapping_add(1);
@@ -42,7 +47,7 @@ impl ResourceEntry {
         }
         self.due.add(DueNotify::Something);
         self.due.add(DueNotify::ForAll);
-        watched.changed_at = if watched.changed_at > 0 { watched.changed_at } else { began };
+        watched.changed_at.get_or_insert(began);
         outdated.transient_body = std::mem::replace(&mut watched.transient_body, transient_body);
         outdated
     }
@@ -83,7 +88,7 @@ impl ResourceEntry {
             transient_body: watched.transient_body.take(),
             changes: watched.changes.take(),
             is_full,
-            changed_at: std::mem::take(&mut watched.changed_at),
+            changed_at: watched.changed_at.take(),
         }
     }
 }
@@ -171,13 +176,13 @@ mod tests {
             // A process is sending meanwhile.
             entry.busy = true;
             let shown = || shm::boxed(SharedTransientBody::Body(shm::copy(b"shown once").expect("memory"))).ok();
-            entry.note_documents(shown(), 5);
+            entry.note_documents(shown(), MicroTick::at(5));
             assert_eq!(entry.due.has(DueNotify::Something), is_watched);
             let carried = entry.carry();
             assert_eq!(carried.transient_body.is_some(), is_watched);
-            assert_eq!(carried.changed_at, if is_watched { 5 } else { 0 });
-            entry.note_documents(shown(), 6);
-            entry.note_documents(None, 7);
+            assert_eq!(carried.changed_at, is_watched.then_some(MicroTick::at(5)));
+            entry.note_documents(shown(), MicroTick::at(6));
+            entry.note_documents(None, MicroTick::at(7));
             assert!(entry.carry().transient_body.is_none(), "a later change takes its place");
         }
         assert_eq!(fake::live_blocks(), before);

@@ -12,16 +12,15 @@ use crate::server::tables::slot_vec::SlotVec;
 use crate::server::tables::subscription_entry::SharedSubscription;
 use crate::shm_safe::shm_safe;
 use crate::sip::packed::Strings;
-use crate::time::{Expiry, Moment, ShortMoment};
+use crate::time::{Expiry, MicroTick, Moment, ShortMoment};
 
 /// The subscriptions to a resource, and what is kept for their next NOTIFYs.
 #[derive(Default)]
 pub struct Watched {
     /// The slots of its subscriptions.
     pub subscriptions: SlotVec,
-    /// When the oldest change of its documents came in that watchers have not been notified of, in microseconds of the
-    /// clock for measuring; 0: there is none.
-    pub changed_at: u64,
+    /// When the oldest change of its documents came in that watchers have not been notified of, if there is one.
+    pub changed_at: Option<MicroTick>,
     /// Last NOTIFYs that are due.
     pub final_notifies: LazyVec<FinalNotify>,
     /// A document for the next pass only.

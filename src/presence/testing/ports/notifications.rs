@@ -93,7 +93,7 @@ impl Notifications for MemoryPorts {
             transient_body: queue.transient_body.take(),
             changes: std::mem::take(&mut queue.changes),
             full: std::mem::take(&mut queue.full),
-            changed_at: 0,
+            changed_at: None,
             is_at_end: false,
         };
         let is_second_try = self.is_second_try;
