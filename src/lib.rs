@@ -3,13 +3,13 @@
 //! The layers, lowest first; an arrow `a <- b` means that `b` may use `a` (`tests/layering.rs` checks them):
 //!
 //! ```text
-//! reference, sip, cluster <- presence   pure: no Kamailio, no clock, no unsafe
-//! reference, sip <- pua       the same
-//! reference, sys <- host      bindgen output; one file a Kamailio service
-//! sip, host <- common         what both share on the host: database, statistics, ids
-//! common, presence <- server   carries out on the host what presence asks for
-//! common, pua <- agent         carries out on the host what pua asks for
-//! everything <- abi           the C entries, one macro for all
+//! reference, sip, cluster <- presence       pure: no Kamailio, no clock, no unsafe
+//! reference, sip <- pua                     the same
+//! reference, sys <- host                    bindgen output; one file a Kamailio service
+//! reference, sip, presence, host <- common  what server and agent share: database, statistics, ids
+//! common, presence, cluster <- server       carries out on the host what presence asks for
+//! common, pua <- agent                      carries out on the host what pua asks for
+//! everything <- abi                         the C entries, one macro for all
 //! ```
 #![cfg_attr(test, allow(unreachable_pub, reason = "what tests offer each other is seen in private modules"))]
 
