@@ -31,8 +31,7 @@ fn raw_allocate(size: usize) -> *mut u8 {
     }
     match size {
         ..=slab::LARGEST => slab::allocate(size),
-        // SAFETY: a plain allocation.
-        _ => unsafe { sys::kr_shm_malloc(size) as *mut u8 },
+        _ => slab::from_host(size),
     }
 }
 

@@ -86,9 +86,8 @@ struct Host;
 // state. What is asked for are lists of pointers, which need no more than the host's alignment.
 unsafe impl Allocator for Host {
     fn allocate(&self, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
-        // SAFETY: a plain allocation.
-        let block = unsafe { sys::kr_shm_malloc(layout.size()) };
-        Ok(NonNull::slice_from_raw_parts(NonNull::new(block.cast()).ok_or(AllocError)?, layout.size()))
+        let block = NonNull::new(from_host(layout.size())).ok_or(AllocError)?;
+        Ok(NonNull::slice_from_raw_parts(block, layout.size()))
     }
 
     unsafe fn deallocate(&self, block: NonNull<u8>, _layout: Layout) {
@@ -146,9 +145,14 @@ pub fn bytes_held() -> usize {
 pub fn allocate(size: usize) -> *mut u8 {
     match started() {
         Some(pool) => pool.allocate(size),
-        // SAFETY: a plain allocation.
-        None => unsafe { sys::kr_shm_malloc(size).cast() },
+        None => from_host(size),
     }
+}
+
+/// A block of the host's shared memory, or null.
+pub(super) fn from_host(size: usize) -> *mut u8 {
+    // SAFETY: the allocator takes any size, under its own lock, and what it returns is this caller's alone.
+    unsafe { sys::kr_shm_malloc(size).cast() }
 }
 
 /// Gives a block back.
@@ -199,8 +203,7 @@ impl Pool {
         // The host may need long for it: nobody waits meanwhile.
         let Some(chunk) = Chunk::new(block, wanted) else {
             // Where there is no room for a chunk there may be for a single block.
-            // SAFETY: a plain allocation.
-            return unsafe { sys::kr_shm_malloc(size).cast() };
+            return from_host(size);
         };
         let mut class = class.lock();
         // SAFETY: the chunk is whole and nobody else knows it.
@@ -248,8 +251,7 @@ impl Chunk {
             before: null_mut(),
             after: null_mut(),
         };
-        // SAFETY: the host returns a block of this size, or null.
-        let chunk = unsafe { sys::kr_shm_malloc(bytes) }.cast::<Chunk>();
+        let chunk = from_host(bytes).cast::<Chunk>();
         if chunk.is_null() {
             return None;
         }

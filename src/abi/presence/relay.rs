@@ -170,7 +170,7 @@ impl AskedNodes {
 /// tm has no answer of a node: the next one is asked, or the phone is answered that it may come back.
 unsafe extern "C" fn on_failure(_cell: *mut sys::cell, _kind: c_int, params: *mut sys::tmcb_params) {
     entry!(on_failure, {
-        // SAFETY: tm's own arguments.
+        // SAFETY: `tm_relay::relay` has registered this entry, and tm calls it with the parameters of that request.
         let Some(mut failed) = (unsafe { tm_relay::failed(params) }) else { return };
         let Some(context) = state::context().filter(|_| failed.is_silence()) else { return };
         let request = failed.request();

@@ -9,6 +9,7 @@ use crate::host::clock;
 use crate::sys;
 use record::{CopyExtent, Memory, change, copy, expires_at, free_record, own_block};
 use std::ffi::{c_int, c_uint, c_void};
+use std::marker::PhantomData;
 use std::ptr::null_mut;
 
 const PKG_MEM_TYPE: c_int = 1 << 1;
@@ -106,6 +107,33 @@ impl<'a> DialogKey<'a> {
 
     fn is(&self, other: &DialogKey<'_>) -> bool {
         self.callid == other.callid && self.to_tag == other.to_tag && self.from_tag == other.from_tag
+    }
+}
+
+/// A subscription that a caller of the API has handed in: its structure, and strings that live for `'a`.
+struct GivenRecord<'a> {
+    record: subs_t,
+    strings: PhantomData<&'a [u8]>,
+}
+
+impl<'a> GivenRecord<'a> {
+    /// # Safety
+    /// `subs` is a whole subscription, nobody changes it during the call, and its strings are valid for `'a`.
+    unsafe fn read(subs: *const subs_t) -> GivenRecord<'a> {
+        // SAFETY: the caller says that it is whole. It is copied: it may be a record of a table, which is changed.
+        GivenRecord { record: unsafe { subs.read() }, strings: PhantomData }
+    }
+
+    fn dialog(&self) -> DialogKey<'a> {
+        let given = &self.record;
+        // SAFETY: the caller of `read` has said that they are valid for `'a`, and nothing here changes where they are.
+        unsafe { DialogKey::new(&given.callid, &given.to_tag, &given.from_tag) }
+    }
+
+    /// Contact and route set in blocks of their own; `None` where there is no memory.
+    fn target_in_blocks(&self) -> [Option<str_t>; 2] {
+        // SAFETY: as for the dialog; what is made are copies.
+        [&self.record.contact, &self.record.record_route].map(|text| unsafe { own_block(text) })
     }
 }
 
@@ -216,21 +244,20 @@ pub(crate) unsafe extern "C" fn insert_shtable(table: *mut sys::subs_entry, hash
         if table.is_null() || subs.is_null() {
             return -1;
         }
-        // SAFETY: the caller's subscription, which nobody changes during the call.
-        let given = unsafe { subs.read() };
-        // SAFETY: the strings of the caller's subscription live as long as the call that copies them.
+        // SAFETY: the API has the caller keep the subscription and its strings as they are until this returns.
+        let given = unsafe { GivenRecord::read(subs) };
+        // SAFETY: the same subscription, of which a copy is made.
         let record = unsafe { copy(subs, Memory::Shared, CopyExtent::WithoutTarget) };
         if record.is_null() {
             return -1;
         }
-        // SAFETY: its strings live during the call.
-        let (contact, route) = (unsafe { own_block(&given.contact) }, unsafe { own_block(&given.record_route) });
+        let [contact, route] = given.target_in_blocks();
         let is_whole = contact.is_some() && route.is_some();
         // SAFETY: `copy` made the record, and nobody else knows it yet.
         let made = unsafe { &mut *record };
         made.contact = contact.unwrap_or(crate::host::bytes::null());
         made.record_route = route.unwrap_or(crate::host::bytes::null());
-        made.expires = expires_at(given.expires, clock::wall().0 as c_uint, crate::HOST_VERSION);
+        made.expires = expires_at(given.record.expires, clock::wall().0 as c_uint, crate::HOST_VERSION);
         if !is_whole {
             // SAFETY: the record was not linked.
             unsafe { free_record(record) };
@@ -253,10 +280,8 @@ pub(crate) unsafe extern "C" fn delete_shtable(table: *mut sys::subs_entry, hash
         if table.is_null() || subs.is_null() {
             return -1;
         }
-        // SAFETY: the caller's subscription, which nobody changes during the call.
-        let given = unsafe { subs.read() };
-        // SAFETY: its strings live during the call.
-        let wanted = unsafe { DialogKey::new(&given.callid, &given.to_tag, &given.from_tag) };
+        // SAFETY: the caller names the dialog by a subscription of its own, which is not touched before this returns.
+        let wanted = unsafe { GivenRecord::read(subs) }.dialog();
         // SAFETY: the caller's table, and a number of one of its buckets.
         let bucket = unsafe { Bucket::lock(table, hash, Locked::Here) };
         // SAFETY: the bucket is locked.
@@ -282,15 +307,13 @@ pub(crate) unsafe extern "C" fn update_shtable(
         if table.is_null() || subs.is_null() {
             return -1;
         }
-        // SAFETY: the caller's subscription. It is copied: it may be the record itself, which is changed below.
-        let mut given = unsafe { subs.read() };
-        // SAFETY: its strings live during the call.
-        let (contact, route) = (unsafe { own_block(&given.contact) }, unsafe { own_block(&given.record_route) });
+        // SAFETY: the caller's subscription, or the record itself, whose strings are given back at the end of the call.
+        let mut given = unsafe { GivenRecord::read(subs) };
+        let [contact, route] = given.target_in_blocks();
         let is_whole = contact.is_some() && route.is_some();
         // What is given back at the end: the new blocks, until a record has them in place of its own.
         let mut old = [contact, route].map(|text| text.unwrap_or(crate::host::bytes::null()));
-        // SAFETY: its strings live during the call.
-        let wanted = unsafe { DialogKey::new(&given.callid, &given.to_tag, &given.from_tag) };
+        let wanted = given.dialog();
         // SAFETY: the caller's table, and a number of one of its buckets.
         let bucket = unsafe { Bucket::lock(table, hash, Locked::Here) };
         // SAFETY: the bucket is locked.
@@ -299,16 +322,16 @@ pub(crate) unsafe extern "C" fn update_shtable(
         let record = unsafe { after(before.unwrap_or(null_mut())) };
         // SAFETY: nothing else refers to a record while its bucket is locked.
         if let Some(record) = unsafe { record.as_mut() } {
-            change(record, &mut given, kind, &mut old);
+            change(record, &mut given.record, kind, &mut old);
         }
         drop(bucket);
         if !record.is_null() && record != subs {
             // SAFETY: the caller's structure, of which these fields are results.
-            unsafe { (*subs).local_cseq = given.local_cseq };
+            unsafe { (*subs).local_cseq = given.record.local_cseq };
             // SAFETY: a field of the caller's structure that the API defines as a result, as the CSeq is.
-            unsafe { (*subs).version = given.version };
+            unsafe { (*subs).version = given.record.version };
             // SAFETY: the third field that the API defines as a result.
-            unsafe { (*subs).db_flag = given.db_flag };
+            unsafe { (*subs).db_flag = given.record.db_flag };
         }
         for text in old {
             // SAFETY: a block of `own_block`, or null, that nothing leads to.

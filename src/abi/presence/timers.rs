@@ -167,7 +167,7 @@ pub(crate) unsafe extern "C" fn kr_presence_notify_completed(
     params: *mut sys::tmcb_params,
 ) {
     entry!(kr_presence_notify_completed, {
-        // SAFETY: tm's own arguments.
+        // SAFETY: `by_tm` gives this entry to tm with each NOTIFY and its `CallbackParam<Kept>`; tm waits for it.
         if let Some((done, carried)) = unsafe { tm::completed(cell, params) } {
             let (under_way, seen) = under_way::take(carried);
             completed(&done, under_way, seen, clock::micro_tick());

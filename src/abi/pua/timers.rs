@@ -19,14 +19,14 @@ const PUBLISH: usize = 0;
 const SUBSCRIBE: usize = 1;
 
 /// # Safety
-/// Arguments of a tm callback in progress.
+/// The arguments of a tm callback in progress, of a request that carries the number of its pending request.
 pub(crate) unsafe fn completed<'a>(
     cell: *mut sys::cell,
     params: *mut sys::tmcb_params,
     method: usize,
     settle: fn(&mut AgentContext<'a>, PendingRequestId, &FinalResponse),
 ) {
-    // SAFETY: tm's own arguments.
+    // SAFETY: the caller hands on what tm has called it with; pua's requests carry numbers and nothing else.
     let completed = unsafe { tm::completed::<'a, NumberOnly>(cell, params) };
     let (Some((done, carried)), Some(process)) = (completed, state::process()) else { return };
     let reply = done.reply.message();
@@ -69,7 +69,7 @@ fn log_refusal(method: &str, done: &tm::Completed<'_>, answer: &FinalResponse, r
 
 pub(crate) unsafe extern "C" fn kr_pua_on_published(cell: *mut sys::cell, _kind: c_int, params: *mut sys::tmcb_params) {
     entry!(kr_pua_on_published, {
-        // SAFETY: tm's own arguments.
+        // SAFETY: `agent` names this entry to tm with each PUBLISH, and tm calls it with that one's transaction.
         unsafe { completed(cell, params, PUBLISH, publication::answered) }
     })
 }
@@ -80,7 +80,7 @@ pub(crate) unsafe extern "C" fn kr_pua_on_subscribed(
     params: *mut sys::tmcb_params,
 ) {
     entry!(kr_pua_on_subscribed, {
-        // SAFETY: tm's own arguments.
+        // SAFETY: this entry goes with each SUBSCRIBE as the other with each PUBLISH.
         unsafe { completed(cell, params, SUBSCRIBE, dialog::answered) }
     })
 }
