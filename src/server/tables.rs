@@ -445,7 +445,7 @@ mod tests {
             notify_history: NotifyHistory::default(),
             aside: Default::default(),
             ownership: Ownership::default(),
-            announced: 0,
+            announced: None,
         })
     }
 

@@ -13,7 +13,7 @@ use crate::server::cluster::node_id::NodeId;
 use crate::server::shared::Parts;
 use crate::server::tables::subscription_entry::{Ownership, SubscriptionEntry};
 use crate::time::Moment;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 
 /// Moves the numbers on beyond what another node can have sent: above what it has reserved, or a block where that is
 /// not known.
@@ -150,7 +150,7 @@ impl Parts {
 
     /// A subscription of ours as it is announced: with a new stamp, and enough numbers reserved; and the digest of what
     /// was announced last.
-    fn stamped(&self, dialog: DialogId<'_>) -> Option<(Subscription, Ownership, u64)> {
+    fn stamped(&self, dialog: DialogId<'_>) -> Option<(Subscription, Ownership, Option<NonZeroU64>)> {
         let tables = &self.shared.tables;
         let stamp = self.shared.cluster_state.tick();
         let mut shard = tables.shard_of_dialog(tables.dialog_hash(dialog))?;

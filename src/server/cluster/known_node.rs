@@ -51,9 +51,10 @@ shm_safe!(
 pub(super) struct Node {
     /// How it calls itself; empty until it says so.
     pub(super) name: ShmBox<[u8]>,
-    /// Where dmq reaches it; no port: only known by name.
+    /// Where dmq reaches it.
     pub(super) host: ShmBox<[u8]>,
-    pub(super) port: u16,
+    /// `None`: it is known by its name alone.
+    pub(super) port: Option<u16>,
     /// Whether it is there.
     pub(super) reach: Reachability,
     /// When that changed.
@@ -68,10 +69,10 @@ pub(super) struct Node {
     pub(super) notified_at: Option<Moment>,
     /// Which kinds of records it compares, as bits.
     pub(super) compares: u8,
-    /// The version of its messages; 0: it has not said, or could not read one of ours.
-    pub(super) speaks: u8,
-    /// With how many copies it places records; 0: every node holds everything, or it has not said.
-    pub(super) replicas: u8,
+    /// The version of its messages; `None`: it has not said, or could not read one of ours.
+    pub(super) speaks: Option<u8>,
+    /// With how many copies it places records; `None`: every node holds everything, or it has not said.
+    pub(super) replicas: Option<u8>,
     /// The node has all that it should hold.
     pub(super) is_ready: bool,
     /// Which kinds of records it has sent us all of since we started, as bits.
@@ -124,8 +125,8 @@ impl Node {
     ///
     /// Fails when shared memory runs out.
     pub(super) fn new(name: &[u8], address: Option<&Address>, now: Moment) -> Result<Node, NoMemory> {
-        let (host, port) = address.map_or((b"".as_slice(), 0), |address| (&*address.host, address.port));
-        let (name, host) = (shm::copy(name)?, shm::copy(host)?);
+        let (host, port) = address.map(|address| (&*address.host, address.port)).unzip();
+        let (name, host) = (shm::copy(name)?, shm::copy(host.unwrap_or_default())?);
         Ok(Node {
             name,
             host,
@@ -137,8 +138,8 @@ impl Node {
             owed: false,
             notified_at: None,
             compares: 0,
-            speaks: 0,
-            replicas: 0,
+            speaks: None,
+            replicas: None,
             is_ready: false,
             filled: 0,
             pulling: [None; 2],
@@ -152,7 +153,7 @@ impl Node {
     }
 
     pub(super) fn is_at(&self, address: &Address) -> bool {
-        self.port > 0 && self.port == address.port && *self.host == *address.host
+        self.port == Some(address.port) && *self.host == *address.host
     }
 
     pub(super) fn is_present(&self) -> bool {
@@ -163,8 +164,9 @@ impl Node {
         self.compares & kind.bit() != 0
     }
 
-    pub(super) fn address(&self) -> Address {
-        Address { host: self.host.to_vec(), port: self.port }
+    /// Where it is, if that is known.
+    pub(super) fn address(&self) -> Option<Address> {
+        Some(Address { host: self.host.to_vec(), port: self.port? })
     }
 
     /// Whether it is there, as far as is known.
@@ -174,12 +176,12 @@ impl Node {
 
     /// Whether it is one of our kind that may have to be asked: it is there, or was when this node was frozen.
     pub(super) fn may_answer(&self) -> bool {
-        self.is_there() && !self.has_left && !self.name.is_empty() && self.port > 0
+        self.is_there() && !self.has_left && !self.name.is_empty() && self.port.is_some()
     }
 
     /// Whether it is one of our kind and there.
     pub(super) fn answers(&self) -> bool {
-        self.reach == Reachability::Answers && !self.name.is_empty() && self.port > 0
+        self.reach == Reachability::Answers && !self.name.is_empty() && self.port.is_some()
     }
 
     /// What dmq said of it last.

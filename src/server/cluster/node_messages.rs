@@ -15,44 +15,46 @@ impl Nodes {
     /// A node has said which kinds of records it compares, and the version of its messages: it is here, and has not
     /// left.
     pub fn note_hello(&self, id: NodeId, kinds: u8, speaks: u8) {
-        self.change(id, |node| (node.compares, node.speaks, node.has_left) = (kinds, speaks, false));
+        self.change(id, |node| (node.compares, node.speaks, node.has_left) = (kinds, Some(speaks), false));
     }
 
-    /// The version of the messages of the node at an address; 0 while it is not known.
-    pub fn speaks(&self, address: &Address) -> u8 {
-        self.list.lock().iter().find(|node| node.is_at(address)).map_or(0, |node| node.speaks)
+    /// The version of the messages of the node at an address, if it is known.
+    pub fn speaks(&self, address: &Address) -> Option<u8> {
+        self.list.lock().iter().find(|node| node.is_at(address))?.speaks
     }
 
     /// The node at an address could not read a message: until it says again what it speaks it is sent the oldest.
     pub fn note_unread(&self, address: &Address) {
         if let Some(node) = self.list.lock().iter_mut().find(|node| node.is_at(address)) {
-            node.speaks = 0;
+            node.speaks = None;
         }
     }
 
     /// A node has said how it places records.
     pub fn note_placement(&self, id: NodeId, replicas: u8, is_ready: bool) {
-        self.change(id, |node| (node.replicas, node.is_ready) = (replicas, is_ready));
+        self.change(id, |node| (node.replicas, node.is_ready) = (Some(replicas), is_ready));
     }
 
     /// Where the node of this name is.
     pub fn address_of_name(&self, name: &[u8]) -> Option<Address> {
         let list = self.list.lock();
-        list.iter().find(|node| &*node.name == name && node.port > 0).map(Node::address)
+        list.iter().filter(|node| &*node.name == name).find_map(Node::address)
     }
 
     /// The nodes that are there and place records as this one does: the digest of the name, and whether it is ready.
     pub fn sharing(&self, replicas: usize) -> Vec<(NodeId, u64, bool)> {
         let list = self.list.lock();
-        let sharing =
-            list.iter().enumerate().filter(|(_, node)| node.is_present() && usize::from(node.replicas) == replicas);
+        let sharing = list
+            .iter()
+            .enumerate()
+            .filter(|(_, node)| node.is_present() && node.replicas.map(usize::from) == Some(replicas));
         sharing.map(|(at, node)| (NodeId::at(at), RecordKey::of(&[&node.name]).0, node.is_ready)).collect()
     }
 
     /// The nodes of our kind that are there and place records differently, or have not said how.
     pub fn not_sharing(&self, replicas: usize) -> Vec<Vec<u8>> {
         let list = self.list.lock();
-        let others = list.iter().filter(|node| node.is_present() && usize::from(node.replicas) != replicas);
+        let others = list.iter().filter(|node| node.is_present() && node.replicas.map(usize::from) != Some(replicas));
         others.map(|node| node.name.to_vec()).collect()
     }
 

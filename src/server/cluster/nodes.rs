@@ -125,7 +125,7 @@ impl Nodes {
         // What was known of the address goes on under this name.
         let (reach, since, owed) = match known {
             Some(old) => {
-                list[old].port = 0;
+                list[old].port = None;
                 (list[old].reach, list[old].since, list[old].owed)
             }
             None => (Reachability::Away, now, true),
@@ -165,7 +165,7 @@ impl Nodes {
             node.set_reached(DmqView::of(other), now);
         }
         let mut list = self.list.lock();
-        for node in list.iter_mut().filter(|node| node.port > 0) {
+        for node in list.iter_mut().filter(|node| node.port.is_some()) {
             if !seen.iter().any(|other| node.is_at(&other.address)) {
                 node.set_reached(DmqView::Silent, now);
             }
@@ -193,11 +193,11 @@ impl Nodes {
         let mut list = self.list.lock();
         let rests = |node: &Node| node.notified_at.is_some_and(|at| now - at <= FULL_STATE_INTERVAL);
         let due = list.iter_mut().filter(|node| node.owed && node.answers() && !rests(node));
-        due.map(|node| {
+        due.filter_map(|node| {
             node.owed = false;
             node.notified_at = Some(now);
             node.compared_at = [None; 2];
-            (node.address(), node.compares)
+            Some((node.address()?, node.compares))
         })
         .collect()
     }
@@ -211,13 +211,13 @@ impl Nodes {
     pub fn peers(&self, kind: RecordKind) -> Vec<(NodeId, Address)> {
         let list = self.list.lock();
         let peers = list.iter().enumerate().filter(|(_, node)| node.answers() && node.compares & kind.bit() != 0);
-        peers.map(|(at, node)| (NodeId::at(at), node.address())).collect()
+        peers.filter_map(|(at, node)| Some((NodeId::at(at), node.address()?))).collect()
     }
 
     /// Where a node is.
     pub fn address(&self, id: NodeId) -> Option<Address> {
         let list = self.list.lock();
-        list.get(id.place()?).filter(|node| node.port > 0).map(Node::address)
+        list.get(id.place()?).and_then(Node::address)
     }
 
     pub(super) fn change<R>(&self, id: NodeId, change: impl FnOnce(&mut Node) -> R) -> Option<R> {
@@ -262,15 +262,15 @@ impl Nodes {
     pub fn asked(&self, kind: RecordKind) -> Vec<(NodeId, Address)> {
         let list = self.list.lock();
         let asked = list.iter().enumerate().filter(|(_, node)| node.may_answer() && node.shares(kind));
-        asked.map(|(at, node)| (NodeId::at(at), node.address())).collect()
+        asked.filter_map(|(at, node)| Some((NodeId::at(at), node.address()?))).collect()
     }
 
     /// Where nodes of our kind are that dmq has just given up: they are asked whether they are there.
     pub fn doubted(&self, now: Moment) -> Vec<Address> {
         let list = self.list.lock();
         let is_doubted = |node: &&Node| !node.is_there() && !node.has_left && now - node.since <= LOST_AFTER;
-        let doubted = list.iter().filter(|node| !node.name.is_empty() && node.port > 0).filter(is_doubted);
-        doubted.map(Node::address).collect()
+        let doubted = list.iter().filter(|node| !node.name.is_empty()).filter(is_doubted);
+        doubted.filter_map(Node::address).collect()
     }
 
     /// Whether all nodes that are there have said, since `asked_at`, what we had missed.
@@ -309,7 +309,7 @@ impl Nodes {
     pub fn note_stock(&self, address: &Address, now: Moment) {
         let mut list = self.list.lock();
         if let Some(node) = list.iter_mut().find(|node| !node.name.is_empty() && node.is_at(address)) {
-            node.port = 0;
+            node.port = None;
             node.last_message_at = None;
             node.set_reached(DmqView::Silent, now);
         }
@@ -325,15 +325,15 @@ impl Nodes {
     pub fn unknown(&self) -> Vec<Address> {
         let list = self.list.lock();
         list.iter()
-            .filter(|node| node.reach == Reachability::Answers && node.port > 0)
-            .filter(|node| node.name.is_empty() || node.speaks == 0)
-            .map(Node::address)
+            .filter(|node| node.reach == Reachability::Answers)
+            .filter(|node| node.name.is_empty() || node.speaks.is_none())
+            .filter_map(Node::address)
             .collect()
     }
 
     /// Where the nodes of our kind listen that answer.
     pub fn addresses(&self) -> Vec<Address> {
-        self.list.lock().iter().filter(|node| node.answers()).map(Node::address).collect()
+        self.list.lock().iter().filter(|node| node.answers()).filter_map(Node::address).collect()
     }
 
     /// The names of the nodes of our kind that are there.
@@ -355,7 +355,7 @@ impl Nodes {
         let list = self.list.lock();
         let lost =
             list.iter().enumerate().filter(|(_, node)| !node.name.is_empty() && (!node.is_there() || node.has_left));
-        let lost_after = |node: &Node| if node.port > 0 { LOST_AFTER } else { UNSEEN_AFTER };
+        let lost_after = |node: &Node| if node.port.is_some() { LOST_AFTER } else { UNSEEN_AFTER };
         lost.filter(|(_, node)| node.has_left || now - node.since >= lost_after(node))
             .map(|(at, node)| Lost { id: NodeId::at(at), age: now - node.since })
             .collect()
@@ -436,14 +436,14 @@ mod tests {
         let nodes = Nodes::new();
         nodes.note_message_of(b"b", &at(1), Moment::at(10)).unwrap();
         let id = nodes.of_name(b"b", Moment::at(10)).unwrap();
-        assert_eq!((nodes.speaks(&at(1)), nodes.speaks(&at(2))), (0, 0));
+        assert_eq!((nodes.speaks(&at(1)), nodes.speaks(&at(2))), (None, None));
         nodes.note_hello(id, 3, 3);
-        assert_eq!(nodes.speaks(&at(1)), 3);
+        assert_eq!(nodes.speaks(&at(1)), Some(3));
         // It was replaced by an older version, and says so later.
         nodes.note_unread(&at(1));
-        assert_eq!(nodes.speaks(&at(1)), 0);
+        assert_eq!(nodes.speaks(&at(1)), None);
         nodes.note_hello(id, 3, 2);
-        assert_eq!(nodes.speaks(&at(1)), 2);
+        assert_eq!(nodes.speaks(&at(1)), Some(2));
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::server::context::Context;
 use crate::server::shared::Parts;
 use crate::server::tables::subscription_entry::{Ownership, SubscriptionEntry};
 use crate::time::Seconds;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 
 /// What a refresh came to at a node that holds a replica.
 enum RefreshOutcome {
@@ -43,10 +43,16 @@ impl Parts {
 
     /// Announces a change of a subscription to the other nodes that hold it: in short where nothing but what a refresh
     /// says has changed since `announced`, to those nodes that read that.
-    pub(super) fn announce_change(&self, subscription: Subscription, ownership: Ownership, announced: u64) {
+    pub(super) fn announce_change(
+        &self,
+        subscription: Subscription,
+        ownership: Ownership,
+        announced: Option<NonZeroU64>,
+    ) {
         let unchanged = self.unchanged_of(&subscription, &ownership);
-        if unchanged != announced {
-            self.shared.tables.with_key(dialog_key(subscription.dialog()), |stored| stored.announced = unchanged);
+        if announced.is_none_or(|announced| announced.get() != unchanged) {
+            let announced = NonZeroU64::new(unchanged);
+            self.shared.tables.with_key(dialog_key(subscription.dialog()), |stored| stored.announced = announced);
             return self.announce_whole(subscription, ownership);
         }
         let refresh = ReplicaRefresh {
@@ -77,7 +83,7 @@ impl Parts {
             |to: &Address| receivers.as_ref().is_none_or(|receivers| receivers.contains(to)) && self.may_receive(to);
         let others = dmq::nodes().into_iter().filter(|node| node.active && !node.local && is_receiver(&node.address));
         let (short_to, whole_to): (Vec<dmq::DmqNode>, Vec<dmq::DmqNode>) =
-            others.partition(|node| self.shared.nodes.speaks(&node.address) >= REFRESHES);
+            others.partition(|node| self.shared.nodes.speaks(&node.address) >= Some(REFRESHES));
         let sealed = |text: &[u8]| self.sealed(Channel::Nodes, text);
         let whole = if whole_to.is_empty() { Vec::new() } else { sealed(&whole()) };
         let short = if short_to.is_empty() { Vec::new() } else { sealed(short) };

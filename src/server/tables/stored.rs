@@ -73,7 +73,7 @@ impl Tables {
             notify_history: NotifyHistory::default(),
             aside: Aside::default(),
             ownership,
-            announced: 0,
+            announced: None,
         })?;
         fault_point!("claim");
         // A resource entry exists for every resource with rows, so a new one has no documents.

@@ -10,7 +10,7 @@ use crate::presence::subscription::Subscription;
 use crate::server::cluster::node_id::NodeId;
 use crate::shm_safe::shm_safe;
 use crate::time::Moment;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 
 /// A subscription whose strings are in shared memory.
 pub type SharedSubscription = Subscription<ShmBox<[u8]>>;
@@ -71,8 +71,8 @@ pub struct SubscriptionEntry {
     pub aside: Aside,
     /// Whose it is.
     pub ownership: Ownership,
-    /// The digest of what a refresh leaves as it is, as the other nodes were sent it last; 0: never.
-    pub announced: u64,
+    /// The digest of what a refresh leaves as it is, as the other nodes were sent it last.
+    pub announced: Option<NonZeroU64>,
 }
 
 shm_safe!(SubscriptionEntry {
