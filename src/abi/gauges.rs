@@ -1,6 +1,7 @@
 //! Statistics that are computed when somebody asks: how much there is.
 use crate::abi::presence::state;
 use crate::abi::pua::state as pua_state;
+use crate::agent::records::RecordCounts;
 use crate::common::counters;
 use crate::host::counters::{Compute, register_computed};
 use crate::host::{clock, slab, warm_up};
@@ -110,7 +111,8 @@ unsafe extern "C" fn rows_to_write(_id: c_ushort, _what: *mut c_void) -> c_long 
 
 unsafe extern "C" fn pua_records(_id: c_ushort, what: *mut c_void) -> c_long {
     entry!(pua_records, 0, {
-        let (publications, subscriptions) = pua_state::process().map_or((0, 0), |p| p.shared.records.count());
+        let RecordCounts { publications, subscriptions } =
+            pua_state::process().map(|p| p.shared.records.count()).unwrap_or_default();
         (if what.is_null() { publications } else { subscriptions }) as c_long
     })
 }

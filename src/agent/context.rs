@@ -21,7 +21,7 @@ use crate::pua::ports::{
     self, Admission, AgentPorts, Claim, ClientRequest, DueRequest, PendingRequest, PendingRequestId, Processed,
     SendOutcome,
 };
-use crate::pua::ports::{AtServer, Checked};
+use crate::pua::ports::{AtServer, Checked, RequestIds};
 use crate::pua::record::{Dialog, Record, RecordChange, RecordField, RecordRowState, Search};
 use crate::pua::request::{Request, RequestField};
 use crate::pua::response::{Challenge, FinalResponse};
@@ -330,8 +330,9 @@ impl AgentPorts for AgentContext<'_> {
         }
     }
 
-    fn new_ids(&mut self, target: &[u8]) -> (Vec<u8>, Vec<u8>) {
-        tm::new_ids(target)
+    fn new_ids(&mut self, target: &[u8]) -> RequestIds {
+        let tm::NewIds { call_id, from_tag } = tm::new_ids(target);
+        RequestIds { call_id, from_tag }
     }
 
     fn new_cnonce(&mut self) -> Vec<u8> {

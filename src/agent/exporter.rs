@@ -1,5 +1,6 @@
 //! The page of the user agent for Prometheus.
 use crate::agent::context::AgentProcess;
+use crate::agent::records::RecordCounts;
 use crate::common::counters::{self, Counter};
 use crate::common::metrics::families::Family;
 use crate::common::metrics::page::MetricsPage;
@@ -26,7 +27,7 @@ impl AgentProcess {
         number(page, Family::PuaQueued, counters::value(Counter::PuaQueued));
         number(page, Family::PuaRetried, counters::value(Counter::PuaRetried));
         number(page, Family::PuaPending, self.shared.pending_requests.count() as u64);
-        let (publications, subscriptions) = self.shared.records.count();
+        let RecordCounts { publications, subscriptions } = self.shared.records.count();
         number(page, Family::PuaPublications, publications as u64);
         number(page, Family::PuaSubscriptions, subscriptions as u64);
         let of = metrics.database(Owner::Pua);

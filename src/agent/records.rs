@@ -40,6 +40,15 @@ pub enum RecordRowChange {
     },
 }
 
+/// How many records there are.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct RecordCounts {
+    /// Of publications.
+    pub publications: usize,
+    /// Of subscriptions.
+    pub subscriptions: usize,
+}
+
 /// How many parts the table has.
 const SHARDS: usize = 64;
 
@@ -192,16 +201,16 @@ impl Records {
         found
     }
 
-    /// How many publications and subscriptions there are.
-    pub fn count(&self) -> (usize, usize) {
-        let (mut publications, mut subscriptions) = (0, 0);
+    /// How many there are.
+    pub fn count(&self) -> RecordCounts {
+        let mut counts = RecordCounts::default();
         for shard in &self.shards {
             let shard = shard.lock();
             let watching = shard.iter().filter(|entry| entry.record.is_subscription()).count();
-            subscriptions += watching;
-            publications += shard.len() - watching;
+            counts.subscriptions += watching;
+            counts.publications += shard.len() - watching;
         }
-        (publications, subscriptions)
+        counts
     }
 
     /// URIs of the presentities that records with this id are about.

@@ -1,4 +1,5 @@
 //! What becomes of requests when servers are slow, forgetful, busy, hostile or gone, and callers impatient.
+use crate::agent::records::RecordCounts;
 use crate::agent::testing::{Bench, code, granted, publication, subscription};
 use crate::pua::error::RequestError;
 use crate::pua::request::{RequestField, RequestOptions, Start};
@@ -273,7 +274,7 @@ fn what_was_granted_is_remembered_once_the_store_is_back() {
     bench.pass(20);
     assert_eq!((bench.wire[1].header("SIP-If-Match"), bench.wire[1].header("Expires")), ("t1", "0"));
     bench.answer(&granted("t2", 0));
-    assert_eq!((words(&bench), bench.records.count()), (vec![1, 2], (0, 0)));
+    assert_eq!((words(&bench), bench.records.count()), (vec![1, 2], RecordCounts::default()));
 }
 
 #[test]
@@ -521,12 +522,12 @@ fn an_answer_that_was_settled_is_not_settled_again() {
     // The record is gone with this answer; making the whole document ready panics.
     bench.fragile = 1;
     bench.answer(&code(412));
-    assert_eq!((bench.wire.len(), bench.records.count().0), (2, 0));
+    assert_eq!((bench.wire.len(), bench.records.count().publications), (2, 0));
     bench.pass(2);
     assert_eq!((bench.wire.len(), bench.wire[2].header("SIP-If-Match")), (3, ""));
     bench.answer(&granted("t2", 3600));
     bench.pass(100);
-    assert_eq!((bench.wire.len(), bench.records.count().0, words(&bench)), (3, 1, vec![1, 2]));
+    assert_eq!((bench.wire.len(), bench.records.count().publications, words(&bench)), (3, 1, vec![1, 2]));
 }
 
 #[test]

@@ -8,11 +8,11 @@ use crate::pua::config::Config;
 use crate::pua::dialog::{self, ReceivedNotify, When};
 use crate::pua::error::RequestError;
 use crate::pua::event::{self, Event};
-use crate::pua::ports::RequestOutcome;
 use crate::pua::ports::{
     Admission, AgentPorts, AtServer, Checked, Claim, ClientRequest, DueRequest, PendingRequest, PendingRequestId,
     Processed, SendOutcome,
 };
+use crate::pua::ports::{RequestIds, RequestOutcome};
 use crate::pua::record::{Dialog, Record, RecordChange, RecordField, RecordRowState, Search};
 use crate::pua::request::{Request, RequestField, RequestOptions, RequestedExpires};
 use crate::pua::response::FinalResponse;
@@ -332,9 +332,11 @@ impl AgentPorts for Bench {
             _ => Ok(Processed { body, tuple_id: tuple_id.to_vec() }),
         }
     }
-    fn new_ids(&mut self, _: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    fn new_ids(&mut self, _: &[u8]) -> RequestIds {
         let number = self.number();
-        (format!("call-{number}").into_bytes(), format!("tag-{number}").into_bytes())
+        let ids = ["call", "tag"].map(|what| format!("{what}-{number}").into_bytes());
+        let [call_id, from_tag] = ids;
+        RequestIds { call_id, from_tag }
     }
     fn new_cnonce(&mut self) -> Vec<u8> {
         format!("cnonce-{}", self.number()).into_bytes()

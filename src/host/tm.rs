@@ -158,14 +158,22 @@ pub enum TmOutcome {
     Dropped,
 }
 
-/// A Call-ID and a From tag, as tm makes them for a request to `target`.
-pub fn new_ids(target: &[u8]) -> (Vec<u8>, Vec<u8>) {
+/// What identifies a request outside of a dialog.
+pub struct NewIds {
+    /// Call-ID.
+    pub call_id: Vec<u8>,
+    /// The tag of From.
+    pub from_tag: Vec<u8>,
+}
+
+/// Ids as tm makes them for a request to `target`.
+pub fn new_ids(target: &[u8]) -> NewIds {
     let (mut call_id, mut tag) = (null(), null());
     // SAFETY: tm reads the target, and fills two places.
     unsafe { sys::kr_tm_new_ids(&mut call_id, &mut tag, &mut lend(target)) };
     // SAFETY: both are views of tm's own buffers, which the next call overwrites: they are copied at once.
     let copy = |text| unsafe { view(text) }.to_vec();
-    (copy(&call_id), copy(&tag))
+    NewIds { call_id: copy(&call_id), from_tag: copy(&tag) }
 }
 
 /// Sends a request in a dialog; `callback` is called once when it is completed, with `carried`.

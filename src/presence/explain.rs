@@ -66,7 +66,7 @@ pub fn explain<P: Ports>(ports: &mut P, watcher: &[u8], resource: &Resource) -> 
         let cseq = subscription.state.local_cseq.wrapping_add(1);
         let sent = ports.last_notify(resource, subscription.dialog()).filter(|sent| sent.cseq == cseq);
         let now = ports.now_in_micros();
-        let (because, next) = match &node {
+        let Diagnosis { because, next } = match &node {
             Some(node) => elsewhere(node),
             None => stuck(&subscription, sent.as_ref(), now)
                 .unwrap_or_else(|| because(&subscription, left, notify_history, documents, queue_state)),
@@ -119,29 +119,44 @@ fn missing<P: Ports>(ports: &mut P, watcher: &[u8], resource: &Resource) -> Resu
     Ok(Explanation { subscription: None, ended: None, because, next: next.into() })
 }
 
-fn elsewhere(node: &[u8]) -> (String, String) {
+/// Why a lamp shows what it shows, and what to do next.
+struct Diagnosis {
+    because: String,
+    next: String,
+}
+
+impl Diagnosis {
+    fn new(because: impl Into<String>, next: impl Into<String>) -> Diagnosis {
+        Diagnosis { because: because.into(), next: next.into() }
+    }
+}
+
+fn elsewhere(node: &[u8]) -> Diagnosis {
     let node = String::from_utf8_lossy(node);
-    (format!("held here as a copy: node {node} serves it"), format!("ask there: presence.explain on {node}"))
+    Diagnosis::new(
+        format!("held here as a copy: node {node} serves it"),
+        format!("ask there: presence.explain on {node}"),
+    )
 }
 
 /// An answer that has not come after so long is worth a word.
 const SLOW: Micros = Micros(2_000_000);
 
 /// What keeps the last NOTIFY of an active subscription from arriving, where something does.
-fn stuck(subscription: &Subscription, sent: Option<&SentNotify>, now: MicroMoment) -> Option<(String, String)> {
+fn stuck(subscription: &Subscription, sent: Option<&SentNotify>, now: MicroMoment) -> Option<Diagnosis> {
     let sent = sent.filter(|_| subscription.state.status == Status::Active)?;
     match sent.answer {
-        NotifyOutcome::Awaited if now.since(sent.at) > SLOW => Some((
+        NotifyOutcome::Awaited if now.since(sent.at) > SLOW => Some(Diagnosis::new(
             format!("active, but the answer to the last NOTIFY is {}", sent.answer_in_words(now)),
-            "look at NAT, the firewall and the contact: the phone does not answer there".into(),
+            "look at NAT, the firewall and the contact: the phone does not answer there",
         )),
-        NotifyOutcome::NotSent => Some((
-            "active, but the last NOTIFY could not be sent".into(),
-            "look at the contact and at the log: no way leads to the phone".into(),
+        NotifyOutcome::NotSent => Some(Diagnosis::new(
+            "active, but the last NOTIFY could not be sent",
+            "look at the contact and at the log: no way leads to the phone",
         )),
-        NotifyOutcome::Dropped => Some((
-            "active, but the script dropped the last NOTIFY".into(),
-            "look at event_route[tm:local-request] of the configuration".into(),
+        NotifyOutcome::Dropped => Some(Diagnosis::new(
+            "active, but the script dropped the last NOTIFY",
+            "look at event_route[tm:local-request] of the configuration",
         )),
         NotifyOutcome::Awaited | NotifyOutcome::Final(_) => None,
     }
@@ -153,17 +168,17 @@ fn because(
     notify_history: NotifyHistory,
     documents: usize,
     queue_state: QueueState,
-) -> (String, String) {
+) -> Diagnosis {
     let reason = subscription.get(Field::Reason);
-    let answered = |because: &str, next: &str| (because.to_owned(), next.to_owned());
+    let answered = |because: &str, next: &str| Diagnosis::new(because, next);
     match subscription.state.status {
         _ if left <= Seconds::ZERO => answered(
             "it has run out and is ended at the next turn of the timer (db_update_period)",
             "look whether the phone is registered and reachable: it stopped refreshing",
         ),
-        Status::Terminated => (
+        Status::Terminated => Diagnosis::new(
             format!("blocked: the presentity's rules refuse the watcher ({})", shown(reason)),
-            "change the presentity's rules, then: presence.refreshWatchers URI EVENT 0".into(),
+            "change the presentity's rules, then: presence.refreshWatchers URI EVENT 0",
         ),
         Status::Pending => answered(
             "pending: no rule of the presentity decides about the watcher",
@@ -183,7 +198,7 @@ fn because(
                 408 => "look at NAT, the firewall and the contact: the phone cannot be reached there",
                 _ => "look at the phone's own log: it refused the NOTIFY",
             };
-            (format!("active, but the last NOTIFY was answered {}", notify_history.failed), next.into())
+            Diagnosis::new(format!("active, but the last NOTIFY was answered {}", notify_history.failed), next)
         }
         Status::Active if queue_state.busy || queue_state.pending => answered(
             "active; a NOTIFY is being sent right now, or waits for its turn",
@@ -193,9 +208,9 @@ fn because(
             "active, but nothing is published: no publication",
             "look at the publisher: publish_2xx, publish_412 and, where it is pua, pua.list URI",
         ),
-        Status::Active => (
+        Status::Active => Diagnosis::new(
             format!("active: the watcher has the newest state ({documents} publications)"),
-            "look at the documents: presence.publications presentity=URI".into(),
+            "look at the documents: presence.publications presentity=URI",
         ),
     }
 }

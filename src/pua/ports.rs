@@ -146,6 +146,15 @@ pub enum SendOutcome {
     Dropped,
 }
 
+/// What identifies a request outside of a dialog, and the dialog that it may make.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestIds {
+    /// Call-ID.
+    pub call_id: Vec<u8>,
+    /// The tag of From.
+    pub from_tag: Vec<u8>,
+}
+
 /// A body that is ready, and the tuple id it has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Processed {
@@ -209,8 +218,8 @@ pub trait AgentPorts {
         version: u32,
         tuple_id: &[u8],
     ) -> Result<Processed, RequestError>;
-    /// A Call-ID and a tag for a request to `target`.
-    fn new_ids(&mut self, target: &[u8]) -> (Vec<u8>, Vec<u8>);
+    /// What identifies a new request to `target`.
+    fn new_ids(&mut self, target: &[u8]) -> RequestIds;
 
     /// A client nonce (RFC 7616 3.4): random letters and digits.
     fn new_cnonce(&mut self) -> Vec<u8>;

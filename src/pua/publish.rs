@@ -2,7 +2,7 @@
 use super::error::RequestError;
 use super::headers;
 use super::next_step::Launched;
-use super::ports::{AgentPorts, ClientRequest, PendingRequestId, Processed};
+use super::ports::{AgentPorts, ClientRequest, PendingRequestId, Processed, RequestIds};
 use super::record::{Record, RecordField, RecordRowState, RecordState};
 use super::request::{RemoteTarget, Request, RequestField, Start};
 
@@ -77,7 +77,7 @@ fn send<P: AgentPorts>(
 ) -> Result<Launched, RequestError> {
     let uri = request.get(RequestField::PresUri);
     let redirected = request.get(RequestField::RemoteTarget);
-    let (call_id, from_tag) = ports.new_ids(uri);
+    let RequestIds { call_id, from_tag } = ports.new_ids(uri);
     let proxy = match request.get(RequestField::OutboundProxy) {
         _ if !redirected.is_empty() => Vec::new(),
         b"" => ports.config().outbound_proxy.to_vec(),

@@ -2,7 +2,7 @@
 use super::error::RequestError;
 use super::headers;
 use super::next_step::Launched;
-use super::ports::{AgentPorts, ClientRequest, PendingRequestId, SendOutcome};
+use super::ports::{AgentPorts, ClientRequest, PendingRequestId, RequestIds, SendOutcome};
 use super::record::{Record, RecordField, RecordRowState, RecordState};
 use super::request::{Request, RequestField, Start};
 use crate::pua::request::RemoteTarget;
@@ -69,7 +69,7 @@ fn open_dialog<P: AgentPorts>(
         given => given,
     };
     headers::credentials(ports, &mut headers, request, "SUBSCRIBE", target);
-    let (call_id, from_tag) = ports.new_ids(target);
+    let RequestIds { call_id, from_tag } = ports.new_ids(target);
     let record = first_record(ports.now(), request, &call_id, &from_tag);
     // A NOTIFY may come before the answer (RFC 6665 4.1.2.4): the dialog is known before the request leaves.
     ports.record_sent(pending, request, &record)?;

@@ -28,7 +28,7 @@ impl Context<'_> {
         self.log_notify(notify);
         let s = &notify.subscription;
         let sent_at = clock::micro_tick();
-        let number = self.note_notify(notify, digest, sent_at);
+        let number = self.shared.note_notify(notify, digest, sent_at);
         let is_udp = hop.is_udp();
         let under_way = UnderWay { event: s.state.event, sent_at, is_udp, number };
         let senders = self.shared.senders;

@@ -4,12 +4,11 @@ use crate::presence::notification::Notify;
 use crate::presence::publication::{Applied, Change};
 use crate::presence::remembered::{BodyDigest, ChangeKind, NotifyOutcome};
 use crate::presence::resource::Resource;
-use crate::server::context::Context;
 use crate::server::operator::history::{NewChange, NotifyNumber};
 use crate::server::shared::Shared;
 use crate::time::{Expiry, Lifetime, MicroTick};
 
-impl Context<'_> {
+impl Shared {
     /// Remembers what a change did to the documents of a resource.
     pub(crate) fn note_publication(&self, resource: &Resource, change: &Change, applied: &Applied) {
         let lasts = |until: Expiry| Some(Lifetime::until(until, clock::now()));
@@ -35,20 +34,14 @@ impl Context<'_> {
             (Change::Remove(etag), _) => NewChange { kind: ChangeKind::Removed, etag: etag.view(), ..nothing },
             (Change::End(_), _) => nothing,
         };
-        self.shared.history.note_change(&noted, clock::micro_tick());
+        self.history.note_change(&noted, clock::micro_tick());
     }
 
     /// Remembers a NOTIFY that is sent at `at`.
     pub(crate) fn note_notify(&self, notify: &Notify, body: BodyDigest, at: MicroTick) -> Option<NotifyNumber> {
-        let history = self.shared.history;
-        if !history.is_on() {
-            return None;
-        }
-        history.note_notify(&notify.subscription, notify.notify_reason, body, at)
+        self.history.note_notify(&notify.subscription, notify.notify_reason, body, at)
     }
-}
 
-impl Shared {
     /// Remembers how a NOTIFY was answered at `at`.
     pub fn note_answer(&self, number: NotifyNumber, code: i32, at: MicroTick) {
         let answer = NotifyOutcome::Final(u16::try_from(code).unwrap_or_default());

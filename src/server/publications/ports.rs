@@ -42,7 +42,7 @@ impl Publications for Context<'_> {
         }
         let applied = applied?;
         if self.shared.history.is_on() {
-            self.note_publication(resource, &change, &applied);
+            self.shared.note_publication(resource, &change, &applied);
         }
         if !matches!(applied, Applied::NoMatch) {
             self.storage.queue.note_change(&mut self.work, resource);
