@@ -6,3 +6,4 @@ pub mod ids;
 pub mod metrics;
 pub mod paging;
 pub mod row_groups;
+pub mod unwritten_rows;

@@ -1,5 +1,6 @@
 //! Records in shared memory (`db_mode` 0): shards, each under one lock.
 use crate::common::row_groups::{Aside, Pass, RowOutcome};
+use crate::common::unwritten_rows::UnwrittenRows;
 use crate::host::clock;
 use crate::host::lock::Lock;
 use crate::host::no_memory::NoMemory;
@@ -60,9 +61,11 @@ pub struct Records {
     seed: u64,
     /// By how many seconds the wall clock was set when rows were last looked for.
     clock_set_by: AtomicI64,
+    /// Records that are newer than their rows, and rows of those that have ended.
+    pub unwritten: UnwrittenRows,
 }
 
-shm_safe!(Records { shards, ended, serial, seed, clock_set_by });
+shm_safe!(Records { shards, ended, serial, seed, clock_set_by, unwritten });
 
 /// The hash of some strings under a seed.
 pub fn hash(seed: u64, parts: &[&[u8]]) -> u64 {
@@ -92,6 +95,7 @@ impl Records {
             serial: AtomicU64::new(1),
             seed,
             clock_set_by: AtomicI64::new(0),
+            unwritten: UnwrittenRows::default(),
         })
     }
 
@@ -152,6 +156,9 @@ impl Records {
         let mut shard = self.shard(hash).lock();
         shard.try_reserve(1, |entry| entry.hash).map_err(|_| NoMemory)?;
         shard.insert_unique(hash, entry, |entry| entry.hash);
+        if record.state.row_state != RecordRowState::Clean {
+            self.unwritten.note();
+        }
         Ok(())
     }
 
@@ -167,6 +174,9 @@ impl Records {
         let serial = before.state.serial;
         let Some(entry) = shard.find_mut(hash, |entry| entry.record.state.serial == serial) else { return Ok(false) };
         fresh.state.serial = serial;
+        if entry.record.state.row_state == RecordRowState::Clean {
+            self.unwritten.note();
+        }
         fresh.state.row_state = match entry.record.state.row_state {
             RecordRowState::Insert => RecordRowState::Insert,
             _ => RecordRowState::Update,
@@ -233,6 +243,7 @@ impl Records {
     pub fn take_changes(&self, now: Moment, pass: Pass) -> Vec<RecordRowChange> {
         let ended = std::mem::replace(&mut *self.ended.lock(), ShmVec::new_in(Shm));
         let was_set = self.clock_was_set();
+        self.unwritten.begin_pass();
         let mut changes: Vec<RecordRowChange> =
             ended.iter().map(|record| RecordRowChange::Ended(record.to_private())).collect();
         for shard in &self.shards {
@@ -322,6 +333,7 @@ impl Records {
     fn end_row<B: AsRef<[u8]>>(&self, row: &Record<B>) {
         if let Ok(copy) = row.map(shm::copy) {
             let _ = shm::push(&mut self.ended.lock(), copy);
+            self.unwritten.note();
         }
     }
 

@@ -1,6 +1,7 @@
 //! What every part of the server works with: the settings, the event packages, the tables in shared memory, the
 //! database.
 use crate::common::database::Database;
+use crate::common::unwritten_rows::UnwrittenRows;
 use crate::host::no_memory::NoMemory;
 use crate::host::process_mutex::{ProcessMutex, ProcessMutexGuard};
 use crate::host::shm;
@@ -47,6 +48,8 @@ pub struct Shared {
     pub order: Vec<&'static ProcessMutex>,
     /// Held while publications that waited are written.
     pub publication_writer: &'static ProcessMutex,
+    /// Changes of publications that wait to be written.
+    pub unwritten_publications: &'static UnwrittenRows,
     /// Large fan-outs that wait for a sender process.
     pub senders: &'static Senders,
     /// NOTIFYs whose targets have names.
@@ -111,6 +114,7 @@ impl Shared {
             judgements: shm::leak(Judgements::new()?)?,
             order,
             publication_writer: ProcessMutex::leak()?,
+            unwritten_publications: shm::leak(UnwrittenRows::default())?,
             senders: shm::leak(Senders::new()?)?,
             named_targets: shm::leak(NamedTargets::new()?)?,
             engine: shm::leak(Engine::new(config.notify_engine, config.notify_slots)?)?,

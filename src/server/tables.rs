@@ -18,6 +18,7 @@ pub mod watched;
 pub mod watcher_counts;
 
 use crate::cluster::digest::RecordKey;
+use crate::common::unwritten_rows::UnwrittenRows;
 use crate::host::lock::{Guard, Lock};
 use crate::host::no_memory::NoMemory;
 use crate::host::shm::{self, Shm, ShmBox, ShmVec};
@@ -31,7 +32,7 @@ use crate::server::tables::sharding::{FIRST, SHARDS, index};
 use crate::server::tables::subscription_entry::SubscriptionEntry;
 use crate::server::tables::watcher_counts::{Counting, WatcherCounts};
 use hashbrown::HashTable;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 /// One part of the tables, under one lock.
 pub struct Shard {
@@ -114,6 +115,10 @@ pub struct Tables {
     unjudged: &'static AtomicUsize,
     /// Packages that there has been a subscription to, one bit each; packages of higher numbers count as such.
     subscribed_to: &'static AtomicU64,
+    /// How many subscriptions have come, see [`SubscriptionEntry::arrival`].
+    arrivals: &'static AtomicU32,
+    /// Subscriptions that are newer than their rows.
+    pub unwritten: &'static UnwrittenRows,
     rule: UriComparison,
 }
 
@@ -135,7 +140,8 @@ impl Tables {
             Sharing::WithNodes => Some(DialogIndex::new()?),
             Sharing::None => None,
         };
-        Ok(Tables { shards, dialogs, keys, watchers, unjudged, subscribed_to, rule })
+        let (arrivals, unwritten) = (shm::leak(AtomicU32::new(0))?, shm::leak(UnwrittenRows::default())?);
+        Ok(Tables { shards, dialogs, keys, watchers, unjudged, subscribed_to, arrivals, unwritten, rule })
     }
 
     /// There is going to be a subscription to a package.
@@ -165,9 +171,14 @@ impl Tables {
     /// The shards in the order in which all of them are written: those that a process has left in the middle of a
     /// change come last, so that nothing found in them costs the others.
     pub fn whole_shards_first(&self) -> Vec<usize> {
-        let (mut order, broken): (Vec<usize>, Vec<usize>) = (0..SHARDS).partition(|i| !self.shards[*i].is_orphaned());
+        let (mut order, broken) = self.whole_and_broken_shards();
         order.extend(broken);
         order
+    }
+
+    /// The shards that nobody has left in the middle of a change, and the others.
+    pub fn whole_and_broken_shards(&self) -> (Vec<usize>, Vec<usize>) {
+        (0..SHARDS).partition(|i| !self.shards[*i].is_orphaned())
     }
 
     /// One of the shards, locked.
@@ -442,6 +453,7 @@ mod tests {
             due: None,
             catches_up: false,
             written_cseq: 0,
+            arrival: 0,
             notify_history: NotifyHistory::default(),
             aside: Default::default(),
             ownership: Ownership::default(),

@@ -68,17 +68,30 @@ pub(crate) fn update() {
 
 /// Writes what memory has and the tables have not.
 pub(crate) fn write_what_waits(context: impl Fn() -> Context<'static>, pass: Pass) {
-    each_on_its_own("writing subscriptions", || {
-        if let Err(error) = context().write_subscriptions(pass) {
-            crate::limited!(Error, "cannot write subscriptions to the database: {error}");
-        }
-    });
+    each_on_its_own("writing subscriptions", || write_subscriptions(&context(), pass));
     each_on_its_own("writing the watchers", || {
         if let Err(error) = context().storage.authorizations.write(pass) {
             crate::limited!(Error, "cannot write the watchers table: {error}");
         }
     });
     each_on_its_own("writing publications", || write_publications(&mut context(), pass));
+}
+
+/// Writes before its time what has piled up, so that the end of the server has little left to write.
+fn write_early() {
+    let Some(process) = state::process().filter(|process| !process.config.keeps_what_has_ended()) else { return };
+    if process.shared.tables.unwritten.are_many() {
+        each_on_its_own("writing subscriptions early", || write_subscriptions(&Context::new(process), Pass::Regular));
+    }
+    if process.shared.unwritten_publications.are_many() {
+        each_on_its_own("writing publications early", || write_publications(&mut Context::new(process), Pass::Regular));
+    }
+}
+
+fn write_subscriptions(context: &Context, pass: Pass) {
+    if let Err(error) = context.write_subscriptions(pass) {
+        crate::limited!(Error, "cannot write subscriptions to the database: {error}");
+    }
 }
 
 pub(crate) fn write_publications(context: &mut Context, pass: Pass) {
@@ -196,6 +209,7 @@ pub(crate) unsafe extern "C" fn kr_presence_on_second(_ticks: c_uint, _param: *m
         each_on_its_own("the wall clock", follow_clock);
         each_on_its_own("sending again", send_again);
         each_on_its_own("judging again", judge_again);
+        write_early();
         each_on_its_own("reading again", send_unread);
         each_on_its_own("missed changes", send_missed);
         each_on_its_own("late documents", || show_late_documents(Taken::Due));

@@ -93,6 +93,9 @@ pub(crate) unsafe extern "C" fn kr_pua_on_second(_ticks: c_uint, _param: *mut c_
         if process.config.update_period > 0 {
             report_sweep(refresh::sweep(&mut context));
         }
+        if process.shared.records.unwritten.are_many() {
+            context.write_back(Pass::Regular);
+        }
     })
 }
 

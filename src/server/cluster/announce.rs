@@ -7,10 +7,11 @@ use crate::limited;
 use crate::presence::cluster::{Announcement, Ending, OwnershipClaim};
 use crate::presence::comparison::RecordKind;
 use crate::presence::dialog::DialogId;
-use crate::presence::subscription::{RowState, Subscription, SubscriptionState};
+use crate::presence::subscription::{Subscription, SubscriptionState};
 use crate::presence::subscription_field::Field;
 use crate::server::cluster::node_id::NodeId;
 use crate::server::shared::Parts;
+use crate::server::tables::Tables;
 use crate::server::tables::subscription_entry::{Ownership, SubscriptionEntry};
 use crate::time::Moment;
 use std::num::{NonZeroU32, NonZeroU64};
@@ -24,7 +25,7 @@ pub(crate) fn skip_sequence_numbers(state: &mut SubscriptionState, ceiling: Ceil
 }
 
 /// Makes a replica ours, under our lease where there is an arbiter, after so many changes of hands.
-pub(crate) fn take_over(stored: &mut SubscriptionEntry, lease: Option<NonZeroU32>, steps: u32) {
+pub(crate) fn take_over(tables: &Tables, stored: &mut SubscriptionEntry, lease: Option<NonZeroU32>, steps: u32) {
     stored.catches_up = true;
     let mut ownership = stored.ownership;
     if lease.is_some() {
@@ -34,7 +35,7 @@ pub(crate) fn take_over(stored: &mut SubscriptionEntry, lease: Option<NonZeroU32
     skip_sequence_numbers(&mut stored.subscription.state, ownership.ceiling);
     let epoch = ownership.epoch.saturating_add(steps);
     stored.ownership = Ownership { owner: NodeId::HERE, epoch, lease, ..ownership };
-    stored.subscription.state.row_state = RowState::Replace;
+    tables.mark_replaced(&mut stored.subscription.state);
 }
 
 /// How far a subscription has ended.

@@ -15,7 +15,6 @@ use crate::server::cluster::announce::skip_sequence_numbers;
 use crate::server::cluster::node_id::NodeId;
 use crate::server::cluster::replicas::Objections;
 use crate::server::context::Context;
-use crate::server::subscriptions::rows_behind::mark_changed;
 use crate::server::tables::subscription_entry::Ownership;
 use std::num::NonZeroU32;
 
@@ -239,7 +238,7 @@ impl Context<'_> {
             state.row_state = RowState::Clean;
             if ownership.owner.is_here() {
                 state.row_state = known.row_state;
-                mark_changed(&mut state.row_state);
+                self.shared.tables.mark_changed(state);
             }
             let ceiling = ownership.ceiling.max(stored.ownership.ceiling);
             stored.ownership = Ownership { ceiling, ..ownership };

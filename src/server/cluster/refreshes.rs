@@ -11,7 +11,7 @@ use crate::presence::cluster::{self, REFRESHES, dialog_key};
 use crate::presence::comparison::RecordKind;
 use crate::presence::error::StoreError;
 use crate::presence::replica_refresh::{ReplicaRefresh, unchanged};
-use crate::presence::subscription::{RowState, Subscription};
+use crate::presence::subscription::Subscription;
 use crate::presence::subscription_field::Field;
 use crate::server::cluster::merging::MergeBasis;
 use crate::server::context::Context;
@@ -146,7 +146,10 @@ impl Context<'_> {
         let change = |stored: &mut SubscriptionEntry| {
             is_same = MergeBasis::of(&stored.subscription, &stored.ownership) == before;
             if is_same {
-                take_refresh(stored, refresh, is_owned);
+                take_refresh(stored, refresh);
+                if is_owned {
+                    self.shared.tables.mark_changed(&mut stored.subscription.state);
+                }
             }
         };
         match tables.with_key(refresh.key, change) {
@@ -168,15 +171,12 @@ impl Context<'_> {
 }
 
 /// The replica as the refresh says. Its row, if it has one, belongs to the owner.
-fn take_refresh(stored: &mut SubscriptionEntry, refresh: &ReplicaRefresh, is_owned: bool) {
+fn take_refresh(stored: &mut SubscriptionEntry, refresh: &ReplicaRefresh) {
     let now = clock::now();
     let state = &mut stored.subscription.state;
     state.remote_cseq = refresh.remote_cseq;
     state.expires_at = now + Seconds::from(refresh.expires);
     state.refreshed_at = Some(now);
-    if is_owned && state.row_state == RowState::Clean {
-        state.row_state = RowState::Update;
-    }
     stored.ownership.stamp = refresh.stamp;
     stored.ownership.raised = 0;
 }

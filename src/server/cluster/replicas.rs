@@ -108,7 +108,7 @@ impl Context<'_> {
         let lease = self.shared.cluster_state.arbitration.lease();
         let claim = |stored: &mut SubscriptionEntry| {
             let steps = self.steps_to_us(&stored.ownership).unwrap_or_default();
-            take_over(stored, lease, steps);
+            take_over(&self.shared.tables, stored, lease, steps);
             stored.ownership.is_claimed |= objections == Objections::Awaited;
         };
         match self.shared.tables.change_numbers(dialog, claim) {
@@ -133,7 +133,7 @@ impl Context<'_> {
             let raised = ceiling.saturating_add(BLOCK * u32::from(ownership.raised)).min(HIGHEST);
             ownership.ceiling = Ceiling::at(raised);
             skip_sequence_numbers(state, ownership.ceiling);
-            state.row_state = RowState::Replace;
+            self.shared.tables.mark_replaced(state);
             true
         };
         let mut is_raised = false;
@@ -173,7 +173,7 @@ impl Context<'_> {
             // Another process may have been faster: the watcher is notified once.
             let is_first = of(&stored.ownership) == of(&seen);
             if is_first {
-                take_over(stored, lease, steps);
+                take_over(&self.shared.tables, stored, lease, steps);
                 stored.ownership.is_claimed = objections == Objections::Awaited;
             }
             is_first

@@ -13,7 +13,6 @@ use crate::server::cluster::merging::{MergeBasis, Merging, TRIES};
 use crate::server::cluster::node_id::NodeId;
 use crate::server::cluster::stock_nodes::Outcome;
 use crate::server::context::Context;
-use crate::server::subscriptions::rows_behind::mark_changed;
 use crate::server::tables::subscription_entry::{Ownership, SubscriptionEntry};
 use crate::time::{Moment, Seconds};
 use std::cmp::Ordering;
@@ -216,7 +215,7 @@ impl Context<'_> {
             state.local_cseq = state.local_cseq.max(announced.state.local_cseq);
             state.version = state.version.max(announced.state.version);
             state.status = announced.state.status;
-            mark_changed(&mut state.row_state);
+            self.shared.tables.mark_changed(state);
             stored.ownership.ceiling = stored.ownership.ceiling.max(Ceiling::at(announced.state.local_cseq));
             true
         })?;

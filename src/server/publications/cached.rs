@@ -44,6 +44,9 @@ impl Deref for Cached {
 impl PublicationStore for Cached {
     fn change(&self, resource: &Resource, change: &Change) -> Result<Applied, StoreError> {
         let _order = self.lock_for_write(resource);
+        if self.behind.is_some() {
+            self.shared.unwritten_publications.note();
+        }
         for _ in 0..TRIES {
             self.load(resource)?;
             let Changed { applied, rows, undo, removals } = self.memory.change(resource, change)?;

@@ -82,6 +82,7 @@ impl WriteBehind {
         // One process at a time: what was copied first has to be written first.
         let _order = self.shared.publication_writer.lock();
         let (now, mut refusals, mut total) = (pass.moment(clock::now()), RefusalLog::default(), 0);
+        self.shared.unwritten_publications.begin_pass();
         for index in self.shared.tables.whole_shards_first() {
             loop {
                 let mut group = Vec::new();

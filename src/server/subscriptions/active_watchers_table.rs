@@ -106,6 +106,16 @@ impl NoRoute {
     }
 }
 
+/// What becomes of the columns `updated` and `updated_winfo`, by which stock's notifier processes find their rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Marks {
+    /// They are written.
+    Written,
+    /// They are left as they are: memory does not change them. Each is in an index of its own, which would be written
+    /// with each row.
+    Left,
+}
+
 /// The condition that names one dialog's row.
 fn of_dialog(dialog: DialogId<'_>) -> [Cond<'_>; 3] {
     [
@@ -237,6 +247,7 @@ pub fn update<B: AsRef<[u8]>>(
     table: &[u8],
     subscription: &Subscription<B>,
     no_route: NoRoute,
+    marks: Marks,
 ) -> Result<(), DbError> {
     let n = &subscription.state;
     let cells: [Cell<'_>; 12] = [
@@ -253,7 +264,11 @@ pub fn update<B: AsRef<[u8]>>(
         ("updated", Value::Int(n.updated.into())),
         ("updated_winfo", Value::Int(n.updated_winfo.into())),
     ];
-    db.update(table, &cells, &not_counted_further(subscription))
+    let written = match marks {
+        Marks::Written => &cells[..],
+        Marks::Left => &cells[..cells.len() - 2],
+    };
+    db.update(table, written, &not_counted_further(subscription))
 }
 
 /// Writes what a SUBSCRIBE or another authorization changes, and not what NOTIFYs count up meanwhile.

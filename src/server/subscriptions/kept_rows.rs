@@ -12,9 +12,8 @@ use crate::presence::subscription_field::Field;
 use crate::server::cluster::node_id::NodeId;
 use crate::server::shared::Parts;
 use crate::server::subscriptions::active_watchers_table as rows;
-use crate::server::subscriptions::active_watchers_table::NoRoute;
+use crate::server::subscriptions::active_watchers_table::{Marks, NoRoute};
 use crate::server::subscriptions::pending_deletions::EndedSubscriptionRow;
-use crate::server::subscriptions::rows_behind::mark_changed;
 use crate::server::tables::subscription_entry::{Ownership, SubscriptionEntry};
 use crate::time::Moment;
 use std::ops::Deref;
@@ -26,6 +25,27 @@ pub(crate) enum Restored {
     AsWritten,
     /// So much further: memory may have been ahead of the row.
     Ahead(u32),
+}
+
+/// So many rows are put into order at a time. Each takes twelve bytes of private memory meanwhile.
+const ORDERED: usize = 1 << 18;
+
+/// Where a subscription is whose row is older than the memory, and where the row lies among the others, about.
+struct OlderRow {
+    arrival: u32,
+    shard: u32,
+    slot: u32,
+}
+
+/// How older rows are written.
+#[derive(Clone, Copy)]
+pub(crate) struct Writing {
+    /// What a row has without a route set.
+    pub no_route: NoRoute,
+    /// What becomes of the marks of stock's notifier processes.
+    pub marks: Marks,
+    /// By how many NOTIFYs each row is counted up.
+    pub ahead: u32,
 }
 
 /// The rows of subscriptions that live in memory.
@@ -129,44 +149,73 @@ impl KeptRows {
     }
 
     /// Writes the rows that are older than the memory, in groups: all of them in write-back, in write-through those
-    /// that could not be written when they changed. Each row is counted up by `ahead` NOTIFYs. Returns how many rows
-    /// were written.
+    /// that could not be written when they changed. They are written in the order in which they lie in the table, so
+    /// that a page of it is read and written once. Returns how many rows were written.
     ///
     /// # Errors
     ///
     /// Fails when the database cannot be written.
-    pub(crate) fn write_older(&self, no_route: NoRoute, pass: Pass, ahead: u32) -> Result<usize, StoreError> {
+    pub(crate) fn write_older(&self, writing: Writing, pass: Pass) -> Result<usize, StoreError> {
         if !self.database.is_configured() {
             return Ok(0);
         }
         self.delete_pending()?;
         let (now, mut refusals, mut total) = (pass.moment(clock::now()), RefusalLog::default(), 0);
-        for index in self.shared.tables.whole_shards_first() {
+        self.shared.tables.unwritten.begin_pass();
+        // What is found in a shard that a process has left in the middle of a change costs the others nothing.
+        let (whole, broken) = self.shared.tables.whole_and_broken_shards();
+        for shards in std::iter::once(whole.as_slice()).chain(broken.chunks(1)) {
             loop {
-                let changed = self.take_changed(index, now, pass, ahead);
-                if changed.is_empty() {
-                    break;
+                let older = self.older_rows(shards, now, pass);
+                for group in older.chunks(GROUP) {
+                    let changed = self.take_changed(group, now, pass, writing.ahead);
+                    total += self.write_taken(changed, writing, now, &mut refusals)?;
                 }
-                let put_back = |row: &Subscription| {
-                    self.note_fate(row, RowOutcome::Kept, now);
-                };
-                let mut changed = TakenRows::new(changed, &put_back);
-                let outcome = self.write_group(changed.rows(), no_route);
-                total += outcome.count(RowOutcome::Written);
-                changed.settle(&outcome.fates, |row, fate| self.name_refused(row, fate, now, &mut refusals));
-                if let Some(error) = outcome.error {
-                    return Err(error);
+                if older.len() < ORDERED {
+                    break;
                 }
             }
         }
         Ok(total)
     }
 
-    /// Copies some of the subscriptions of a shard whose rows are older, and notes that they are being written.
-    fn take_changed(&self, index: usize, now: Moment, pass: Pass, ahead: u32) -> Vec<Subscription> {
-        let mut shard = self.shared.tables.nth_shard(index);
-        let waits =
-            |m: &&mut SubscriptionEntry| m.subscription.state.row_state != RowState::Clean && !m.aside.rests(now, pass);
+    /// Writes a group of copies; returns how many are written.
+    fn write_taken(
+        &self,
+        changed: Vec<Subscription>,
+        writing: Writing,
+        now: Moment,
+        refusals: &mut RefusalLog,
+    ) -> Result<usize, StoreError> {
+        if changed.is_empty() {
+            return Ok(0);
+        }
+        let put_back = |row: &Subscription| {
+            self.note_fate(row, RowOutcome::Kept, now);
+        };
+        let mut changed = TakenRows::new(changed, &put_back);
+        let outcome = self.write_group(changed.rows(), writing);
+        let written = outcome.count(RowOutcome::Written);
+        changed.settle(&outcome.fates, |row, fate| self.name_refused(row, fate, now, refusals));
+        outcome.error.map_or(Ok(written), Err)
+    }
+
+    /// The subscriptions of these shards whose rows are older, in the order of their rows, as many as are ordered at a
+    /// time.
+    fn older_rows(&self, shards: &[usize], now: Moment, pass: Pass) -> Vec<OlderRow> {
+        let mut older = Vec::new();
+        for index in shards {
+            let shard = self.shared.tables.nth_shard(*index);
+            let waiting = shard.subscriptions_from(0).filter(|(_, stored)| waits(stored, now, pass));
+            let rows = waiting.map(|(slot, m)| OlderRow { arrival: m.arrival, shard: *index as u32, slot });
+            older.extend(rows.take(ORDERED - older.len()));
+        }
+        older.sort_unstable_by_key(|row| row.arrival);
+        older
+    }
+
+    /// Copies the subscriptions whose rows are still older, and notes that they are being written.
+    fn take_changed(&self, rows: &[OlderRow], now: Moment, pass: Pass, ahead: u32) -> Vec<Subscription> {
         let take = |stored: &mut SubscriptionEntry| {
             let mut copy = stored.subscription.to_private();
             stored.subscription.state.row_state = RowState::Clean;
@@ -176,16 +225,21 @@ impl KeptRows {
             copy.state.version = copy.state.version.saturating_add(further);
             copy
         };
-        shard.subscriptions_mut().filter(waits).take(GROUP).map(take).collect()
+        let changed = rows.iter().filter_map(|row| {
+            let mut shard = self.shared.tables.nth_shard(row.shard as usize);
+            shard.stored(row.slot).filter(|stored| waits(stored, now, pass)).map(take)
+        });
+        changed.collect()
     }
 
-    fn write_group(&self, group: &[Subscription], no_route: NoRoute) -> GroupOutcome {
+    fn write_group(&self, group: &[Subscription], writing: Writing) -> GroupOutcome {
+        let Writing { no_route, marks, .. } = writing;
         let (table, packages) = (self.config.active_watchers_table, self.packages());
         let write = |db: &Connection, subscription: &Subscription| -> Result<(), DbError> {
             match subscription.state.row_state {
                 RowState::Insert => rows::insert(db, table, packages, subscription, no_route),
                 RowState::Replace => rows::replace(db, table, packages, subscription, no_route),
-                _ => rows::update(db, table, subscription, no_route),
+                _ => rows::update(db, table, subscription, no_route, marks),
             }
         };
         let mut outcome =
@@ -227,7 +281,7 @@ impl KeptRows {
                     // pass writes it.
                     let is_behind = stored.written_cseq > written;
                     if is_behind {
-                        mark_changed(&mut state.row_state);
+                        tables.mark_changed(state);
                     }
                     stored.aside = if is_behind { Aside::later(now) } else { Aside::default() };
                     stored.written_cseq = stored.written_cseq.max(written);
@@ -249,4 +303,9 @@ impl KeptRows {
         }
         was_refused
     }
+}
+
+/// Whether the row of a subscription is older than the memory, and may be written in the pass that began at `now`.
+fn waits(stored: &SubscriptionEntry, now: Moment, pass: Pass) -> bool {
+    stored.subscription.state.row_state != RowState::Clean && !stored.aside.rests(now, pass)
 }

@@ -16,7 +16,7 @@ use crate::server::cluster::announce::Ends;
 use crate::server::cluster::node_id::NodeId;
 use crate::server::notify::row_run::RowWork;
 use crate::server::shared::Parts;
-use crate::server::subscriptions::rows_behind::{RowsBehind, mark_changed};
+use crate::server::subscriptions::rows_behind::RowsBehind;
 use crate::server::subscriptions::store::{End, SubscriptionRows, SubscriptionStore};
 use crate::server::tables::resource_entry::{DueNotify, ResourceEntry};
 use crate::server::tables::subscription_entry::{Ownership, SharedSubscription, SubscriptionEntry};
@@ -204,7 +204,7 @@ impl SubscriptionStore for MemorySubscriptions {
                 stored.due = Some(NotifyReason::Change);
             }
             stored.aside = Aside::default();
-            mark_changed(&mut stored.subscription.state.row_state);
+            self.shared.tables.mark_changed(&mut stored.subscription.state);
             true
         })?;
         if changed {
@@ -258,7 +258,9 @@ impl SubscriptionStore for MemorySubscriptions {
         }
         for index in 0..self.shared.tables.shard_count() {
             let mut shard = self.shared.tables.nth_shard(index);
-            shard.subscriptions_mut().for_each(|stored| mark_changed(&mut stored.subscription.state.row_state));
+            shard
+                .subscriptions_mut()
+                .for_each(|stored| self.shared.tables.mark_changed(&mut stored.subscription.state));
         }
     }
 }
@@ -324,6 +326,7 @@ impl MemorySubscriptions {
             stored.aside = Aside::default();
             if let Some(steps) = steps {
                 crate::server::cluster::announce::take_over(
+                    &self.shared.tables,
                     stored,
                     self.shared.cluster_state.arbitration.lease(),
                     steps,
@@ -336,7 +339,7 @@ impl MemorySubscriptions {
             state.refreshed_at = Some(now);
             if !stays {
                 state.transport = renewal.transport;
-                mark_changed(&mut state.row_state);
+                self.shared.tables.mark_changed(state);
                 self.rows.renewed(state);
             }
             true

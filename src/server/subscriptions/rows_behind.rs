@@ -65,22 +65,15 @@ impl RowsBehind for NoRows {
     }
 }
 
-/// Notes that the row is older than the memory.
-pub(crate) fn mark_changed(row_state: &mut RowState) {
-    if *row_state == RowState::Clean {
-        *row_state = RowState::Update;
-    }
-}
-
 /// What was to be written is not in the row: it lacks at least this, and no number that NOTIFYs have is known to be
 /// there.
 pub(crate) fn mark_unwritten(tables: &Tables, dialog: DialogId<'_>, lacks: RowState) {
     let Some(mut shard) = tables.shard_of_dialog(tables.dialog_hash(dialog)) else { return };
     if let Some(stored) = shard.find(dialog) {
-        let row_state = &mut stored.subscription.state.row_state;
-        mark_changed(row_state);
+        let state = &mut stored.subscription.state;
+        tables.mark_changed(state);
         if lacks == RowState::Replace {
-            *row_state = lacks;
+            state.row_state = lacks;
         }
         stored.written_cseq = 0;
     }

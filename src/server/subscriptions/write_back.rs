@@ -8,9 +8,9 @@ use crate::presence::subscription::RowState;
 use crate::presence::subscription_field::Field;
 use crate::server::shared::Parts;
 use crate::server::subscriptions::active_watchers_table as rows;
-use crate::server::subscriptions::active_watchers_table::NoRoute;
-use crate::server::subscriptions::kept_rows::{KeptRows, Restored};
-use crate::server::subscriptions::rows_behind::{RowsBehind, mark_changed};
+use crate::server::subscriptions::active_watchers_table::{Marks, NoRoute};
+use crate::server::subscriptions::kept_rows::{KeptRows, Restored, Writing};
+use crate::server::subscriptions::rows_behind::RowsBehind;
 use crate::server::subscriptions::store::SubscriptionRows;
 use crate::server::tables::subscription_entry::SubscriptionEntry;
 use std::ops::Deref;
@@ -51,7 +51,7 @@ impl RowsBehind for WriteBack {
     }
 
     fn counted_up(&self, stored: &mut SubscriptionEntry) -> bool {
-        mark_changed(&mut stored.subscription.state.row_state);
+        self.shared.tables.mark_changed(&mut stored.subscription.state);
         is_far_ahead(stored)
     }
 
@@ -64,7 +64,7 @@ impl RowsBehind for WriteBack {
     }
 
     fn write_back(&self, pass: Pass) -> Result<usize, StoreError> {
-        self.write_older(NoRoute::Empty, pass, 0)
+        self.write_older(Writing { no_route: NoRoute::Empty, marks: Marks::Left, ahead: 0 }, pass)
     }
 }
 

@@ -6,8 +6,8 @@ use crate::presence::error::StoreError;
 use crate::presence::subscription::{RowState, Subscription, SubscriptionState};
 use crate::server::shared::Parts;
 use crate::server::subscriptions::active_watchers_table as rows;
-use crate::server::subscriptions::active_watchers_table::NoRoute;
-use crate::server::subscriptions::kept_rows::{KeptRows, Restored};
+use crate::server::subscriptions::active_watchers_table::{Marks, NoRoute};
+use crate::server::subscriptions::kept_rows::{KeptRows, Restored, Writing};
 use crate::server::subscriptions::rows_behind::{NewRow, RowsBehind, mark_unwritten};
 use crate::server::subscriptions::store::SubscriptionRows;
 use crate::server::tables::subscription_entry::SubscriptionEntry;
@@ -62,7 +62,7 @@ impl RowsBehind for WriteThrough {
     }
 
     fn write_back(&self, pass: Pass) -> Result<usize, StoreError> {
-        self.write_older(NoRoute::Null, pass, 1)
+        self.write_older(Writing { no_route: NoRoute::Null, marks: Marks::Written, ahead: 1 }, pass)
     }
 }
 
@@ -117,7 +117,7 @@ impl WriteThrough {
         let (table, packages) = (self.config.active_watchers_table, self.packages());
         let fits = !self.database.limits_texts() || rows::fits(row);
         let update = |db: &Connection| match cells {
-            Cells::All => rows::update(db, table, row, NoRoute::Null),
+            Cells::All => rows::update(db, table, row, NoRoute::Null, Marks::Written),
             Cells::WithoutCounters => rows::update_state(db, table, row),
         };
         match row_state {

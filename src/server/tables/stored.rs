@@ -10,7 +10,7 @@ use crate::presence::notification::{NotifyHistory, NotifyReason, NotifyRecord, Q
 use crate::presence::ports::subscriptions::Stored;
 use crate::presence::resource::Resource;
 use crate::presence::seen::NotifiedChanges;
-use crate::presence::subscription::Subscription;
+use crate::presence::subscription::{RowState, Subscription, SubscriptionState};
 use crate::presence::subscription_field::Field;
 use crate::server::tables::resource_entry::{Documents, DueNotify};
 use crate::server::tables::subscription_entry::{Ownership, SharedSubscription, SubscriptionEntry};
@@ -62,8 +62,12 @@ impl Tables {
         let watcher = self.watchers.are_kept().then(|| watcher_hash(self, &shared));
         let key = self.keys.is_some().then(|| dialog_key(shared.dialog()));
         self.note_subscribed(resource.event);
+        if shared.state.row_state != RowState::Clean {
+            self.unwritten.note();
+        }
         let stored = shm::boxed(SubscriptionEntry {
             written_cseq,
+            arrival: self.arrivals.fetch_add(1, Ordering::Relaxed),
             subscription: shared,
             resource_hash: resource.hash,
             place: 0,
@@ -189,6 +193,20 @@ impl Tables {
         let mut shard = self.shard(resource.hash);
         let was_unjudged = shard.entry(self.rule(), resource).is_some_and(|entry| std::mem::take(&mut entry.unjudged));
         self.unjudged.fetch_sub(usize::from(was_unjudged), Ordering::Relaxed);
+    }
+
+    /// Notes that the row of a subscription is older than the memory.
+    pub(crate) fn mark_changed(&self, state: &mut SubscriptionState) {
+        if state.row_state == RowState::Clean {
+            state.row_state = RowState::Update;
+            self.unwritten.note();
+        }
+    }
+
+    /// Notes that another node has or had a row of a subscription, in whose place ours is put.
+    pub(crate) fn mark_replaced(&self, state: &mut SubscriptionState) {
+        self.mark_changed(state);
+        state.row_state = RowState::Replace;
     }
 
     /// Whether anybody subscribes to a resource.

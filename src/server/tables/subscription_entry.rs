@@ -65,6 +65,9 @@ pub struct SubscriptionEntry {
     pub catches_up: bool,
     /// The local CSeq that its row holds at least.
     pub written_cseq: u32,
+    /// Which of all subscriptions it was when it came, or was read from its row: rows lie in the table in this order,
+    /// about.
+    pub arrival: u32,
     /// What became of its NOTIFYs.
     pub notify_history: NotifyHistory,
     /// When its row is tried again that could not be written.
@@ -83,6 +86,7 @@ shm_safe!(SubscriptionEntry {
     due,
     catches_up,
     written_cseq,
+    arrival,
     notify_history,
     aside,
     ownership,
