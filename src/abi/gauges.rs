@@ -109,6 +109,13 @@ unsafe extern "C" fn rows_to_write(_id: c_ushort, _what: *mut c_void) -> c_long 
     })
 }
 
+/// Authorizations that the table `watchers` does not have yet.
+unsafe extern "C" fn watchers_to_write(_id: c_ushort, _what: *mut c_void) -> c_long {
+    entry!(watchers_to_write, 0, {
+        state::process().map_or(0, |process| process.shared.authorizations.owed()) as c_long
+    })
+}
+
 unsafe extern "C" fn pua_records(_id: c_ushort, what: *mut c_void) -> c_long {
     entry!(pua_records, 0, {
         let RecordCounts { publications, subscriptions } =
@@ -154,7 +161,7 @@ unsafe extern "C" fn lease_held(_id: c_ushort, _what: *mut c_void) -> c_long {
 /// A statistic that is computed: name, what it says, the function, and the word that the function gets.
 type Gauge = (&'static CStr, &'static CStr, Compute, usize);
 
-const PRESENCE: [Gauge; 15] = [
+const PRESENCE: [Gauge; 16] = [
     (c"subscriptions", c"subscriptions that this node serves", total, Of::Subscriptions as usize),
     (c"subscriptions_replicas", c"subscriptions of other nodes that are held here, too", total, Of::Replicas as usize),
     (c"subscriptions_pending", c"subscriptions that nobody has decided about", total, Of::Pending as usize),
@@ -163,6 +170,7 @@ const PRESENCE: [Gauge; 15] = [
     (c"fanouts_queued", c"changes that wait for a sender process", fanouts_queued, 0),
     (c"fanouts_oldest_age", c"seconds for which the oldest of them has waited", fanouts_oldest_age, 0),
     (c"db_rows_queued", c"rows that wait to be written back", rows_to_write, 0),
+    (c"watchers_queued", c"rows of watchers that wait to be written", watchers_to_write, 0),
     (c"notify_under_way", c"NOTIFY requests under way without tm", notify_under_way, 0),
     (
         c"notify_outstanding",

@@ -29,7 +29,7 @@ use crate::server::packages::prediction::Predictions;
 use crate::server::shared::Parts;
 use crate::server::storage::Storage;
 use crate::sip::uri;
-use crate::time::Moment;
+use crate::time::{Moment, Tick};
 use crate::{limited, limited_refusal};
 use std::cell::{Cell, RefCell};
 use std::ops::Deref;
@@ -66,6 +66,8 @@ pub struct Process {
     pub tick: Cell<i32>,
     /// Turns that it could not serve.
     pub turn_retries: RefCell<TurnRetries>,
+    /// Until then a table of watchers that cannot be written is left alone.
+    pub watchers_rest_until: Cell<Option<Tick>>,
     /// Called by tm when a NOTIFY is completed.
     pub on_completed: tm::TmCallback,
 }

@@ -3,7 +3,7 @@
 use crate::presence::config::{PublicationMode, SubscriptionMode};
 use crate::server::authorizations::not_remembered::NotRemembered;
 use crate::server::authorizations::store::AuthorizationStore;
-use crate::server::authorizations::watchers_table::WatchersTable;
+use crate::server::authorizations::watchers_table::{FirstRows, WatchersTable};
 use crate::server::notify::queue::ResourceQueues;
 use crate::server::notify::row_queue::RowQueue;
 use crate::server::notify::work::NotifyQueue;
@@ -42,7 +42,7 @@ impl Storage {
                 return Storage {
                     subscriptions,
                     queue: kept(RowQueue::new(parts, store)),
-                    authorizations: authorizations(parts, subscriptions, publications),
+                    authorizations: authorizations(parts, subscriptions, publications, FirstRows::BeforeAnswer),
                     publications,
                 };
             }
@@ -52,10 +52,13 @@ impl Storage {
         };
         let subscriptions = kept(MemorySubscriptions::new(parts, rows));
         let publications = publications(parts, Watchers::Memory);
+        // A watcher whose subscription is written later loses nothing with a row that is written before it.
+        let is_behind = parts.config.watchers_write_behind && parts.config.subscriptions == SubscriptionMode::WriteBack;
+        let first_rows = if is_behind { FirstRows::Behind } else { FirstRows::BeforeAnswer };
         Storage {
             subscriptions,
             queue: kept(ResourceQueues::new(parts, rows)),
-            authorizations: authorizations(parts, subscriptions, publications),
+            authorizations: authorizations(parts, subscriptions, publications, first_rows),
             publications,
         }
     }
@@ -79,9 +82,10 @@ fn authorizations(
     parts: Parts,
     subscriptions: &'static dyn SubscriptionStore,
     publications: &'static dyn PublicationStore,
+    first_rows: FirstRows,
 ) -> &'static dyn AuthorizationStore {
     match parts.database.is_configured() && (subscriptions.has_rows() || publications.has_rows()) {
-        true => kept(WatchersTable::new(parts, subscriptions)),
+        true => kept(WatchersTable::new(parts, subscriptions, first_rows)),
         false => kept(NotRemembered::new(parts)),
     }
 }

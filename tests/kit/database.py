@@ -1,7 +1,9 @@
 """Creates Kamailio's own tables and reads rows back."""
 import pathlib
+import re
 import shutil
 import sqlite3
+import time
 
 
 def schema(kind, name, share=None):
@@ -35,8 +37,20 @@ def create_text(folder):
     shutil.copytree(str(source), str(folder))
 
 
+def until_watchers_are_written(server):
+    """With `subs_db_mode` 2 our module writes rows of `watchers` within a second."""
+    deadline = time.monotonic() + 5
+    while server.which == "ours" and server.alive() and time.monotonic() < deadline:
+        found = re.search(r"watchers_queued = (\d+)", server.rpc("stats.get_statistics", "presence:"))
+        if not found or found[1] == "0":
+            return
+        time.sleep(0.05)
+
+
 def rows(server, table, order=None):
     """All rows of a table as dictionaries (SQLite and db_text)."""
+    if table == "watchers":
+        until_watchers_are_written(server)
     if server.db == "sqlite":
         connection = sqlite3.connect(str(server.db_path), timeout=10)
         connection.row_factory = sqlite3.Row

@@ -77,6 +77,23 @@ pub(crate) fn write_what_waits(context: impl Fn() -> Context<'static>, pass: Pas
     each_on_its_own("writing publications", || write_publications(&mut context(), pass));
 }
 
+/// How long [`update`] alone writes watchers after the table could not be written.
+const WATCHERS_REST: Seconds = Seconds(10);
+
+/// Writes the watchers that wait for their rows.
+fn write_watchers() {
+    let Some(process) = state::process() else { return };
+    let now = clock::ticks();
+    let rests = process.watchers_rest_until.get().is_some_and(|until| until > now);
+    if rests || process.shared.authorizations.owed() == 0 {
+        return;
+    }
+    if let Err(error) = Context::new(process).storage.authorizations.write(Pass::Regular) {
+        process.watchers_rest_until.set(Some(now + WATCHERS_REST));
+        crate::limited!(Error, "cannot write the watchers table: {error}");
+    }
+}
+
 /// Writes before its time what has piled up, so that the end of the server has little left to write.
 fn write_early() {
     let Some(process) = state::process().filter(|process| !process.config.keeps_what_has_ended()) else { return };
@@ -210,6 +227,7 @@ pub(crate) unsafe extern "C" fn kr_presence_on_second(_ticks: c_uint, _param: *m
         each_on_its_own("sending again", send_again);
         each_on_its_own("judging again", judge_again);
         write_early();
+        each_on_its_own("writing the watchers", write_watchers);
         each_on_its_own("reading again", send_unread);
         each_on_its_own("missed changes", send_missed);
         each_on_its_own("late documents", || show_late_documents(Taken::Due));

@@ -2,6 +2,7 @@
 use crate::common::row_groups::{Aside, Pass};
 use crate::host::lock::Lock;
 use crate::host::no_memory::NoMemory;
+use crate::host::process_mutex::{ProcessMutex, ProcessMutexGuard};
 use crate::host::shm::{self, Shm, ShmBox, ShmVec};
 use crate::presence::authorization::Authorization;
 use crate::presence::resource::UriComparison;
@@ -10,6 +11,7 @@ use crate::shm_safe::shm_safe;
 use crate::sip::packed::Strings;
 use crate::time::Moment;
 use hashbrown::HashTable;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Whether the table has an authorization as memory has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,13 +55,15 @@ struct CacheShard {
     bytes: usize,
     /// Counts what was put.
     puts: u64,
+    /// The hashes of those that the table does not have yet, the oldest first as long as they are written in order.
+    owed: ShmVec<u64>,
 }
 
-shm_safe!(CacheShard { table, bytes, puts });
+shm_safe!(CacheShard { table, bytes, puts, owed });
 
 impl CacheShard {
     fn new() -> CacheShard {
-        CacheShard { table: HashTable::new_in(Shm), bytes: 0, puts: 0 }
+        CacheShard { table: HashTable::new_in(Shm), bytes: 0, puts: 0, owed: ShmVec::new_in(Shm) }
     }
 
     /// Takes one out that is known already.
@@ -67,6 +71,33 @@ impl CacheShard {
         let cached = self.table.find_entry(hash, is).ok()?.remove().0;
         self.bytes -= cached.size();
         Some(cached)
+    }
+
+    /// Puts one in; given back where there is no memory for it.
+    fn insert(&mut self, fresh: CachedAuthorization) -> Result<(), CachedAuthorization> {
+        let has_room = self.table.try_reserve(1, |cached| cached.hash).is_ok()
+            && (fresh.written || self.owed.try_reserve(1).is_ok());
+        if !has_room {
+            return Err(fresh);
+        }
+        if !fresh.written {
+            self.owed.push(fresh.hash);
+        }
+        self.bytes += fresh.size();
+        self.table.insert_unique(fresh.hash, fresh, |cached| cached.hash);
+        Ok(())
+    }
+
+    /// One with this hash is not owed to the table any more.
+    fn settle(&mut self, hash: u64) {
+        if let Some(at) = self.owed.iter().position(|owed| *owed == hash) {
+            self.owed.remove(at);
+        }
+    }
+
+    /// Those that the table does not have yet.
+    fn unwritten(&self) -> impl Iterator<Item = &CachedAuthorization> {
+        self.owed.iter().filter_map(|owed| self.table.find(*owed, |cached| cached.hash == *owed && !cached.written))
     }
 
     /// Makes room by forgetting what was read longest ago, as far as a few of them show. What the table does not have
@@ -99,6 +130,28 @@ pub struct AuthorizationCache {
     rule: UriComparison,
     /// How many bytes each part may take.
     limit: usize,
+    /// How many the table does not have yet.
+    owed: &'static AtomicUsize,
+    /// One process at a time writes those: an older authorization must not follow a newer one.
+    writer: &'static ProcessMutex,
+}
+
+/// What was decided about a watcher and is not in the table yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnwrittenAuthorization {
+    /// The user of the watcher.
+    pub user: Vec<u8>,
+    /// The host of the watcher.
+    pub host: Vec<u8>,
+    /// What was decided.
+    pub authorization: Authorization,
+}
+
+impl UnwrittenAuthorization {
+    /// Whether it is about this watcher.
+    pub fn is_of(&self, rule: UriComparison, user: &[u8], host: &[u8]) -> bool {
+        rule.same(&self.user, user) && self.host.eq_ignore_ascii_case(host)
+    }
 }
 
 /// Whose authorization: presentity URI, watcher's user and host, event package.
@@ -125,7 +178,8 @@ impl AuthorizationCache {
         let mut shards = ShmVec::new_in(Shm);
         shards.try_reserve_exact(SHARDS).map_err(|_| NoMemory)?;
         (0..SHARDS).for_each(|_| shards.push(Lock::new(CacheShard::new())));
-        Ok(AuthorizationCache { shards, rule, limit: bytes / SHARDS })
+        let (owed, writer) = (shm::leak(AtomicUsize::new(0))?, ProcessMutex::leak()?);
+        Ok(AuthorizationCache { shards, rule, limit: bytes / SHARDS, owed, writer })
     }
 
     fn shard(&self, hash: u64) -> &Lock<CacheShard> {
@@ -141,6 +195,23 @@ impl AuthorizationCache {
             .find(hash, |cached| cached.is(hash, key))
             .filter(|cached| cached.read_at > since || !cached.written)?;
         Some(cached.authorization())
+    }
+
+    /// Whether the table does not have the authorization of this key yet.
+    pub fn is_owed(&self, key: &AuthorizationKey<'_>) -> bool {
+        let hash = self.rule.exact_hash(key);
+        let shard = self.shard(hash).lock();
+        shard.table.find(hash, |cached| cached.is(hash, key)).is_some_and(|cached| !cached.written)
+    }
+
+    /// How many the table does not have yet.
+    pub fn owed(&self) -> usize {
+        self.owed.load(Ordering::Relaxed)
+    }
+
+    /// Until the guard is gone no other process writes what the table does not have yet.
+    pub fn turn_to_write(&self) -> ProcessMutexGuard {
+        self.writer.lock()
     }
 
     /// Counts what is put near this key: what is read from the table after the count is remembered by
@@ -161,9 +232,16 @@ impl AuthorizationCache {
         self.put_if(key, authorization, now, (RowOf::Written, room), |shard| shard.puts == puts);
     }
 
-    /// Remembers an authorization, as far as there is room for it.
-    pub fn put(&self, key: &AuthorizationKey<'_>, authorization: &Authorization, now: Moment, row: RowOf, room: Room) {
-        self.put_if(key, authorization, now, (row, room), |_| true);
+    /// Remembers an authorization, as far as there is room for it; whether there was.
+    pub fn put(
+        &self,
+        key: &AuthorizationKey<'_>,
+        authorization: &Authorization,
+        now: Moment,
+        row: RowOf,
+        room: Room,
+    ) -> bool {
+        self.put_if(key, authorization, now, (row, room), |_| true)
     }
 
     fn put_if(
@@ -173,7 +251,7 @@ impl AuthorizationCache {
         now: Moment,
         (row, room): (RowOf, Room),
         wanted: impl FnOnce(&CacheShard) -> bool,
-    ) {
+    ) -> bool {
         let hash = self.rule.exact_hash(key);
         let [presentity, user, host, event] = *key;
         let strings = [presentity, user, host, event, &authorization.reason];
@@ -182,24 +260,34 @@ impl AuthorizationCache {
         let mut garbage = Vec::new();
         let mut shard = self.shard(hash).lock();
         if !wanted(&shard) {
-            return;
+            return false;
         }
         shard.puts = shard.puts.wrapping_add(1);
         let old = shard.take(hash, |cached| cached.is(hash, key));
+        let owed_before = shard.owed.len();
+        if old.as_ref().is_some_and(|old| !old.written) {
+            shard.settle(hash);
+        }
+        let mut kept = false;
         if let Some(strings) = strings.filter(|_| room == Room::Made || old.is_some()) {
             let (aside, written) = (Aside::default(), row == RowOf::Written);
             let fresh =
                 CachedAuthorization { hash, strings, status: authorization.status, read_at: now, written, aside };
             let has_room = shard.make_room(fresh.size(), self.limit, &mut garbage);
-            if has_room && shard.table.try_reserve(1, |cached| cached.hash).is_ok() {
-                shard.bytes += fresh.size();
-                shard.table.insert_unique(hash, fresh, |cached| cached.hash);
-            } else {
-                garbage.push(fresh);
-            }
+            let put = if has_room { shard.insert(fresh) } else { Err(fresh) };
+            kept = put.is_ok();
+            garbage.extend(put.err());
         }
+        self.count_owed(owed_before, shard.owed.len());
         drop(shard);
         drop((old, garbage));
+        kept
+    }
+
+    fn count_owed(&self, before: usize, after: usize) {
+        if before != after {
+            self.owed.fetch_add(after.wrapping_sub(before), Ordering::Relaxed);
+        }
     }
 
     /// How many bytes all of them take.
@@ -207,13 +295,40 @@ impl AuthorizationCache {
         self.shards.iter().map(|shard| shard.lock().bytes).sum()
     }
 
-    /// Authorizations that the table does not have yet, with their keys: at most `limit` of one part, see
-    /// [`AuthorizationCache::parts`].
-    /// Those that rest are left out, see [`Aside::rests`].
-    pub fn unwritten(&self, part: usize, limit: usize, now: Moment, pass: Pass) -> Vec<([Vec<u8>; 4], Authorization)> {
-        let shard = self.shards[part].lock();
-        let waits = |cached: &&CachedAuthorization| !cached.written && !cached.aside.rests(now, pass);
-        shard.table.iter().filter(waits).take(limit).map(|cached| (cached.key(), cached.authorization())).collect()
+    /// Authorizations that the table does not have yet, with their keys: at most `limit`. Those that rest are left
+    /// out, see [`Aside::rests`].
+    pub fn unwritten(&self, limit: usize, now: Moment, pass: Pass) -> Vec<([Vec<u8>; 4], Authorization)> {
+        let mut found = Vec::new();
+        for shard in self.shards.iter() {
+            if found.len() >= limit || self.owed() == 0 {
+                break;
+            }
+            let shard = shard.lock();
+            let waiting = shard.unwritten().filter(|cached| !cached.aside.rests(now, pass));
+            found.extend(waiting.take(limit - found.len()).map(|cached| (cached.key(), cached.authorization())));
+        }
+        found
+    }
+
+    /// Those of one presentity and event package.
+    pub fn unwritten_of(&self, presentity: &[u8], event: &[u8]) -> Vec<UnwrittenAuthorization> {
+        let mut found = Vec::new();
+        for shard in self.shards.iter() {
+            if self.owed() == 0 {
+                break;
+            }
+            let shard = shard.lock();
+            let [uri, user, host, package] = [0, 1, 2, 3];
+            let is_of = |cached: &&CachedAuthorization| {
+                cached.strings.get(package) == event && self.rule.same(cached.strings.get(uri), presentity)
+            };
+            found.extend(shard.unwritten().filter(is_of).map(|cached| UnwrittenAuthorization {
+                user: cached.strings.get(user).to_vec(),
+                host: cached.strings.get(host).to_vec(),
+                authorization: cached.authorization(),
+            }));
+        }
+        found
     }
 
     /// The table does not take this authorization now; `true` when that was not known of it.
@@ -233,7 +348,7 @@ impl AuthorizationCache {
         let mut found = Vec::new();
         for shard in self.shards.iter() {
             let shard = shard.lock();
-            let refused = shard.table.iter().filter(|cached| !cached.written && cached.aside.is_refused());
+            let refused = shard.unwritten().filter(|cached| cached.aside.is_refused());
             found.extend(refused.take(limit - found.len()).map(CachedAuthorization::key));
             if found.len() >= limit {
                 break;
@@ -246,18 +361,13 @@ impl AuthorizationCache {
     pub fn mark_written(&self, key: &AuthorizationKey<'_>, authorization: &Authorization, now: Moment) {
         let hash = self.rule.exact_hash(key);
         let mut shard = self.shard(hash).lock();
-        if let Some(cached) = shard
-            .table
-            .find_mut(hash, |cached| cached.is(hash, key))
-            .filter(|cached| cached.authorization() == *authorization)
-        {
+        let found = shard.table.find_mut(hash, |cached| cached.is(hash, key) && !cached.written);
+        if let Some(cached) = found.filter(|cached| cached.authorization() == *authorization) {
             (cached.written, cached.read_at, cached.aside) = (true, now, Aside::default());
+            let before = shard.owed.len();
+            shard.settle(hash);
+            self.count_owed(before, shard.owed.len());
         }
-    }
-
-    /// How many parts there are.
-    pub fn parts(&self) -> usize {
-        self.shards.len()
     }
 
     /// Forgets what was read before `since`, and watchers that nobody has decided about: their rows are cleaned.
@@ -340,16 +450,14 @@ mod tests {
         authorizations.put(&ALICE, &authorization(Status::Pending, b"r"), Moment::at(10), RowOf::Owed, Room::Made);
         authorizations.forget_old(Moment::at(100));
         assert_eq!(authorizations.get(&ALICE, Moment::at(100)), Some(authorization(Status::Pending, b"r")));
-        let unwritten = |limit| {
-            (0..authorizations.parts())
-                .flat_map(move |part| authorizations.unwritten(part, limit, Moment::at(100), Pass::Regular))
-        };
+        let unwritten = |limit| authorizations.unwritten(limit, Moment::at(100), Pass::Regular).into_iter();
         let (key, found) = unwritten(1).next().unwrap();
+        assert_eq!(authorizations.owed(), 1);
         assert_eq!((key.each_ref().map(Vec::as_slice), found), (ALICE, authorization(Status::Pending, b"r")));
         authorizations.mark_written(&ALICE, &authorization(Status::Active, b""), Moment::at(20));
         assert!(unwritten(1).next().is_some(), "another authorization was written");
         authorizations.mark_written(&ALICE, &authorization(Status::Pending, b"r"), Moment::at(20));
-        assert_eq!(unwritten(1).next(), None);
+        assert_eq!((unwritten(1).next(), authorizations.owed()), (None, 0));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::presence::subscription_field::Field;
 use crate::presence::testing::{PRESENCE, fixtures};
 use crate::server::authorizations::not_remembered::NotRemembered;
 use crate::server::authorizations::store::AuthorizationStore;
-use crate::server::authorizations::watchers_table::WatchersTable;
+use crate::server::authorizations::watchers_table::{FirstRows, WatchersTable};
 use crate::server::shared::Parts;
 use crate::server::subscriptions::database::InDatabase;
 use crate::server::subscriptions::memory::MemorySubscriptions;
@@ -37,7 +37,8 @@ fn parts() -> Parts {
 
 /// The table, for subscriptions in memory.
 fn table(parts: Parts) -> WatchersTable {
-    WatchersTable::new(parts, Box::leak(Box::new(MemorySubscriptions::new(parts, &NoRows))))
+    let subscriptions = Box::leak(Box::new(MemorySubscriptions::new(parts, &NoRows)));
+    WatchersTable::new(parts, subscriptions, FirstRows::BeforeAnswer)
 }
 
 #[test]
@@ -69,7 +70,7 @@ fn a_decision_holds_while_the_table_is_away_and_stays_due() {
 #[test]
 fn servers_that_share_their_rows_need_the_table() {
     let parts = parts();
-    let store = WatchersTable::new(parts, Box::leak(Box::new(InDatabase::new(parts))));
+    let store = WatchersTable::new(parts, Box::leak(Box::new(InDatabase::new(parts))), FirstRows::BeforeAnswer);
     let bob = subscription("bob");
     assert_eq!(store.find(&bob), Err(StoreError::NoDatabase));
     assert_eq!(store.store_first(&bob, &blocked()), Err(StoreError::NoDatabase));
@@ -91,4 +92,20 @@ fn a_decision_for_which_there_is_no_memory_leaves_the_others() {
             break;
         }
     }
+}
+
+#[test]
+fn a_first_decision_waits_in_memory_where_rows_are_written_behind() {
+    let parts = parts();
+    let subscriptions = Box::leak(Box::new(MemorySubscriptions::new(parts, &NoRows)));
+    let store = WatchersTable::new(parts, subscriptions, FirstRows::Behind);
+    let (bob, resource) =
+        (subscription("bob"), parts.shared.tables.rule().resource(b"sip:alice@example.org", PRESENCE));
+    let owed = || parts.shared.authorizations.unwritten_of(b"sip:alice@example.org", b"presence");
+    let pending = Authorization { status: Status::Pending, reason: Vec::new() };
+    assert_eq!((store.store_first(&bob, &pending), owed().len()), (Ok(()), 1));
+    // It changes in memory, and stays one row.
+    assert_eq!((store.store(&bob, &blocked()), store.find(&bob)), (Ok(()), Ok(Some(blocked()))));
+    assert_eq!(owed().iter().map(|owed| &owed.authorization).collect::<Vec<_>>(), [&blocked()]);
+    assert!(store.known(&resource).is_err(), "the table cannot be read");
 }

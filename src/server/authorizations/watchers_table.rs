@@ -181,6 +181,16 @@ pub(super) fn delete_undecided(parts: &Parts) -> Result<(), StoreError> {
 pub(crate) struct WatchersTable {
     parts: Parts,
     subscriptions: &'static dyn SubscriptionStore,
+    first_rows: FirstRows,
+}
+
+/// When the row of a watcher is written that the table does not know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FirstRows {
+    /// Before its SUBSCRIBE is answered.
+    BeforeAnswer,
+    /// Within the second after it, with others.
+    Behind,
 }
 
 impl Deref for WatchersTable {
@@ -223,43 +233,50 @@ impl AuthorizationStore for WatchersTable {
         if known.as_ref() == Some(authorization) {
             return Ok(());
         }
-        let put = match known.is_some() {
+        let room = room_for(subscription, authorization, clock::now());
+        let is_owed = known.is_some() && self.shared.authorizations.is_owed(&key);
+        if (known.is_none() || is_owed) && self.leaves_for_later(&key, authorization, room) {
+            return Ok(());
+        }
+        // What is on its way to the table must not come after this.
+        let _turn = is_owed.then(|| self.shared.authorizations.turn_to_write());
+        let put = match known.is_some() && !is_owed {
             true => self.change_authorization(&key, authorization),
             false => self.add_authorization(&key, authorization),
         };
-        self.cache_authorization(&key, authorization, put, room_for(subscription, authorization, clock::now()))
+        self.cache_authorization(&key, authorization, put, room)
     }
 
     fn store_first(&self, subscription: &Subscription, authorization: &Authorization) -> Result<(), StoreError> {
         let key = key_of(subscription, self.packages().get(subscription.state.event).name);
+        let room = room_for(subscription, authorization, clock::now());
+        if self.leaves_for_later(&key, authorization, room) {
+            return Ok(());
+        }
         let put = self.add_authorization(&key, authorization);
-        self.cache_authorization(&key, authorization, put, room_for(subscription, authorization, clock::now()))
+        self.cache_authorization(&key, authorization, put, room)
     }
 
     fn write(&self, pass: Pass) -> Result<(), StoreError> {
+        let authorizations = &self.shared.authorizations;
+        if authorizations.owed() == 0 {
+            return Ok(());
+        }
+        let _turn = authorizations.turn_to_write();
         let (now, mut refusals) = (pass.moment(clock::now()), RefusalLog::default());
-        for part in 0..self.shared.authorizations.parts() {
-            loop {
-                let group = self.shared.authorizations.unwritten(part, GROUP, now, pass);
-                if group.is_empty() {
-                    break;
-                }
-                let outcome = self.write_authorization_group(&group);
-                for ((key, authorization), fate) in group.iter().zip(&outcome.fates) {
-                    self.note_group_outcome(
-                        &key.each_ref().map(Vec::as_slice),
-                        authorization,
-                        *fate,
-                        now,
-                        &mut refusals,
-                    );
-                }
-                if let Some(error) = outcome.error {
-                    return Err(error);
-                }
+        loop {
+            let group = authorizations.unwritten(GROUP, now, pass);
+            if group.is_empty() {
+                return Ok(());
+            }
+            let outcome = self.write_authorization_group(&group);
+            for ((key, authorization), fate) in group.iter().zip(&outcome.fates) {
+                self.note_group_outcome(&key.each_ref().map(Vec::as_slice), authorization, *fate, now, &mut refusals);
+            }
+            if let Some(error) = outcome.error {
+                return Err(error);
             }
         }
-        Ok(())
     }
 
     fn known(&self, resource: &Resource) -> Result<Vec<Subscription>, StoreError> {
@@ -267,11 +284,13 @@ impl AuthorizationStore for WatchersTable {
         let rule = self.shared.tables.rule();
         let of_resource =
             [("presentity_uri", Op::Eq, Value::Text(&resource.uri)), ("event", Op::Eq, Value::Text(event))];
-        self.database.read(|db| {
+        let owed = self.shared.authorizations.unwritten_of(&resource.uri, event);
+        let mut known: Vec<Subscription> = self.database.read(|db| {
             let rows = db.select::<ResourceWatcherColumn>(table, &of_resource, None)?;
             Ok(rows
                 .iter()
                 .filter(|row| rule.same(row.bytes(ResourceWatcherColumn::Presentity), &resource.uri))
+                .filter(|row| !owed.iter().any(|it| it.is_of(rule, row.bytes(ResourceWatcherColumn::User), row.bytes(ResourceWatcherColumn::Domain))))
                 .filter_map(|row| {
                     let status = Status::from_number(row.int(ResourceWatcherColumn::Status))?;
                     remembered(
@@ -283,7 +302,12 @@ impl AuthorizationStore for WatchersTable {
                     )
                 })
                 .collect())
-        })
+        })?;
+        known.extend(owed.iter().filter_map(|owed| {
+            let Authorization { status, reason } = &owed.authorization;
+            remembered(resource, &owed.user, &owed.host, *status, reason)
+        }));
+        Ok(known)
     }
 
     fn waiting(&self, resource: &Resource) -> Result<Vec<Watcher>, StoreError> {
@@ -294,17 +318,20 @@ impl AuthorizationStore for WatchersTable {
             ("event", Op::Eq, Value::Text(event)),
             ("status", Op::Eq, Value::Int(Status::Pending as i64)),
         ];
-        self.database.read(|db| {
+        let owed = self.shared.authorizations.unwritten_of(&resource.uri, event);
+        let mut waiting: Vec<Watcher> = self.database.read(|db| {
             let rows = db.select::<WatcherName>(table, &conditions, None)?;
             Ok(rows
                 .iter()
                 .filter(|row| rule.same(row.bytes(WatcherName::Presentity), &resource.uri))
-                .map(|row| {
-                    let name = uri::join(row.bytes(WatcherName::User), row.bytes(WatcherName::Domain));
-                    Watcher::waiting(name)
-                })
+                .map(|row| (row.bytes(WatcherName::User), row.bytes(WatcherName::Domain)))
+                .filter(|(user, host)| !owed.iter().any(|owed| owed.is_of(rule, user, host)))
+                .map(|(user, host)| Watcher::waiting(uri::join(user, host)))
                 .collect())
-        })
+        })?;
+        let pending = owed.iter().filter(|owed| owed.authorization.status == Status::Pending);
+        waiting.extend(pending.map(|owed| Watcher::waiting(uri::join(&owed.user, &owed.host))));
+        Ok(waiting)
     }
 
     fn clean(&self) -> Result<(), StoreError> {
@@ -315,8 +342,21 @@ impl AuthorizationStore for WatchersTable {
 
 impl WatchersTable {
     /// The table, for subscriptions that live in this store.
-    pub(crate) fn new(parts: Parts, subscriptions: &'static dyn SubscriptionStore) -> WatchersTable {
-        WatchersTable { parts, subscriptions }
+    pub(crate) fn new(
+        parts: Parts,
+        subscriptions: &'static dyn SubscriptionStore,
+        first_rows: FirstRows,
+    ) -> WatchersTable {
+        WatchersTable { parts, subscriptions, first_rows }
+    }
+
+    /// Whether an authorization whose row is missing, or is older, is kept in memory to be written with others. Not
+    /// one of which memory keeps nothing, and not without room.
+    fn leaves_for_later(&self, key: &AuthorizationKey<'_>, authorization: &Authorization, room: Room) -> bool {
+        self.first_rows == FirstRows::Behind
+            && self.goes_on_without_table()
+            && (room == Room::Made || self.shared.authorizations.is_owed(key))
+            && self.shared.authorizations.put(key, authorization, clock::now(), RowOf::Owed, Room::Made)
     }
 
     fn read_row(&self, key: &AuthorizationKey<'_>) -> Result<FoundRow, StoreError> {

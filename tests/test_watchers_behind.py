@@ -1,0 +1,83 @@
+"""Rows of `watchers` that are written within the second after the answer (`watchers_write_behind`)."""
+import re
+import sqlite3
+import time
+
+import pytest
+from test_authorization import XML, put, rules
+
+from kit.database import until_watchers_are_written
+from kit.kamailio import Kamailio
+from kit.sip import Client
+
+WATCHERS = 20
+
+
+def rows(server):
+    """The watchers in the table now, without waiting for it."""
+    with sqlite3.connect(str(server.db_path), timeout=10) as table:
+        return table.execute("select watcher_username, status, reason from watchers order by id").fetchall()
+
+
+def transactions(server):
+    return int(re.search(r"db_writes = (\d+)", server.rpc("stats.get_statistics", "presence:"))[1])
+
+
+@pytest.mark.parametrize("behind", (0, 1))
+def test_rows_are_written_together_or_before_the_answer(behind):
+    server = Kamailio("ours", workers=1, presence=dict(watchers_write_behind=behind, db_update_period=100), **XML)
+    with server:
+        alice = Client(server, "alice")
+        before, at_once, began = transactions(server), [], time.monotonic()
+        for number in range(WATCHERS):
+            watcher = Client(server, "w%d" % number)
+            assert watcher.subscribe(alice.uri).reply.code == 200
+            at_once.append(len(rows(server)))
+            watcher.close()
+        took = time.monotonic() - began
+        until_watchers_are_written(server)
+        assert len(rows(server)) == WATCHERS and {row[1] for row in rows(server)} == {2}
+        if behind:
+            # A pass each second, and one that may have been under way.
+            assert transactions(server) - before <= took + 3
+        else:
+            assert at_once == list(range(1, WATCHERS + 1)) and transactions(server) - before >= WATCHERS
+        alice.close()
+
+
+@pytest.mark.parametrize("mode", (1, 3))
+def test_other_modes_write_before_the_answer(mode):
+    with Kamailio("ours", workers=1, presence=dict(subs_db_mode=mode, publ_cache=0), **XML) as server:
+        alice, bob = Client(server, "alice"), Client(server, "bob")
+        assert bob.subscribe(alice.uri).reply.code == 200
+        assert len(rows(server)) == 1
+        alice.close(), bob.close()
+
+
+def test_a_stop_writes_what_waits():
+    server = Kamailio("ours", workers=1, presence=dict(db_update_period=100), **XML)
+    with server:
+        alice, bob = Client(server, "alice"), Client(server, "bob")
+        assert bob.subscribe(alice.uri).reply.code == 200
+        server.stop()
+        assert [row[1] for row in rows(server)] == [2]
+        alice.close(), bob.close()
+
+
+def test_a_decision_that_changes_at_once_is_what_the_table_gets(both):
+    """Stock writes the first decision and changes the row; ours may still have the first one to write."""
+    def scenario(server, phone, trace):
+        for turn, (first, second) in enumerate((("confirm", "allow"), ("allow", "polite-block"), ("block", "allow"))):
+            alice, bob = phone("alice%d" % turn), phone("bob%d" % turn)
+            put(server, alice.user, rules(**{bob.user: first}))
+            watch = bob.subscribe(alice.uri)
+            watch.wait(1)
+            put(server, alice.user, rules(**{bob.user: second}))
+            server.rpc("presence.updateWatchers", alice.uri, "presence")
+            bob.quiet(0.5)
+            states = [notify.get("Subscription-State").split(";")[0] for notify in watch.notifies]
+            trace.note("notified %d" % turn, states)
+        trace.note("decided", sorted((row["watcher_username"], row["status"], row["reason"] or "")
+                                     for row in server.rows("watchers")))
+
+    both(scenario, workers=1, **XML)
