@@ -16,10 +16,12 @@ pub(crate) const OK: c_int = 0;
 pub(crate) const ROW: c_int = 100;
 /// `SQLITE_DONE`: the statement has run to its end.
 pub(crate) const DONE: c_int = 101;
+/// `SQLITE_OPEN_NOMUTEX`: a connection is used by one thread, that of its process, and needs no lock around each call.
+const OPEN_WITHOUT_LOCK: c_int = 0x8000;
 /// `SQLITE_OPEN_READONLY`.
-pub(crate) const OPEN_READ_ONLY: c_int = 0x1;
+pub(crate) const OPEN_READ_ONLY: c_int = 0x1 | OPEN_WITHOUT_LOCK;
 /// `SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE`.
-pub(crate) const OPEN_TO_WRITE: c_int = 0x2 | 0x4;
+pub(crate) const OPEN_TO_WRITE: c_int = 0x2 | 0x4 | OPEN_WITHOUT_LOCK;
 /// `SQLITE_PREPARE_PERSISTENT`: the statement will be used many times.
 pub(crate) const PREPARE_PERSISTENT: u32 = 1;
 
