@@ -1,6 +1,7 @@
 """Rows that wait to be written (`subs_db_mode` 2): never many, whatever the period of the timer, and none is lost when
 the server ends."""
 import contextlib
+import signal
 import socket
 import sqlite3
 import threading
@@ -165,3 +166,31 @@ def test_a_stop_writes_all_that_a_locked_database_has_left(crowd, figure):
     figure("%d of %d rows were written in %.1f s at the end" % (UNWRITTEN, TABLE, time.monotonic() - began))
     assert value(server, "select count(distinct id) from written") == UNWRITTEN
     assert "panic" not in server.log()
+
+
+def test_what_a_timer_was_writing_when_the_server_ended_is_written_at_the_end(ours, phones):
+    """The timer has taken rows and waits for a locked database; its process ends with the server, and nobody knows
+    what it has written."""
+    server = ours(presence=dict(db_update_period=1, publ_update_period=1, clean_period=3600, publ_cache=1))
+    alice, bob = phones(server, "alice"), phones(server, "bob")
+    old, tag = bob.subscribe(alice.uri, event="presence"), alice.publish(body=pidf(note="before")).get("SIP-ETag")
+    deadline = time.monotonic() + 20
+    while not (server.rows("presentity") and server.rows("active_watchers")):
+        assert time.monotonic() < deadline, "nothing is written"
+        time.sleep(0.1)
+    with table(server) as other:
+        other.execute("begin immediate")
+        tag = alice.publish(body=pidf(note="after"), etag=tag).get("SIP-ETag")
+        new_tag = alice.publish(alice.uri, body=pidf(note="another")).get("SIP-ETag")
+        assert old.refresh(expires=1234).code == 200
+        new = bob.subscribe(alice.uri)
+        new.wait(1)
+        time.sleep(2.5)
+        server.process.send_signal(signal.SIGTERM)
+        time.sleep(1.5)
+        other.execute("rollback")
+    server.stop(timeout=60)
+    written = {row["callid"]: row["remote_cseq"] for row in server.rows("active_watchers")}
+    assert written == {old.call_id: old.cseq, new.call_id: new.cseq}, server.log()[-1500:]
+    documents = {row["etag"]: "after" in str(row["body"]) for row in server.rows("presentity")}
+    assert documents == {tag: True, new_tag: False}

@@ -239,6 +239,7 @@ impl<'m> AgentContext<'m> {
             });
             lost = outcome.error;
         }
+        records.end_removing();
         let written = match lost {
             Some(error) => Err(error),
             None => self.rows().delete_ended(now),

@@ -21,11 +21,15 @@ struct RecordEntry {
     record: SharedRecord,
     /// The entity tag in its row.
     row_etag: EntityTag<ShmBox<[u8]>>,
+    /// The entity tag of the copy that a process is writing, unless it ended while it did.
+    written_etag: Option<EntityTag<ShmBox<[u8]>>>,
+    /// The record is as in that copy.
+    is_as_copied: bool,
     /// When its row is tried again that could not be written.
     aside: Aside,
 }
 
-shm_safe!(RecordEntry { hash, record, row_etag, aside });
+shm_safe!(RecordEntry { hash, record, row_etag, written_etag, is_as_copied, aside });
 
 /// What the timer writes to the table.
 #[derive(Debug)]
@@ -57,6 +61,8 @@ const SHARDS: usize = 64;
 pub struct Records {
     shards: ShmVec<Lock<HashTable<ShmBox<RecordEntry>, Shm>>>,
     ended: Lock<ShmVec<SharedRecord>>,
+    /// Those whose rows a process is removing, or was when it ended.
+    being_removed: Lock<ShmVec<SharedRecord>>,
     serial: AtomicU64,
     seed: u64,
     /// By how many seconds the wall clock was set when rows were last looked for.
@@ -65,7 +71,7 @@ pub struct Records {
     pub unwritten: UnwrittenRows,
 }
 
-shm_safe!(Records { shards, ended, serial, seed, clock_set_by, unwritten });
+shm_safe!(Records { shards, ended, being_removed, serial, seed, clock_set_by, unwritten });
 
 /// The hash of some strings under a seed.
 pub fn hash(seed: u64, parts: &[&[u8]]) -> u64 {
@@ -92,6 +98,7 @@ impl Records {
         Ok(Records {
             shards,
             ended: Lock::new(ShmVec::new_in(Shm)),
+            being_removed: Lock::new(ShmVec::new_in(Shm)),
             serial: AtomicU64::new(1),
             seed,
             clock_set_by: AtomicI64::new(0),
@@ -152,7 +159,8 @@ impl Records {
             RecordRowState::Insert => EntityTag::new(shm::copy(b"")?),
             _ => EntityTag::new(record.get(RecordField::Etag)).map(shm::copy)?,
         };
-        let entry = shm::boxed(RecordEntry { hash, record: shared, row_etag, aside: Aside::default() })?;
+        let (written_etag, is_as_copied, aside) = (None, false, Aside::default());
+        let entry = shm::boxed(RecordEntry { hash, record: shared, row_etag, written_etag, is_as_copied, aside })?;
         let mut shard = self.shard(hash).lock();
         shard.try_reserve(1, |entry| entry.hash).map_err(|_| NoMemory)?;
         shard.insert_unique(hash, entry, |entry| entry.hash);
@@ -181,7 +189,7 @@ impl Records {
             RecordRowState::Insert => RecordRowState::Insert,
             _ => RecordRowState::Update,
         };
-        entry.aside = Aside::default();
+        (entry.aside, entry.is_as_copied) = (Aside::default(), false);
         let old = std::mem::replace(&mut entry.record, fresh);
         drop(shard);
         drop(old);
@@ -238,14 +246,15 @@ impl Records {
         found
     }
 
-    /// Takes note that what has changed is being written: what has ended first, then what is new or changed; from here
-    /// on each row has the entity tag of its record. Rows that rest are left out, see [`Aside::rests`].
+    /// Takes note that what has changed is being written: what has ended first, then what is new or changed. Nothing
+    /// counts as written before it is: a process that ends meanwhile leaves all of it to the next pass. Rows that rest
+    /// are left out, see [`Aside::rests`].
     pub fn take_changes(&self, now: Moment, pass: Pass) -> Vec<RecordRowChange> {
-        let ended = std::mem::replace(&mut *self.ended.lock(), ShmVec::new_in(Shm));
+        self.begin_removing();
         let was_set = self.clock_was_set();
         self.unwritten.begin_pass();
         let mut changes: Vec<RecordRowChange> =
-            ended.iter().map(|record| RecordRowChange::Ended(record.to_private())).collect();
+            self.being_removed.lock().iter().map(|record| RecordRowChange::Ended(record.to_private())).collect();
         for shard in &self.shards {
             let mut shard = shard.lock();
             for entry in shard.iter_mut() {
@@ -260,15 +269,28 @@ impl Records {
                     continue;
                 }
                 let Ok(tag) = EntityTag::new(entry.record.get(RecordField::Etag)).map(shm::copy) else { continue };
-                let before = std::mem::replace(&mut entry.row_etag, tag);
+                (entry.written_etag, entry.is_as_copied) = (Some(tag), true);
                 changes.push(RecordRowChange::Changed {
                     record: entry.record.to_private(),
-                    row_etag: before.to_owned_tag(),
+                    row_etag: entry.row_etag.to_owned_tag(),
                 });
-                entry.record.state.row_state = RecordRowState::Clean;
             }
         }
         changes
+    }
+
+    /// What has ended is among those whose rows are being removed, as far as there is memory for it.
+    fn begin_removing(&self) {
+        let (mut ended, mut being_removed) = (self.ended.lock(), self.being_removed.lock());
+        if being_removed.try_reserve(ended.len()).is_ok() {
+            being_removed.append(&mut ended);
+        }
+    }
+
+    /// All rows of what had ended are removed, or noted again.
+    pub fn end_removing(&self) {
+        let removed = std::mem::replace(&mut *self.being_removed.lock(), ShmVec::new_in(Shm));
+        drop(removed);
     }
 
     /// Whether the wall clock was set since this was asked: the times of day in rows are old.
@@ -283,24 +305,38 @@ impl Records {
             (RecordRowChange::Ended(row), RowOutcome::Kept) => self.end_row(row),
             // A row that may not be deleted ends by its own time.
             (RecordRowChange::Ended(_), _) => {}
-            (RecordRowChange::Changed { record, .. }, RowOutcome::Written) => {
-                self.with_entry(record, |entry| entry.aside = Aside::default());
-            }
-            (RecordRowChange::Changed { record, row_etag }, fate) => {
-                return self.note_unwritten(record, row_etag, fate, now);
-            }
+            (RecordRowChange::Changed { record, .. }, RowOutcome::Written) => self.note_written(record),
+            (RecordRowChange::Changed { record, .. }, fate) => return self.note_unwritten(record, fate, now),
         }
         false
     }
 
+    /// The row is as the copy; a record that has changed since is newer again, and of one that was removed meanwhile
+    /// the row goes, too.
+    fn note_written(&self, copy: &Record) {
+        let is_known = self.with_entry(copy, |entry| {
+            if let Some(tag) = entry.written_etag.take() {
+                entry.row_etag = tag;
+            }
+            let is_same = std::mem::take(&mut entry.is_as_copied);
+            entry.record.state.row_state = if is_same { RecordRowState::Clean } else { RecordRowState::Update };
+            entry.aside = Aside::default();
+        });
+        if !is_known {
+            self.end_row(copy);
+        }
+    }
+
     /// What could not be written is tried again.
-    fn note_unwritten(&self, record: &Record, row_etag: &EntityTag, fate: RowOutcome, now: Moment) -> bool {
-        let Ok(tag) = row_etag.map(shm::copy) else { return false };
-        let (is_new, mut is_news) = (record.state.row_state == RecordRowState::Insert, false);
-        let known = self.with_entry(record, |entry| {
+    fn note_unwritten(&self, copy: &Record, fate: RowOutcome, now: Moment) -> bool {
+        let mut is_news = false;
+        self.with_entry(copy, |entry| {
             let was_refused = entry.aside.is_refused();
-            entry.record.state.row_state = if is_new { RecordRowState::Insert } else { RecordRowState::Update };
-            entry.row_etag = tag;
+            (entry.written_etag, entry.is_as_copied) = (None, false);
+            // Another process has written an older copy meanwhile.
+            if entry.record.state.row_state == RecordRowState::Clean {
+                entry.record.state.row_state = RecordRowState::Update;
+            }
             match fate {
                 RowOutcome::Refused => entry.aside = Aside::refused(now),
                 _ if !was_refused => entry.aside = Aside::later(now),
@@ -308,10 +344,6 @@ impl Records {
             }
             is_news = fate == RowOutcome::Refused && !was_refused;
         });
-        if !known && !is_new {
-            // It was removed meanwhile; its row is still the old one.
-            self.end_row(&record.with(&[(RecordField::Etag, row_etag.bytes())]));
-        }
         is_news
     }
 
@@ -405,6 +437,7 @@ mod tests {
         let ended = records.take_changes(Moment::at(0), Pass::Regular);
         assert!(matches!(&ended[..], [RecordRowChange::Ended(row)] if row.get(RecordField::Etag) == b"3"));
         records.note_fate(&ended[0], RowOutcome::Kept, Moment::at(0));
+        records.end_removing();
         assert_eq!(
             records.take_changes(Moment::at(0), Pass::Regular).len(),
             1,
@@ -434,7 +467,8 @@ mod tests {
         for written in [true, false] {
             let records = Records::new(7).unwrap();
             records.insert(&record("a", "1")).unwrap();
-            records.take_changes(Moment::at(0), Pass::Regular);
+            let changes = records.take_changes(Moment::at(0), Pass::Regular);
+            records.note_fate(&changes[0], RowOutcome::Written, Moment::at(0));
             let a = records.find(&search(b"a")).unwrap();
             records.replace(&a, &a.with(&[(RecordField::Etag, b"2")])).unwrap();
             let changes = records.take_changes(Moment::at(0), Pass::Regular);
@@ -442,17 +476,42 @@ mod tests {
                 matches!(&changes[..], [RecordRowChange::Changed { row_etag, .. }] if *row_etag == EntityTag::from("1"))
             );
             records.remove(&records.find(&search(b"a")).unwrap());
-            if !written {
-                records.note_fate(&changes[0], RowOutcome::Kept, Moment::at(0));
-            }
+            let fate = if written { RowOutcome::Written } else { RowOutcome::Kept };
+            records.note_fate(&changes[0], fate, Moment::at(0));
             let etag = |change: &RecordRowChange| match change {
                 RecordRowChange::Ended(row) => row.get(RecordField::Etag).to_vec(),
                 RecordRowChange::Changed { .. } => Vec::new(),
             };
             let ended: Vec<_> = records.take_changes(Moment::at(1), Pass::Regular).iter().map(etag).collect();
-            let wanted: &[&[u8]] = if written { &[b"2"] } else { &[b"2", b"1"] };
+            let wanted: &[&[u8]] = if written { &[b"1", b"2"] } else { &[b"1"] };
             assert_eq!(ended, wanted);
         }
+    }
+
+    #[test]
+    fn what_a_process_was_writing_when_it_ended_is_written_by_the_next_pass() {
+        let records = Records::new(7).unwrap();
+        for id in ["a", "b"] {
+            records.insert(&record(id, "1")).unwrap();
+        }
+        let changes = records.take_changes(Moment::at(0), Pass::Regular);
+        changes.iter().for_each(|change| assert!(!records.note_fate(change, RowOutcome::Written, Moment::at(0))));
+        let (a, b) = (records.find(&search(b"a")).unwrap(), records.find(&search(b"b")).unwrap());
+        records.remove(&a);
+        records.replace(&b, &b.with(&[(RecordField::Etag, b"2")])).unwrap();
+        for _ in 0..3 {
+            // Nobody says what became of these.
+            let changes = records.take_changes(Moment::at(1), Pass::Regular);
+            let [RecordRowChange::Ended(row), RecordRowChange::Changed { record, row_etag }] = &changes[..] else {
+                panic!("one has ended, one has changed: {changes:?}")
+            };
+            assert_eq!((row.get(RecordField::Id), record.get(RecordField::Etag)), (&b"a"[..], &b"2"[..]));
+            assert_eq!(*row_etag, EntityTag::from("1"));
+        }
+        let changes = records.take_changes(Moment::at(2), Pass::Last);
+        changes.iter().for_each(|change| assert!(!records.note_fate(change, RowOutcome::Written, Moment::at(2))));
+        records.end_removing();
+        assert!(records.take_changes(Moment::at(3), Pass::Last).is_empty());
     }
 
     #[test]

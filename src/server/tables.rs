@@ -454,6 +454,7 @@ mod tests {
             catches_up: false,
             written_cseq: 0,
             arrival: 0,
+            is_being_written: false,
             notify_history: NotifyHistory::default(),
             aside: Default::default(),
             ownership: Ownership::default(),

@@ -290,7 +290,11 @@ impl AuthorizationStore for WatchersTable {
             Ok(rows
                 .iter()
                 .filter(|row| rule.same(row.bytes(ResourceWatcherColumn::Presentity), &resource.uri))
-                .filter(|row| !owed.iter().any(|it| it.is_of(rule, row.bytes(ResourceWatcherColumn::User), row.bytes(ResourceWatcherColumn::Domain))))
+                .filter(|row| {
+                    !owed.iter().any(|it| {
+                        it.is_of(rule, row.bytes(ResourceWatcherColumn::User), row.bytes(ResourceWatcherColumn::Domain))
+                    })
+                })
                 .filter_map(|row| {
                     let status = Status::from_number(row.int(ResourceWatcherColumn::Status))?;
                     remembered(

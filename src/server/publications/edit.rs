@@ -103,6 +103,7 @@ impl<'e> Edit<'e> {
         };
         if self.behind.waits(&document.ruid) {
             fresh.row_state = self.list[at].row_state.changed();
+            fresh.is_being_written = self.list[at].is_being_written;
         }
         if self.behind == PublicationRows::None {
             // In memory the order is that of the last change.
@@ -172,6 +173,7 @@ impl<'e> Edit<'e> {
             let mut fresh = SharedPublication::new(trim)?;
             if self.behind.waits(&trim.ruid) {
                 fresh.row_state = self.list[*at].row_state.changed();
+                fresh.is_being_written = self.list[*at].is_being_written;
             }
             shorter.push((*at, fresh));
             if self.behind.has_at_once(&trim.ruid) {

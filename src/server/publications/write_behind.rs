@@ -32,21 +32,27 @@ fn take(group: &mut Vec<Item>, entry: &mut ResourceEntry, now: Moment, pass: Pas
         group.extend(waiting.take(room).map(|removed| Item::Gone(resource.clone(), removed.to_private().ruid)));
     }
     let Documents::Known(list) = &entry.documents else { return };
-    if list.iter().all(|document| document.row_state == PublicationRowState::Nothing) {
+    if list.iter().all(|document| lacks(document, pass) == PublicationRowState::Nothing) {
         return;
     }
     let resource = entry.resource();
     let Documents::Known(list) = &mut entry.documents else { return };
     let waits = |document: &&mut SharedPublication| {
-        document.row_state != PublicationRowState::Nothing && !document.aside.rests(now, pass)
+        lacks(document, pass) != PublicationRowState::Nothing && !document.aside.rests(now, pass)
     };
     for document in list.iter_mut().filter(waits) {
         if group.len() == GROUP {
             break;
         }
-        group.push(Item::Document(resource.clone(), document.to_private(), document.row_state));
-        document.row_state = PublicationRowState::Nothing;
+        group.push(Item::Document(resource.clone(), document.to_private(), lacks(document, pass)));
+        (document.row_state, document.is_being_written) = (PublicationRowState::Nothing, true);
     }
+}
+
+/// What the table lacks of a document.
+fn lacks(document: &SharedPublication, pass: Pass) -> PublicationRowState {
+    let is_left_behind = pass == Pass::Last && document.is_being_written;
+    if is_left_behind { PublicationRowState::Unknown } else { document.row_state }
 }
 
 fn has_unwritten(entry: &ResourceEntry) -> bool {
@@ -145,6 +151,10 @@ impl WriteBehind {
                 Item::Document(resource, publication, PublicationRowState::Row) => {
                     insert_row(db, table, resource, packages.get(resource.event).name, publication)
                 }
+                Item::Document(resource, publication, PublicationRowState::Unknown) => {
+                    delete_record(db, table, &publication.ruid)?;
+                    insert_row(db, table, resource, packages.get(resource.event).name, publication)
+                }
                 Item::Document(_, publication, _) => update_record(db, table, publication),
             }
         };
@@ -221,6 +231,7 @@ impl WriteBehind {
         let Some(Documents::Known(list)) = entry.map(|entry| &mut entry.documents) else { return };
         let Some(document) = list.iter_mut().find(|document| document.ruid() == publication.ruid) else { return };
         let was_refused = document.aside.is_refused();
+        document.is_being_written = false;
         if fate == RowOutcome::Written {
             document.aside = Aside::default();
             return;

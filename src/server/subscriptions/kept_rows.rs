@@ -218,7 +218,10 @@ impl KeptRows {
     fn take_changed(&self, rows: &[OlderRow], now: Moment, pass: Pass, ahead: u32) -> Vec<Subscription> {
         let take = |stored: &mut SubscriptionEntry| {
             let mut copy = stored.subscription.to_private();
-            stored.subscription.state.row_state = RowState::Clean;
+            if is_left_behind(stored, pass) {
+                copy.state.row_state = RowState::Replace;
+            }
+            (stored.subscription.state.row_state, stored.is_being_written) = (RowState::Clean, true);
             // A row that is further already takes nothing that is behind it.
             let further = stored.written_cseq.saturating_sub(copy.state.local_cseq).max(ahead);
             copy.state.local_cseq = copy.state.local_cseq.saturating_add(further);
@@ -273,6 +276,7 @@ impl KeptRows {
         let was_refused = tables.shard_of_dialog(tables.dialog_hash(dialog)).and_then(|mut shard| {
             let stored = shard.find(dialog)?;
             let was_refused = stored.aside.is_refused();
+            stored.is_being_written = false;
             let state = &mut stored.subscription.state;
             match fate {
                 RowOutcome::Written => {
@@ -307,5 +311,11 @@ impl KeptRows {
 
 /// Whether the row of a subscription is older than the memory, and may be written in the pass that began at `now`.
 fn waits(stored: &SubscriptionEntry, now: Moment, pass: Pass) -> bool {
-    stored.subscription.state.row_state != RowState::Clean && !stored.aside.rests(now, pass)
+    let is_older = stored.subscription.state.row_state != RowState::Clean || is_left_behind(stored, pass);
+    is_older && !stored.aside.rests(now, pass)
+}
+
+/// Whether a process has ended while it wrote the row: nobody knows what the row is, and it is written anew.
+fn is_left_behind(stored: &SubscriptionEntry, pass: Pass) -> bool {
+    pass == Pass::Last && stored.is_being_written
 }

@@ -27,11 +27,22 @@ pub struct SharedPublication {
     priority: i32,
     /// What its row lacks.
     pub row_state: PublicationRowState,
+    /// A process is writing its row, or ended while it did.
+    pub is_being_written: bool,
     /// When its row is tried again that could not be written.
     pub aside: Aside,
 }
 
-shm_safe!(SharedPublication { strings, dialogs, expires_at, received_at, priority, row_state, aside });
+shm_safe!(SharedPublication {
+    strings,
+    dialogs,
+    expires_at,
+    received_at,
+    priority,
+    row_state,
+    is_being_written,
+    aside
+});
 
 const _: () = assert!(size_of::<SharedPublication>() <= 56, "a document beside its strings");
 
@@ -83,6 +94,7 @@ impl SharedPublication {
             received_at: publication.received_at.map(ShortMoment::from),
             priority: publication.priority,
             row_state: PublicationRowState::Nothing,
+            is_being_written: false,
             aside: Aside::default(),
         })
     }
@@ -154,6 +166,8 @@ pub enum PublicationRowState {
     Change,
     /// The row is missing.
     Row,
+    /// Nobody knows what the row is: a process has ended while it wrote it.
+    Unknown,
 }
 
 shm_safe!(
@@ -161,6 +175,7 @@ shm_safe!(
         Nothing,
         Change,
         Row,
+        Unknown,
     }
 );
 

@@ -68,6 +68,7 @@ impl Tables {
         let stored = shm::boxed(SubscriptionEntry {
             written_cseq,
             arrival: self.arrivals.fetch_add(1, Ordering::Relaxed),
+            is_being_written: false,
             subscription: shared,
             resource_hash: resource.hash,
             place: 0,

@@ -68,6 +68,8 @@ pub struct SubscriptionEntry {
     /// Which of all subscriptions it was when it came, or was read from its row: rows lie in the table in this order,
     /// about.
     pub arrival: u32,
+    /// A process is writing its row, or ended while it did.
+    pub is_being_written: bool,
     /// What became of its NOTIFYs.
     pub notify_history: NotifyHistory,
     /// When its row is tried again that could not be written.
@@ -87,6 +89,7 @@ shm_safe!(SubscriptionEntry {
     catches_up,
     written_cseq,
     arrival,
+    is_being_written,
     notify_history,
     aside,
     ownership,
