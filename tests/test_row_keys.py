@@ -184,6 +184,33 @@ def test_a_refresh_that_is_answered_500_has_not_happened(ours, phones):
     assert row["contact"] == contact
 
 
+def test_an_end_whose_row_cannot_be_removed(both, ours, phones):
+    """Write-through: the watcher is answered as by stock, and the row goes once it can, also at the stop."""
+    options = dict(presence=dict(subs_db_mode=1, db_update_period=1), modules=("presence_xml",))
+    refuse = "create trigger no before %s on active_watchers begin select raise(abort, 'no'); end;"
+
+    def scenario(server, phone, trace):
+        watch = phone("bob").subscribe("sip:alice@example.org")
+        watch.wait(1)
+        sql(server, None, (refuse % "delete") + (refuse % "update").replace("no before", "neither before"))
+        trace.note("the end", watch.refresh(expires=0).code)
+        trace.note("the last NOTIFY", watch.wait(2)[-1].get("Subscription-State"))
+
+    both(scenario, **options)
+    server = ours(**options)
+    watch = phones(server, "bob").subscribe("sip:alice@example.org")
+    watch.wait(1)
+    sql(server, None, refuse % "delete")
+    assert watch.refresh(expires=0).code == 200
+    assert server.rows("active_watchers")
+    sql(server, None, "drop trigger no;")
+    until = time.monotonic() + 10
+    while server.rows("active_watchers") and time.monotonic() < until:
+        time.sleep(0.1)
+    assert not server.rows("active_watchers")
+    assert watch.refresh(expires=60).code == 481
+
+
 def test_one_row_that_cannot_be_ended(ours, phones):
     """Database only: what ran out ends, whatever becomes of one of the rows."""
     server = ours(presence=dict(subs_db_mode=3, db_update_period=1), modules=("presence_xml",))

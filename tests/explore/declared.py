@@ -103,6 +103,11 @@ LIVES = [
         ],
     ),
     life(
+        ["a watcher that is no URI"],
+        [sub("folded", "alice", headers={"From": '"Bob\r\n Smith" <sip:bob@example.org>'})],
+        route="xavp",
+    ),
+    life(
         ["a document type before the dialogs"],
         [
             pub("s1", event="dialog"),

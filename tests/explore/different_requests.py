@@ -21,6 +21,7 @@ from .judging import (
     named,
     not_only_489,
     odd_expires,
+    of_dialog,
 )
 from .odd import BROKEN_RULES
 
@@ -81,7 +82,7 @@ TABLE = [
         True,
         # In the database-only mode stock answers 200, and goes on with the other event.
         lambda case: case.step["do"] == "refresh"
-        and ("event" in case.step or "Event" in given(case.step))
+        and ("event" in case.step or any("Event" in given(step) for step in of_dialog(case)))
         and (case.kind in SEEN_KINDS + ("script", "rows", "row") or case.kind == "reply" and code(case.ours) == 481),
     ),
     (
@@ -207,6 +208,17 @@ TABLE = [
             for step in case.life["steps"][: case.seen.number + 1]
         )
         and (case.kind == "script" or "record_route" in case.what),
+    ),
+    (
+        "a watcher that is no URI",
+        "handle_subscribe with a watcher that is no URI",
+        "each request is answered",
+        True,
+        # The script names the sender, and the host reads none from such a From.
+        lambda case: case.step["do"] in ("subscribe", "refresh")
+        and case.config["route"] == "xavp"
+        and "From" in given(case.step)
+        and (case.kind != "reply" or case.stock is None and code(case.ours) == 400),
     ),
     (
         "the script after a From that cannot be read",

@@ -32,6 +32,12 @@ def given(step):
     return headers if isinstance(headers, dict) else {}
 
 
+def of_dialog(case):
+    """The requests so far of the dialog that this step is about."""
+    steps = case.life["steps"][: case.seen.number + 1]
+    return [step for step in steps if step.get("dialog") == case.step.get("dialog")]
+
+
 def odd_expires(case):
     if case.step["do"] not in ("subscribe", "refresh", "publish"):
         return False

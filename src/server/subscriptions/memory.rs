@@ -80,49 +80,35 @@ impl SubscriptionStore for MemorySubscriptions {
     }
 
     fn renew(&self, _: &mut RowWork, current: &Subscription, renewal: &Renewal<'_>) -> Result<Renewed, StoreError> {
-        for _ in 0..TRIES {
-            let (before, former) = match self.renew_in_memory(current, renewal)? {
-                Attempt::Done(before, former) => (before, former),
-                Attempt::Overtaken(now) => return Ok(Renewed::Overtaken(now)),
-                Attempt::Gone => return Ok(Renewed::Gone),
-                Attempt::ChangedHands => continue,
-                // The row is its owner's, too.
-                Attempt::StaysElsewhere => {
-                    self.announce_subscription(current.dialog());
-                    return Ok(Renewed::Done);
-                }
-            };
-            return match self.propagate(current.dialog()) {
-                Ok(()) => {
-                    former.into_iter().for_each(|former| self.announce_to_former(current.dialog(), former));
-                    Ok(Renewed::Done)
-                }
-                Err(error) => {
-                    self.take_back(current, renewal, &before);
-                    Err(error)
-                }
-            };
+        let (before, former) = match self.renew_where_it_is(current, renewal)? {
+            RenewedWhere::Here(before, former) => (before, former),
+            RenewedWhere::Elsewhere(renewed) => return Ok(renewed),
+        };
+        if let Err(error) = self.rows.changed(current.dialog()) {
+            self.take_back(current, renewal, &before);
+            return Err(error);
         }
-        Err(StoreError::Busy)
+        self.announce_renewal(current.dialog(), former);
+        Ok(Renewed::Done)
     }
 
+    /// The row is not written once more before it is removed; where it cannot be removed now, it is later.
     fn unsubscribe(
         &self,
-        work: &mut RowWork,
+        _: &mut RowWork,
         current: &Subscription,
         renewal: &Renewal<'_>,
     ) -> Result<Renewed, StoreError> {
-        match self.renew(work, current, renewal)? {
-            Renewed::Done => {}
-            other => return Ok(other),
+        match self.renew_where_it_is(current, renewal)? {
+            RenewedWhere::Here(_, former) => self.announce_renewal(current.dialog(), former),
+            RenewedWhere::Elsewhere(Renewed::Done) => {}
+            RenewedWhere::Elsewhere(other) => return Ok(other),
         }
         match self.take_out(current.dialog(), Some(End::Unsubscribed)) {
             Ok(ended) => Ok(ended.map_or(Renewed::Gone, |_| Renewed::Done)),
             Err(error) => {
                 self.take_back(current, renewal, &current.state);
-                if let Err(error) = self.propagate(current.dialog()) {
-                    crate::limited!(Error, "the row of a subscription says that it is over, it is not: {error}");
-                }
+                self.announce_subscription(current.dialog());
                 Err(error)
             }
         }
@@ -300,6 +286,29 @@ impl MemorySubscriptions {
         MemorySubscriptions { parts, rows }
     }
 
+    /// Renews a subscription in the tables, as soon as it is clear whose it is.
+    fn renew_where_it_is(&self, current: &Subscription, renewal: &Renewal<'_>) -> Result<RenewedWhere, StoreError> {
+        for _ in 0..TRIES {
+            return Ok(match self.renew_in_memory(current, renewal)? {
+                Attempt::ChangedHands => continue,
+                Attempt::Done(before, former) => RenewedWhere::Here(before, former),
+                Attempt::Overtaken(now) => RenewedWhere::Elsewhere(Renewed::Overtaken(now)),
+                Attempt::Gone => RenewedWhere::Elsewhere(Renewed::Gone),
+                Attempt::StaysElsewhere => {
+                    self.announce_subscription(current.dialog());
+                    RenewedWhere::Elsewhere(Renewed::Done)
+                }
+            });
+        }
+        Err(StoreError::Busy)
+    }
+
+    /// The other nodes learn of a renewal, and its former owner that it is ours.
+    fn announce_renewal(&self, dialog: DialogId<'_>, former: Option<NodeId>) {
+        self.announce_subscription(dialog);
+        former.into_iter().for_each(|former| self.announce_to_former(dialog, former));
+    }
+
     /// Renews a subscription in the tables alone.
     fn renew_in_memory(&self, current: &Subscription, renewal: &Renewal<'_>) -> Result<Attempt, StoreError> {
         let (now, stays) = (crate::host::clock::now(), self.stays_elsewhere(current.dialog()));
@@ -370,13 +379,6 @@ impl MemorySubscriptions {
         if let Err(error) = undone {
             crate::limited!(Error, "a renewal that could not be written stays in memory: {error}");
         }
-    }
-
-    /// A stored subscription has changed: its row is written and the other nodes learn of it.
-    fn propagate(&self, dialog: DialogId<'_>) -> Result<(), StoreError> {
-        self.rows.changed(dialog)?;
-        self.announce_subscription(dialog);
-        Ok(())
     }
 
     /// Takes a stored subscription out of the tables; `final_notify` gives it a last NOTIFY.
@@ -483,6 +485,14 @@ enum Attempt {
     ChangedHands,
     /// Another node owns it, and learns of it.
     StaysElsewhere,
+}
+
+/// A renewal in the tables, by whose row has to be written.
+enum RenewedWhere {
+    /// The subscription is ours, was this before, and came from its former owner, if there is one.
+    Here(SubscriptionState, Option<NodeId>),
+    /// Nothing is to be written here: this is what became of it. The row is its owner's, too.
+    Elsewhere(Renewed),
 }
 
 /// A subscription has run out and stays for now.
