@@ -1,7 +1,7 @@
 //! The tables in shared memory: shards, each under one lock, holding the resource entries of resources and the
 //! subscriptions on them.
 //! An index leads from a dialog to its slot, so that neither a refresh nor a NOTIFY ever walks a list.
-use crate::presence::subscription::Subscription;
+use crate::presence::subscription::{Status, Subscription};
 use crate::presence::subscription_field::Field;
 use crate::server::tables::resource_entry::{Documents, DueNotify, ResourceEntry};
 use crate::shm_safe::shm_safe;
@@ -29,8 +29,9 @@ use crate::presence::resource::{Resource, UriComparison};
 use crate::presence::seen::NotifiedChanges;
 use crate::server::tables::dialog_index::DialogIndex;
 use crate::server::tables::sharding::{FIRST, SHARDS, index};
-use crate::server::tables::subscription_entry::SubscriptionEntry;
+use crate::server::tables::subscription_entry::{Ownership, SubscriptionEntry};
 use crate::server::tables::watcher_counts::{Counting, WatcherCounts};
+use crate::time::Moment;
 use hashbrown::HashTable;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
@@ -184,6 +185,28 @@ impl Tables {
     /// One of the shards, locked.
     pub fn nth_shard(&self, index: usize) -> Guard<'_, Shard> {
         self.shards[index].lock()
+    }
+
+    /// Copies of the live subscriptions that are wanted, at most so many.
+    pub fn live(
+        &self,
+        now: Moment,
+        most: usize,
+        wanted: impl Fn(&SubscriptionEntry) -> bool,
+    ) -> Vec<(Subscription, Ownership)> {
+        let mut found = Vec::new();
+        for shard in self.shards.iter().map(Lock::lock) {
+            let is_live = |stored: &&SubscriptionEntry| {
+                let state = &stored.subscription.state;
+                state.expires_at > now && state.status != Status::Terminated && wanted(stored)
+            };
+            let wanted = shard.subscriptions().filter(is_live).take(most - found.len());
+            found.extend(wanted.map(|stored| (stored.subscription.to_private(), stored.ownership)));
+            if found.len() == most {
+                break;
+            }
+        }
+        found
     }
 
     /// The hash of a dialog.
@@ -427,10 +450,8 @@ mod tests {
     use crate::host::fake;
     use crate::presence::event_package::PackageId;
     use crate::presence::notification::NotifyHistory;
-    use crate::presence::subscription::{RowState, Status, Subscription, SubscriptionState};
+    use crate::presence::subscription::{RowState, SubscriptionState};
     use crate::presence::subscription_field::FIELDS;
-    use crate::server::tables::subscription_entry::Ownership;
-    use crate::time::Moment;
 
     const RULE: UriComparison = UriComparison { ignore_case: false, seed: 7 };
 
@@ -548,5 +569,20 @@ mod tests {
             assert_eq!(tables.subscription_count(), 0);
             add(&tables, &resource, "call").expect("it works once there is memory again");
         }
+    }
+
+    #[test]
+    fn a_step_takes_no_more_subscriptions_than_it_may() {
+        let tables = Tables::new(RULE, Counting::PerWatcher, Sharing::WithNodes).unwrap();
+        for n in 0..40 {
+            // Many in one shard, and some in others.
+            let resource = RULE.resource(format!("sip:{}@b", n % 3).as_bytes(), PackageId(0));
+            add(&tables, &resource, &format!("call-{n}")).unwrap();
+        }
+        let found = |most, now| tables.live(Moment::at(now), most, |_| true).len();
+        assert_eq!([1, 5, 39, 40, 41].map(|most| found(most, 50)), [1, 5, 39, 40, 40]);
+        assert_eq!(found(40, 100), 0, "they have expired");
+        let call = |n: usize| format!("call-{n}").into_bytes();
+        assert_eq!(tables.live(Moment::at(50), 40, |stored| stored.subscription.dialog().call_id == call(7)).len(), 1);
     }
 }

@@ -13,7 +13,7 @@ use crate::presence::placed::{Offer, Placed, RecordName};
 use crate::presence::ports::server::Server;
 use crate::presence::publication::{Applied, Change};
 use crate::presence::replica;
-use crate::presence::subscription::{Status, Subscription};
+use crate::presence::subscription::Subscription;
 use crate::presence::subscription_field::Field;
 use crate::server::cluster::node_id::NodeId;
 use crate::server::cluster::placing::View;
@@ -22,6 +22,7 @@ use crate::server::tables::subscription_entry::{Ownership, SubscriptionEntry};
 use crate::sip::entity_tag::EntityTag;
 use crate::sip::uri;
 use crate::time::{Millis, Moment, Seconds};
+use std::cell::Cell;
 
 /// So often a node says how it places records, in seconds.
 const SHARE_INTERVAL: Seconds = Seconds(10);
@@ -102,8 +103,7 @@ impl Context<'_> {
             }
         }
         let knows_all = nodes.unknown().is_empty() && nodes.not_sharing(replicas).is_empty();
-        let waits = if knows_all { ALONE_AFTER } else { STRANGERS_AFTER };
-        if is_filled && age >= waits || age >= LONGEST_FILL {
+        if is_share_there(is_filled, knows_all, age) {
             crate::log!(Notice, "this node has its share of the records: it serves requests");
             self.shared.cluster_state.placing.note_ready();
             self.observe_places(replicas);
@@ -172,21 +172,7 @@ impl Context<'_> {
         most: usize,
         wanted: impl Fn(&SubscriptionEntry) -> bool,
     ) -> Vec<(Subscription, Ownership)> {
-        let (tables, now, mut found) = (&self.shared.tables, clock::now(), Vec::new());
-        for part in 0..tables.shard_count() {
-            let shard = tables.nth_shard(part);
-            let is_live = |stored: &&SubscriptionEntry| {
-                let state = &stored.subscription.state;
-                state.expires_at > now && state.status != Status::Terminated && !stored.ownership.owner.is_stock()
-            };
-            let wanted = shard.subscriptions().filter(is_live).filter(|stored| wanted(stored));
-            found.extend(wanted.map(|stored| (stored.subscription.to_private(), stored.ownership)));
-            if found.len() >= most {
-                found.truncate(most);
-                break;
-            }
-        }
-        found
+        self.shared.tables.live(clock::now(), most, |stored| !stored.ownership.owner.is_stock() && wanted(stored))
     }
 
     /// Offers the replicas that this node should not hold to those that should; returns how many.
@@ -205,17 +191,14 @@ impl Context<'_> {
 
     /// Offers the publications that this node should not hold to those that should; returns how many.
     fn offer_documents(&mut self, view: &View) -> usize {
-        let (mut offers, mut count) = (Offers::default(), 0);
+        let (mut offers, count) = (Offers::default(), Cell::new(0));
         for part in 0..self.shared.tables.shard_count() {
-            if count >= MOST_OFFERED {
-                break;
-            }
             self.each_document(
                 part,
-                |uri| !view.is_held_here(uri),
+                |uri| count.get() < MOST_OFFERED && !view.is_held_here(uri),
                 |context, resource, document| {
                     offers.add(view.serving(&resource.uri).collect(), context.document_text(resource, document));
-                    count += 1;
+                    count.set(count.get() + 1);
                 },
             );
         }
@@ -374,6 +357,13 @@ impl Context<'_> {
     }
 }
 
+/// Whether a node serves requests: it has its share of what the others hold, and has waited for nodes that it may not
+/// know yet; or it has asked for long enough.
+fn is_share_there(is_filled: bool, knows_all: bool, age: Seconds) -> bool {
+    let waits = if knows_all { ALONE_AFTER } else { STRANGERS_AFTER };
+    is_filled && age >= waits || age >= LONGEST_FILL
+}
+
 /// Which nodes look at the watchers of a presentity again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RefreshedBy {
@@ -427,5 +417,18 @@ impl Offers {
             }
         }
         sent
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_serves_requests_when_it_has_its_share_or_in_time() {
+        let waits = |is_filled, knows_all| (0..1_000).find(|age| is_share_there(is_filled, knows_all, Seconds(*age)));
+        assert_eq!(waits(true, true), Some(ALONE_AFTER.0));
+        assert_eq!(waits(true, false), Some(STRANGERS_AFTER.0));
+        assert_eq!((waits(false, true), waits(false, false)), (Some(LONGEST_FILL.0), Some(LONGEST_FILL.0)));
     }
 }

@@ -36,28 +36,16 @@ impl Context<'_> {
         names.push(self.node_name().to_vec());
         let candidates: Vec<&[u8]> = names.iter().map(Vec::as_slice).collect();
         let is_lost = |node: NodeId| lost.iter().any(|lost| lost.id == node);
-        let (mut ours, view) = (Vec::new(), self.view());
-        let tables = &self.shared.tables;
-        for index in 0..tables.shard_count() {
-            let shard = tables.nth_shard(index);
-            for stored in shard.subscriptions() {
-                let Some(lost) = lost.iter().find(|lost| lost.id == stored.ownership.owner) else { continue };
-                let dialog = stored.subscription.dialog();
-                let live = stored.subscription.state.expires_at > now
-                    && stored.subscription.state.status != Status::Terminated;
-                let turn = (lost.age.0 / TAKEOVER_TIMEOUT.0) as usize;
-                let is_successor = || match &view {
-                    None => cluster::successor(&candidates, dialog, turn) == Some(self.node_name()),
-                    Some(view) => self.is_successor(view, stored.subscription.get(Field::PresUri), turn, is_lost),
-                };
-                if live && is_successor() {
-                    ours.push(stored.subscription.to_private());
-                }
+        let view = self.view();
+        let ours = self.shared.tables.live(now, LARGEST_STEP, |stored| {
+            let Some(lost) = lost.iter().find(|lost| lost.id == stored.ownership.owner) else { return false };
+            let turn = turn_after(lost.age);
+            match &view {
+                None => cluster::successor(&candidates, stored.subscription.dialog(), turn) == Some(self.node_name()),
+                Some(view) => self.is_successor(view, stored.subscription.get(Field::PresUri), turn, is_lost),
             }
-            if ours.len() >= LARGEST_STEP {
-                break;
-            }
-        }
+        });
+        let ours: Vec<Subscription> = ours.into_iter().map(|(subscription, _)| subscription).collect();
         self.serve_from_now_on(&ours, "lost nodes", objections);
     }
 
@@ -81,8 +69,9 @@ impl Context<'_> {
                 };
                 shard.subscriptions().filter(live).map(|s| (s.subscription.to_private(), s.ownership)).collect()
             };
-            ours.extend(foreign.into_iter().filter(|(_, o)| self.may_claim(o)).map(|(subscription, _)| subscription));
-            if ours.len() >= LARGEST_STEP {
+            let claimed = foreign.into_iter().filter(|(_, o)| self.may_claim(o)).map(|(subscription, _)| subscription);
+            ours.extend(claimed.take(LARGEST_STEP - ours.len()));
+            if ours.len() == LARGEST_STEP {
                 arbitration.note_news();
                 break;
             }
@@ -140,5 +129,20 @@ impl Context<'_> {
             }
             Err(error) => limited!(Warn, "the table of leases cannot be read: {error}; it is read again in a second"),
         }
+    }
+}
+
+/// Whose turn it is when a node has been lost for so long: that of its first successor, then of the next ones.
+fn turn_after(age: Seconds) -> usize {
+    (age.0 / TAKEOVER_TIMEOUT.0) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_node_goes_on_after_fifteen_seconds() {
+        assert_eq!([2, 14, 15, 29, 30].map(|age| turn_after(Seconds(age))), [0, 0, 1, 1, 2]);
     }
 }
