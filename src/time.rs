@@ -546,4 +546,12 @@ mod tests {
         let once_a_minute = |at: &i64| shared.begin_again(Moment::at(*at), Seconds(60));
         assert_eq!((0..150).filter(once_a_minute).collect::<Vec<_>>(), [0, 60, 120]);
     }
+
+    #[test]
+    fn what_comes_each_so_many_seconds_comes_once_in_them() {
+        for begin in [0, 7, 1_000_003] {
+            let times = (begin..begin + 60).filter(|now| Moment::at(*now).is_each(Seconds(10))).count();
+            assert_eq!(times, 6, "{begin}");
+        }
+    }
 }

@@ -297,11 +297,12 @@ const MOST_CHALLENGES: usize = 8;
 
 fn challenges(reply: SipMsg<'_>) -> Vec<Challenge> {
     let kinds = [(b"WWW-Authenticate".as_slice(), false), (b"Proxy-Authenticate", true)];
-    let of_kind = |(name, of_proxy)| {
-        let found = reply.find_all(name).take(MOST_CHALLENGES);
-        found.map(move |text: &[u8]| Challenge { of_proxy, text: text.trim_ascii().to_vec() })
-    };
-    kinds.into_iter().flat_map(of_kind).collect()
+    kinds.into_iter().flat_map(|(name, of_proxy)| challenges_of(reply.find_all(name), of_proxy)).collect()
+}
+
+/// The first challenges among the headers of one kind.
+fn challenges_of<'a>(headers: impl Iterator<Item = &'a [u8]>, of_proxy: bool) -> impl Iterator<Item = Challenge> {
+    headers.take(MOST_CHALLENGES).map(move |text| Challenge { of_proxy, text: text.trim_ascii().to_vec() })
 }
 
 impl AgentPorts for AgentContext<'_> {
@@ -533,5 +534,18 @@ impl AgentPorts for AgentContext<'_> {
 
     fn warn(&self, what: &str) {
         limited_refusal!(Warn, ("pua", 0, what), "{what}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_challenges_of_each_kind_are_looked_at() {
+        let texts: Vec<String> = (0..20).map(|n| format!(" Digest realm=\"{n}\"")).collect();
+        let found: Vec<Challenge> = challenges_of(texts.iter().map(String::as_bytes), true).collect();
+        assert_eq!(found.len(), MOST_CHALLENGES);
+        assert_eq!(found[MOST_CHALLENGES - 1].text, b"Digest realm=\"7\"");
     }
 }

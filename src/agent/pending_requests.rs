@@ -507,4 +507,16 @@ mod tests {
         let pending_requests = PendingRequests::default();
         assert_eq!([0, 0, 10, 700].map(|now| pending_requests.restarts(5, Tick(now))), [0, 1, 2, 0]);
     }
+
+    #[test]
+    fn a_bounded_number_of_restarts_is_counted() {
+        let pending_requests = PendingRequests::default();
+        assert!((0..MOST_RESTARTED as u64).all(|key| pending_requests.restarts(key, Tick(0)) == 0));
+        let beyond = MOST_RESTARTED as u64;
+        assert_eq!([0, 0].map(|now| pending_requests.restarts(beyond, Tick(now))), [UNREMEMBERED; 2]);
+        assert_eq!(pending_requests.restarts(7, Tick(0)), 1, "those that are known are counted");
+        // Once the others are forgotten there is room.
+        let later = Tick(0) + RESTARTS_REMEMBERED + Seconds(1);
+        assert_eq!([later; 2].map(|now| pending_requests.restarts(beyond, now)), [0, 1]);
+    }
 }

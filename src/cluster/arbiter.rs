@@ -504,4 +504,33 @@ mod tests {
         table.rows.push(LeaseRow { node: b"b".to_vec(), lease: 1, beat: 1, fate });
         assert_eq!(step(&mut a, &mut table, b"a", 0), Ok(vec![LeaseChange::Begun(5)]));
     }
+
+    #[test]
+    fn a_lease_is_held_for_its_time_taken_over_after_it_and_spared_at_a_restart() {
+        let (mut table, mut a, mut b) = (Table::default(), Arbiter::default(), Arbiter::default());
+        step(&mut a, &mut table, b"a", 100).unwrap();
+        let (own, end) = (a.own().unwrap(), Instant::at(100) + HELD);
+        assert!(own.is_held(Instant::at(99 + HELD.0)) && !own.is_held(end));
+        let takes = |b: &mut Arbiter, table: &mut Table, from: u64| {
+            (from..from + 40_000).step_by(100).find(|now| {
+                let changes = step(b, table, b"b", *now).unwrap();
+                changes.iter().any(|change| matches!(change, LeaseChange::Took(_)))
+            })
+        };
+        assert_eq!(takes(&mut b, &mut table, 100), Some(100 + LENGTH.0));
+
+        // A node that was restarted and goes on beating: what it held before is left to it for a while.
+        let (mut table, mut b) = (Table::default(), Arbiter::default());
+        table.begin(b"a", 1).unwrap();
+        table.begin(b"a", 2).unwrap();
+        let mut took = None;
+        for now in (100..40_000).step_by(100) {
+            let beat = table.find(b"a", 2).unwrap().unwrap().beat;
+            table.beat(b"a", 2, beat).unwrap();
+            let changes = step(&mut b, &mut table, b"b", now).unwrap();
+            took = took.or(changes.contains(&LeaseChange::Took(b"a".to_vec())).then_some(now));
+        }
+        assert_eq!(took, Some(100 + SPARED.0));
+        assert_eq!(table.find(b"a", 2).unwrap().unwrap().fate, LeaseOutcome::Held);
+    }
 }

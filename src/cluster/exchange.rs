@@ -347,6 +347,9 @@ mod tests {
         exchanged: usize,
         held: Vec<DigestEntry>,
         differences: Vec<Difference>,
+        /// All that there is goes into one page, which has so many records.
+        one_page: Option<u8>,
+        is_full: bool,
     }
 
     impl ExchangePorts for Asking {
@@ -362,6 +365,9 @@ mod tests {
         }
 
         fn page(&mut self, pull: Pull) -> (Vec<u8>, Option<u64>) {
+            if let Some(records) = self.one_page {
+                return ((0..records).collect(), None);
+            }
             let first = pull.cursor as u8;
             ((first..first + 5).collect(), (first == 0).then_some(5))
         }
@@ -379,7 +385,7 @@ mod tests {
         }
 
         fn has_room(&mut self) -> bool {
-            true
+            !self.is_full
         }
 
         fn with_pulling<T>(&mut self, (): (), work: impl FnOnce(&mut Option<Pulling>) -> T) -> T {
@@ -529,5 +535,66 @@ mod tests {
             on_message(&mut asking, (), message, Instant::at(0));
         }
         assert_eq!((asking.exchanged, asking.taken), (2, vec![7]));
+    }
+
+    #[test]
+    fn parts_beyond_those_that_are_counted_are_not_waited_for() {
+        let counted = usize::from(MOST_COUNTED);
+        for parts in [counted, counted + 1, 100] {
+            let (mut asking, question) = asking();
+            let mut asked = Asking { one_page: Some(2 * parts as u8), ..Asking::default() };
+            on_message(&mut asked, (), question, Instant::at(0));
+            // The end of the page comes first, the first part last.
+            let messages: Vec<_> = asked.sent.into_iter().rev().collect();
+            let (first, others) = messages.split_last().unwrap();
+            others.iter().for_each(|message| on_message(&mut asking, (), message.clone(), Instant::at(1)));
+            assert!(asking.answered.is_empty() && asking.taken.len() == 2 * (parts - 1));
+            on_message(&mut asking, (), first.clone(), Instant::at(1));
+            assert_eq!((asking.answered.len(), asking.taken.len()), (1, 2 * parts));
+            // What is beyond is taken in when it comes, and nobody waits for it.
+            let (mut asking, _) = self::asking();
+            let (late, in_time): (Vec<_>, Vec<_>) = messages
+                .into_iter()
+                .partition(|message| matches!(message, ExchangeMessage::Part(_, part, _) if *part >= MOST_COUNTED));
+            in_time.into_iter().for_each(|message| on_message(&mut asking, (), message, Instant::at(1)));
+            assert_eq!((asking.answered.len(), asking.taken.len()), (1, 2 * counted));
+            late.into_iter().for_each(|message| on_message(&mut asking, (), message, Instant::at(1)));
+            assert_eq!(asking.taken.len(), 2 * parts);
+        }
+    }
+
+    #[test]
+    fn one_message_asks_for_a_bounded_number_of_records() {
+        let entries =
+            |first: u64| (first..first + 300).map(|key| DigestEntry { key: RecordKey(key), state: 1 }).collect();
+        let mut node = Asking { held: entries(0), ..Asking::default() };
+        on_message(&mut node, (), ExchangeMessage::Keys(KeyRange::ALL, entries(1_000)), Instant::at(1));
+        let (mut sent, mut wanted) = (0, 0);
+        for message in std::mem::take(&mut node.sent) {
+            match message {
+                ExchangeMessage::Records(records) => sent += records.len(),
+                ExchangeMessage::Want(keys) => wanted += keys.len(),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!((sent, wanted), (MOST_RECORDS, MOST_RECORDS));
+        // Who is asked for more sends no more.
+        on_message(&mut node, (), ExchangeMessage::Want((0..300).map(RecordKey).collect()), Instant::at(1));
+        assert_eq!(node.sent.len(), MOST_RECORDS / 2, "two records in each message");
+    }
+
+    #[test]
+    fn without_room_no_page_is_asked_for_or_sent() {
+        let (mut asking, question) = asking();
+        let mut asked = Asking { is_full: true, ..Asking::default() };
+        on_message(&mut asked, (), question.clone(), Instant::at(0));
+        assert!(asked.sent.is_empty());
+        asking.is_full = true;
+        answer_to(question).into_iter().for_each(|message| on_message(&mut asking, (), message, START));
+        assert_eq!((asking.taken.len(), asking.sent.len()), (5, 0), "what comes is taken in");
+        assert!(go_on(&mut asking, (), START + PAGE_TIMEOUT) && asking.sent.is_empty());
+        asking.is_full = false;
+        assert!(go_on(&mut asking, (), START + PAGE_TIMEOUT));
+        assert_eq!(asking.sent, [ExchangeMessage::Pull(Pull { cursor: 5, since: Stamp::default() })]);
     }
 }

@@ -213,4 +213,25 @@ mod tests {
         assert_eq!(Placement::new(&candidates, 1).serving(7).len(), 2);
         assert!(Placement::new(&[], 1).serving(7).is_empty() && Placement::default().holders(7).is_empty());
     }
+
+    #[test]
+    fn former_holders_are_known_for_sixteen_changes() {
+        // The first node is asking for its share anew; others come one after the other.
+        let seen = |others: u64| (1..=2 + others).map(|n| (mixed(n), n != 1)).collect::<Vec<_>>();
+        let mut members = observed(&ready(&[1, 2]), &seen(0), Millis(60_000)).unwrap().candidates;
+        let mut known = Vec::new();
+        for others in 1..=20 {
+            let first = members.iter().find(|candidate| candidate.key == mixed(1)).unwrap();
+            known.push(first.was_ready != 0);
+            members = observed(&members, &seen(others), Millis(KEPT.0 - 1)).unwrap().candidates;
+        }
+        assert_eq!(known.iter().take_while(|is_known| **is_known).count(), 16);
+        assert!(known[16..].iter().all(|is_known| !is_known));
+        // After a while without a change it counts as one that was never ready.
+        let once = observed(&ready(&[1, 2]), &seen(0), Millis(60_000)).unwrap().candidates;
+        assert!(once.iter().any(|candidate| candidate.was_ready != 0));
+        assert!(observed(&once, &seen(0), Millis(KEPT.0 - 1)).is_none());
+        let later = observed(&once, &seen(0), KEPT).unwrap().candidates;
+        assert!(later.iter().all(|candidate| candidate.was_ready == 0));
+    }
 }

@@ -87,4 +87,21 @@ mod tests {
         assert_eq!(judge(&mut list, 8, 2, Instant::at(0)), ExchangeVerdict::Exchange, "another record");
         assert_eq!(judge(&mut [], 8, 2, Instant::at(0)), ExchangeVerdict::Exchange, "without memory");
     }
+
+    #[test]
+    fn a_difference_that_takes_the_place_of_another_counts_as_new() {
+        let mut list = vec![Difference::default(); MOST];
+        let place = |which: u64| mixed(which) as usize % MOST;
+        let other = (8..).find(|which| place(*which) == place(7)).unwrap();
+        assert_eq!(exchanged(&mut list, 10, 1), [0, 1, 2, 3, 4, 5, 6, 7]);
+        assert_eq!(judge(&mut list, other, 1, Instant::at(9_000)), ExchangeVerdict::Exchange);
+        assert_eq!(judge(&mut list, 7, 1, Instant::at(9_000)), ExchangeVerdict::Exchange, "so does the other");
+        // As many as there are places are remembered beside each other.
+        let mut list = vec![Difference::default(); MOST];
+        let apart: Vec<u64> = (0..MOST).map(|at| (0..).find(|which| place(*which) == at).unwrap()).collect();
+        for _ in 0..8 {
+            apart.iter().for_each(|which| _ = judge(&mut list, *which, 1, Instant::at(0)));
+        }
+        assert!(apart.iter().all(|which| judge(&mut list, *which, 1, Instant::at(1)) == ExchangeVerdict::LeaveAlone));
+    }
 }

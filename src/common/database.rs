@@ -220,8 +220,27 @@ impl Database {
 
 /// Waits before the next try. No lock is held.
 fn pause(tried: u32) {
-    let wait = FIRST_WAIT << (tried - 1);
     let mut random = [0; 8];
     crate::host::clock::random(&mut random);
-    process::sleep_millis(wait + u64::from_ne_bytes(random) % wait);
+    process::sleep_millis(wait(tried, u64::from_ne_bytes(random)));
+}
+
+/// How many milliseconds are waited after so many tries.
+fn wait(tried: u32, random: u64) -> u64 {
+    let wait = FIRST_WAIT << (tried - 1);
+    wait + random % wait
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_between_tries_are_bounded() {
+        let waits = (1..TRIES).map(|tried| {
+            let waits: Vec<u64> = (0..100).map(|random| wait(tried, random)).collect();
+            (waits.iter().copied().min().unwrap(), waits.iter().copied().max().unwrap())
+        });
+        assert_eq!(waits.collect::<Vec<_>>(), [(5, 9), (10, 19), (20, 39)]);
+    }
 }

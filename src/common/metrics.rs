@@ -153,6 +153,17 @@ pub struct Metrics {
 
 shm_safe!(Metrics { events, database, pua });
 
+impl Default for Metrics {
+    /// Nothing is counted yet.
+    fn default() -> Metrics {
+        Metrics {
+            events: std::array::from_fn(|_| OfEvent::default()),
+            database: Default::default(),
+            pua: Default::default(),
+        }
+    }
+}
+
 static METRICS: OnceLock<&'static Metrics> = OnceLock::new();
 
 /// Makes what is counted; call in `mod_init` of each module. The first call does it.
@@ -165,12 +176,7 @@ pub fn start() -> Result<(), NoMemory> {
         return Ok(());
     }
     measured::keep_in(shm::leak(Measured::default())?);
-    let made = Metrics {
-        events: std::array::from_fn(|_| OfEvent::default()),
-        database: Default::default(),
-        pua: Default::default(),
-    };
-    let _ = METRICS.set(shm::leak(made)?);
+    let _ = METRICS.set(shm::leak(Metrics::default())?);
     Ok(())
 }
 
@@ -299,5 +305,25 @@ pub fn database_done(owner: Owner, operation: Operation, duration: Micros, faile
 pub fn pua_answered(method: usize, code: u16, is_silence: bool) {
     if let Some(metrics) = metrics() {
         metrics.pua[method.min(METHODS.len() - 1)].count(if is_silence { codes::TIMEOUT } else { codes::place(code) });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packages_beyond_the_last_label_share_one() {
+        let metrics = Metrics::default();
+        let place = |event: Option<u16>| std::ptr::from_ref(metrics.event(event.map(PackageId)));
+        let own: std::collections::BTreeSet<_> = (0..EVENTS as u16).map(|id| place(Some(id))).collect();
+        assert!(own.len() == EVENTS && !own.contains(&place(None)));
+        assert_eq!([EVENTS as u16, u16::MAX].map(|id| place(Some(id))), [place(None); 2]);
+    }
+
+    #[test]
+    fn its_size_is_what_the_documentation_says() {
+        let kilobytes = (size_of::<Metrics>() + size_of::<Measured>()).div_ceil(1024);
+        assert_eq!(kilobytes, 43);
     }
 }

@@ -291,4 +291,16 @@ mod tests {
                 && !later.rests(Moment::at(1001), Pass::Regular)
         );
     }
+
+    #[test]
+    fn a_bounded_number_of_refused_rows_is_named() {
+        let (mut log, mut named) = (RefusalLog::default(), 0);
+        for row in 0..NAMED + 5 {
+            log.note(b"presentity", || {
+                named += 1;
+                row.to_string()
+            });
+        }
+        assert_eq!((named, log.more), (NAMED, 5));
+    }
 }

@@ -120,6 +120,15 @@ impl ShmSafe for Destination {}
 unsafe impl Send for Destination {}
 
 impl Destination {
+    /// One that differs from others in its port alone.
+    #[cfg(test)]
+    pub fn of_port(port: u16) -> Destination {
+        // SAFETY: a structure of plain numbers and a pointer to nothing.
+        let mut destination: sys::kr_destination = unsafe { std::mem::zeroed() };
+        destination.to.sin6_port = port;
+        Destination(destination)
+    }
+
     /// An address and the host's number of the transport; `socket` is empty where the host chooses. `None`: the host
     /// finds no way, or there is no connection.
     pub fn of(target: SocketAddr, transport: u8, socket: &[u8]) -> Option<Destination> {
@@ -180,10 +189,7 @@ impl Destination {
             let at = match known {
                 Some(at) => at,
                 None => {
-                    if vias.len() == KEPT_VIAS {
-                        vias.clear();
-                    }
-                    vias.push(Via { key, parts: self.via()? });
+                    sockets::remember(&mut vias, Via { key, parts: self.via()? });
                     vias.len() - 1
                 }
             };
@@ -208,9 +214,6 @@ impl Destination {
 
 /// Where the branch of a Via line comes.
 const PLACE: &[u8] = b"z9hG4bK-place-of-the-branch";
-
-/// More than a host has sockets.
-const KEPT_VIAS: usize = 32;
 
 struct Via {
     /// The socket and the transport.

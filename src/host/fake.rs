@@ -1,5 +1,6 @@
 //! Rust definitions of the shim symbols for unit tests: memory that counts its blocks and fails on demand, locks that
 //! notice a double lock, a log that is thrown away. Everything else answers "not available".
+use crate::sys;
 use std::cell::Cell;
 use std::ffi::{c_char, c_int, c_void};
 
@@ -126,6 +127,30 @@ macro_rules! nothing {
     ($($name:ident)*) => { $( #[unsafe(no_mangle)] extern "C" fn $name() -> isize { 0 } )* };
 }
 
+thread_local! {
+    static WRITES: std::cell::RefCell<Vec<usize>> = const { std::cell::RefCell::new(Vec::new()) };
+}
+
+/// The lengths of what was sent past tm since this was last asked.
+pub fn taken_writes() -> Vec<usize> {
+    WRITES.take()
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn kr_direct_send(_: *const sys::kr_destination, _: *mut c_char, length: c_int) -> c_int {
+    WRITES.with_borrow_mut(|writes| writes.push(length as usize));
+    length
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn kr_direct_is_same(one: *const sys::kr_destination, other: *const sys::kr_destination) -> c_int {
+    // SAFETY: the caller lends a structure.
+    let one = unsafe { (*one).to.sin6_port };
+    // SAFETY: and another one.
+    let other = unsafe { (*other).to.sin6_port };
+    (one == other).into()
+}
+
 unavailable! {
     kr_log_facility kr_register_timer kr_wtimer_add kr_register_basic_timers kr_fork_basic_timer_us kr_parse_headers
     kr_parse_ruri kr_parse_uri kr_event_parser kr_parse_from kr_parse_to kr_first_contact kr_cseq_number
@@ -135,7 +160,7 @@ unavailable! {
     kr_run_event_route kr_xavp_int kr_pv_null kr_pv_str kr_counter_register kr_counter_computed kr_xhttp_load
     kr_xhttp_reply kr_dmq_load kr_dmq_join kr_dmq_broadcast kr_dmq_send kr_parse_expires kr_tm_new_ids kr_pv_uint
     kr_pv_inner kr_proto_name kr_source kr_register_procs kr_cfg_child_init kr_fork_process kr_direct_load
-    kr_direct_destination kr_direct_send kr_direct_branch kr_direct_timer kr_raise_receive_buffers
+    kr_direct_destination kr_direct_branch kr_direct_timer kr_raise_receive_buffers
 }
 nothing! {
     kr_counter_add kr_counter_value kr_is_http kr_dmq_each_node kr_dmq_node_address kr_log_default_facility kr_pid
@@ -143,7 +168,7 @@ nothing! {
     kr_cfg_register_child kr_cfg_update kr_shm_available kr_shm_manager kr_pkg_manager kr_shm_size kr_pkg_available
     kr_direct_has_local_request_callback kr_direct_has_local_request_watchers kr_direct_has_onsend_route
     kr_direct_timers kr_direct_via kr_direct_signature kr_direct_is_from kr_direct_is_of_notify
-    kr_direct_joins kr_direct_is_same kr_direct_note_configuration kr_direct_sending_is_seen
+    kr_direct_joins kr_direct_note_configuration kr_direct_sending_is_seen
     kr_direct_has_blocklist kr_direct_answers_first kr_reply_route kr_datagram_onlooker kr_datagram_is_watched
     kr_datagram_take kr_datagram_text kr_datagram_is_from kr_datagram_find_counters kr_datagram_count
 }

@@ -233,4 +233,26 @@ mod tests {
         let block = ParameterBlock::new(pua::config::PARAMETERS);
         assert_eq!(block.text(c"db_url"), sys::DEFAULT_DB_URL.strip_suffix(b"\0").unwrap());
     }
+
+    #[test]
+    fn a_text_is_as_long_as_its_kind_may_be() {
+        use crate::reference::parameter::{LONGEST_LIST, LONGEST_TEXT, LONGEST_URL};
+        let kinds = [(c"db_url", LONGEST_URL), (c"cluster_peers", LONGEST_LIST), (c"cluster_secret", LONGEST_LIST)];
+        let (mut texts, mut numbers) = (0, 0);
+        for entry in presence::config::PARAMETERS.iter().chain(pua::config::PARAMETERS) {
+            if !matches!(entry.default, ParameterValue::Text(_)) {
+                numbers += 1;
+                continue;
+            }
+            texts += 1;
+            assert!([LONGEST_TEXT, LONGEST_URL, LONGEST_LIST].contains(&entry.longest), "{:?}", entry.name);
+            if let Some((_, longest)) = kinds.iter().find(|(name, _)| *name == entry.name) {
+                assert_eq!(entry.longest, *longest, "{:?}", entry.name);
+            }
+            if matches!(entry.range, Allowed::Any) {
+                assert!(entry.allows(ParameterValue::Text(keep(&vec![b'a'; entry.longest]))), "{:?}", entry.name);
+            }
+        }
+        assert!(texts > 10 && numbers > 10);
+    }
 }

@@ -37,12 +37,29 @@ pub(super) fn find(name: &[u8]) -> *mut sys::socket_info {
     let socket = unsafe { sys::kr_find_socket(&mut lend(&text[..name.len()])) };
     if !socket.is_null() {
         KNOWN.with(|known| {
-            let mut known = known.borrow_mut();
-            if known.len() == KEPT {
-                known.clear();
-            }
-            known.push((name.to_vec(), socket));
+            remember(&mut known.borrow_mut(), (name.to_vec(), socket));
         });
     }
     socket
+}
+
+/// Adds what was looked up of one more socket to what is known; where there is no room, all of that is forgotten.
+pub(super) fn remember<T>(known: &mut Vec<T>, found: T) {
+    if known.len() == KEPT {
+        known.clear();
+    }
+    known.push(found);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bounded_number_of_names_is_remembered() {
+        let mut known = Vec::new();
+        let lengths: Vec<usize> = (0..KEPT + 2).map(|n| (remember(&mut known, n), known.len()).1).collect();
+        assert_eq!(lengths, (1..=KEPT).chain([1, 2]).collect::<Vec<_>>());
+        assert_eq!(known, [KEPT, KEPT + 1]);
+    }
 }

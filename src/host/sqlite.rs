@@ -385,4 +385,23 @@ mod tests {
             "SELECT a,b FROM t WHERE a<? ORDER BY a desc"
         );
     }
+
+    #[test]
+    fn a_bounded_number_of_statements_is_kept() {
+        // SAFETY: a library without code that runs when it is loaded; it stays loaded.
+        let library = unsafe { libc::dlopen(c"libsqlite3.so.0".as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL) };
+        assert!(!library.is_null(), "SQLite is not installed");
+        let path = std::env::temp_dir().join(format!("kept-statements-{}.sqlite", std::process::id()));
+        let url = format!("sqlite:///{}", path.display());
+        let database = SqliteConnection::open(url.as_bytes(), &Settings::default()).expect("loaded").expect("open");
+        let kept = || database.statements.borrow().len();
+        let before = kept();
+        for n in 0..2 * KEPT_STATEMENTS {
+            let sql: &'static str = Box::leak(format!("PRAGMA user_version={n}").into_boxed_str());
+            database.plain(sql).unwrap();
+            assert_eq!(kept(), (before + n) % KEPT_STATEMENTS + 1, "{n}");
+        }
+        drop(database);
+        std::fs::remove_file(path).unwrap();
+    }
 }

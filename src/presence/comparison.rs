@@ -187,4 +187,13 @@ mod tests {
             assert_eq!(read(bad.as_bytes()), None, "{bad}");
         }
     }
+
+    #[test]
+    fn a_message_has_a_bounded_number_of_records() {
+        let message = |count: usize| {
+            let list = vec!["{}"; count].join(",");
+            read(format!(r#"{{"action":"records","kind":0,"list":[{list}]}}"#).as_bytes())
+        };
+        assert!(message(MOST_RECORDS).is_some() && message(MOST_RECORDS + 1).is_none());
+    }
 }

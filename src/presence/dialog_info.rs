@@ -354,6 +354,14 @@ mod tests {
 
     #[test]
     fn broken_and_deep_documents_are_refused() {
+        let nested = |depth: usize| {
+            let (open, close) = ("<a>".repeat(depth - 2), "</a>".repeat(depth - 2));
+            format!("<dialog-info>{open}<dialog id=\"1\"></dialog>{close}</dialog-info>")
+        };
+        for strange in ["", "<!-- for the parser -->"] {
+            let parsed = |depth| DialogInfo::parse((nested(depth) + strange).as_bytes());
+            assert!(parsed(32).is_some() && parsed(33).is_none(), "{strange}");
+        }
         assert_eq!(DialogInfo::parse(b"<dialog-info><dialog></dialog-info>"), None);
         assert_eq!(DialogInfo::parse("<a>".repeat(100).as_bytes()), None);
         assert_eq!(DialogInfo::parse(b"<dialog-info>"), None);

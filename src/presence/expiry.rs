@@ -135,3 +135,28 @@ pub fn publications<P: Ports>(ports: &mut P) -> Result<usize, StoreError> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_is_said_within_its_time() {
+        let config = |db_update_period, clean_period, expires_offset| Config {
+            db_update_period,
+            clean_period,
+            expires_offset: Seconds(expires_offset),
+            ..Config::defaults(None, b"", b"", 0, Moment::at(0), false)
+        };
+        for (config, longest) in [
+            (config(100, 100, 0), 300),
+            (config(0, 0, 0), 300),
+            (config(100, 101, 0), 303),
+            (config(1_000, 100, 0), 3_000),
+            (config(100, 100, 7), 307),
+        ] {
+            assert!(!is_long_over(&config, Moment::at(1_000), Moment::at(1_000 + longest)), "{longest}");
+            assert!(is_long_over(&config, Moment::at(1_000), Moment::at(1_001 + longest)), "{longest}");
+        }
+    }
+}

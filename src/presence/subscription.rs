@@ -507,4 +507,26 @@ mod tests {
             assert!(full.with(&[(field, b"rejected")]).is_ok());
         }
     }
+
+    #[test]
+    fn each_field_has_its_documented_length() {
+        for (field, most) in [
+            (Field::WatcherUser, 512),
+            (Field::WatcherDomain, 255),
+            (Field::CallId, 1024),
+            (Field::FromTag, 1024),
+            (Field::ToTag, 1024),
+            (Field::EventId, 256),
+            (Field::Contact, 4096),
+            (Field::LocalContact, 4096),
+            (Field::RecordRoute, 16_384),
+            (Field::UserAgent, 256),
+            (Field::Reason, 256),
+        ] {
+            let text = |length| with_text(field, &vec![b'x'; length]);
+            assert_eq!(text(most).unwrap().get(field).len(), most, "{field:?}");
+            let kept = text(most + 1).map(|subscription| subscription.get(field).len());
+            assert_eq!(kept.ok(), field.is_dispensable().then_some(0), "{field:?}");
+        }
+    }
 }

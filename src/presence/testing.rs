@@ -139,6 +139,10 @@ pub struct MemoryPorts {
     pub meanwhile: VecDeque<Interruption>,
     /// How many more changes of stores succeed; `None`: all.
     pub stores_left: Option<usize>,
+    /// Shared memory is short.
+    pub memory_is_short: bool,
+    /// So often another process is faster with the next changes of documents.
+    pub overtaken: usize,
     /// The next changes of documents panic.
     pub panics_at_stores: usize,
     /// Why neither documents nor watchers can be read now.
@@ -195,6 +199,8 @@ impl Default for MemoryPorts {
             interruptions: VecDeque::new(),
             meanwhile: VecDeque::new(),
             stores_left: None,
+            memory_is_short: false,
+            overtaken: 0,
             panics_at_stores: 0,
             unread: None,
             makes_nothing_of: None,

@@ -359,4 +359,15 @@ mod tests {
         assert!(!are_readable(b"u\":r:p"));
         assert_eq!(credentials(b"u:r:p, v:s:").count(), 2);
     }
+
+    #[test]
+    fn a_challenge_that_is_too_long_is_not_looked_at() {
+        let answer = |length: usize| {
+            let start = "Digest realm=\"r\", nonce=\"1\", opaque=\"";
+            let text = format!("{start}{}\"", "x".repeat(length - start.len() - 1));
+            assert_eq!(text.len(), length);
+            with_credentials(b"u:r:p", &request(), &asked_by(false, 401, &[&text]))
+        };
+        assert!(answer(LONGEST_CHALLENGE).is_some() && answer(LONGEST_CHALLENGE + 1).is_none());
+    }
 }

@@ -134,4 +134,13 @@ mod tests {
         let to = FinalResponse { code: 302, contact: b"sip:b@c".to_vec(), ..FinalResponse::default() };
         assert_eq!(to.verdict(0), ResponseMeaning::Elsewhere);
     }
+
+    #[test]
+    fn no_interval_lasts_longer_than_a_year() {
+        for (said, granted) in [(60, 60), (i64::MAX, LONGEST_GRANT.0), (LONGEST_GRANT.0 + 1, LONGEST_GRANT.0), (-5, 0)]
+        {
+            let answer = FinalResponse { code: 200, expires: Some(Seconds(said)), ..FinalResponse::default() };
+            assert_eq!(answer.granted(), Some(Seconds(granted)), "{said}");
+        }
+    }
 }

@@ -97,6 +97,11 @@ pub struct Shared {
 /// How many resources may be written at the same time.
 const WRITE_LOCKS: usize = 64;
 
+/// Under which lock publications of a resource are written.
+fn write_lock_of(resource: &Resource) -> usize {
+    resource.hash as usize % WRITE_LOCKS
+}
+
 impl Shared {
     /// Empty tables and locks; call before the processes fork.
     ///
@@ -202,6 +207,22 @@ impl Parts {
 
     /// Changes of one resource are written one after the other.
     pub(crate) fn lock_for_write(&self, resource: &Resource) -> ProcessMutexGuard {
-        self.shared.order[resource.hash as usize % self.shared.order.len()].lock()
+        self.shared.order[write_lock_of(resource)].lock()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::presence::event_package::PackageId;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn so_many_resources_are_written_at_the_same_time() {
+        let rule = UriComparison { ignore_case: false, seed: 7 };
+        let resource = |n: usize| rule.resource(format!("sip:{n}@b").as_bytes(), PackageId(0));
+        let locks: BTreeSet<usize> = (0..10_000).map(|n| write_lock_of(&resource(n))).collect();
+        assert_eq!(locks, (0..WRITE_LOCKS).collect());
+        assert_eq!(write_lock_of(&resource(7)), write_lock_of(&resource(7)));
     }
 }

@@ -306,9 +306,14 @@ mod tests {
         let long = |length| vec![b'x'; length];
         assert!(Token::new(&long(most::TOKEN)).is_ok());
         assert_eq!(Token::new(&long(most::TOKEN + 1)), Err(Flaw::TooLong(most::TOKEN)));
+        assert!(Word::new(&long(most::WORD)).is_ok());
         assert_eq!(Word::new(&long(most::WORD + 1)), Err(Flaw::TooLong(most::WORD)));
+        assert!(UriText::new(&long(most::URI)).is_ok());
         assert_eq!(UriText::new(&long(most::URI + 1)), Err(Flaw::TooLong(most::URI)));
+        assert!(HostPart::new(&long(most::HOST)).is_ok());
         assert_eq!(HostPart::new(&long(most::HOST + 1)), Err(Flaw::TooLong(most::HOST)));
+        assert!(UserPart::new(&long(most::USER)).is_ok());
+        assert_eq!(UserPart::new(&long(most::USER + 1)), Err(Flaw::TooLong(most::USER)));
         assert_eq!(UserPart::new(&[0xff; most::USER / 2]), Err(Flaw::TooLong(most::USER)));
     }
 

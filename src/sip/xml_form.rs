@@ -457,4 +457,17 @@ mod tests {
         assert!(!is_plain(b"<p>\xff</p>"));
         assert!(!is_plain("<p>".repeat(40).as_bytes()));
     }
+
+    #[test]
+    fn what_is_larger_is_left_to_the_parser() {
+        let nested = |depth: usize| ["<a>".repeat(depth), "</a>".repeat(depth)].concat().into_bytes();
+        assert!(is_plain(&nested(MAX_DEPTH)) && !is_plain(&nested(MAX_DEPTH + 1)));
+        let attributes = |count: usize| {
+            let text = (0..count).map(|n| format!(" a{n}=\"1\"")).collect::<Vec<_>>().concat();
+            format!("<a{text}/>").into_bytes()
+        };
+        assert!(is_plain(&attributes(MAX_ATTRIBUTES)) && !is_plain(&attributes(MAX_ATTRIBUTES + 1)));
+        let long = |bytes: usize| [b"<a>", &vec![b'x'; bytes - 7][..], b"</a>"].concat();
+        assert!(is_plain(&long(MAX_BYTES)) && !is_plain(&long(MAX_BYTES + 1)));
+    }
 }

@@ -299,15 +299,18 @@ pub(crate) fn send_again() {
 /// A wall clock that was set by less than this changes no row.
 const LEAST_STEP: Seconds = Seconds(2);
 
+/// By how much a wall clock was set since rows were made to follow it; `None`: by too little.
+fn step_of(before: Seconds, set_by: Seconds) -> Option<Seconds> {
+    let step = set_by - before;
+    (step.abs() >= LEAST_STEP).then_some(step)
+}
+
 /// Lets rows follow a wall clock that was set: intervals go on, so the times of day at which they end are others. What
 /// could not be written is written in the next second.
 pub(crate) fn follow_clock() {
     let (Some(context), set_by) = (state::context(), clock::set_by()) else { return };
     let before = Seconds(context.shared.clock_set_by.load(Ordering::Relaxed));
-    if (set_by - before).abs() < LEAST_STEP {
-        return;
-    }
-    let step = set_by - before;
+    let Some(step) = step_of(before, set_by) else { return };
     limited!(Warn, "the wall clock was set by {} s: subscriptions and publications end when they would have", step.0);
     context.storage.subscriptions.clock_was_set();
     match context.storage.publications.clock_was_set(before) {
@@ -367,4 +370,15 @@ pub(crate) fn send_missed() {
 /// One of the things that a timer or the end does: a panic in it does not keep the others from being done.
 pub(crate) fn each_on_its_own(what: &str, work: impl FnOnce()) {
     crate::abi::entry::guarded(what, (), || (), work);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_counts_as_set_from_two_seconds_on() {
+        let steps = [-3, -2, -1, 0, 1, 2, 3].map(|by| step_of(Seconds(10), Seconds(10 + by)));
+        assert_eq!(steps, [Some(-3), Some(-2), None, None, None, Some(2), Some(3)].map(|step| step.map(Seconds)));
+    }
 }

@@ -128,8 +128,7 @@ impl Driver {
         }
         // SAFETY: reads a setting of the host.
         let buffer = unsafe { sys::kr_db_statement_size() } as usize;
-        let longest = buffer.saturating_sub(REST_OF_STATEMENT) / 2;
-        Some(if self.scheme() == b"mysql" { longest.min(MYSQL_BLOB) } else { longest })
+        Some(longest_body(self.scheme(), buffer))
     }
 
     /// What the driver lacks of what presence stores with it, if anything.
@@ -380,6 +379,12 @@ impl Connection {
     }
 }
 
+/// The longest body that a statement in a buffer of this size can bring.
+fn longest_body(scheme: &[u8], buffer: usize) -> usize {
+    let longest = buffer.saturating_sub(REST_OF_STATEMENT) / 2;
+    if scheme == b"mysql" { longest.min(MYSQL_BLOB) } else { longest }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -392,5 +397,12 @@ mod tests {
             let driver = Driver { functions, url, ways };
             assert_eq!((driver.compares_and_writes(), driver.writers_take_turns()), (compares, true), "{url}");
         }
+    }
+
+    #[test]
+    fn a_body_takes_half_of_a_statement() {
+        assert_eq!([b"postgres".as_slice(), b"mysql"].map(|scheme| longest_body(scheme, 65_535)), [31_743, 31_743]);
+        assert_eq!((longest_body(b"postgres", 1 << 20), longest_body(b"mysql", 1 << 20)), (523_264, MYSQL_BLOB));
+        assert_eq!(longest_body(b"postgres", 100), 0);
     }
 }

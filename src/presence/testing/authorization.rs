@@ -434,3 +434,24 @@ fn each_watcher_is_listed_once_and_while_it_watches() {
         assert_eq!(listed(&mut server), [0, 3, 1, 1, 1]);
     }
 }
+
+/// Others begin to judge the same watchers each time: after some judgements the last one stands.
+#[test]
+fn judgements_that_are_always_overtaken_end() {
+    // The first judgement asks the rules twice: about what is remembered of the watcher, and about its subscription.
+    for (others, judgements) in [(0, 1), (1, 2), (3, 3), (4, 4), (5, 4), (100, 4)] {
+        let mut server = server();
+        server.allow("alice", "bob", ACTIVE.0, ACTIVE.1);
+        Subscribe::new("bob", "alice", "presence").send(&mut server).expect("subscribed");
+        for _ in 0..others {
+            server.while_judging.push_back(Box::new(|server: &mut MemoryPorts| server.judgements += 1));
+        }
+        let resource = server.resource("alice", PRESENCE);
+        server.allow("alice", "bob", BLOCKED.0, BLOCKED.1);
+        let before = server.judgements;
+        judgement::authorizations(&mut server, &resource).expect("judged");
+        let by_others = others - server.while_judging.len();
+        assert_eq!(server.judgements - before - by_others as u32, judgements, "{others}");
+        assert!(server.sent_to("bob").last().expect("notified").state.starts_with("terminated"), "{others}");
+    }
+}

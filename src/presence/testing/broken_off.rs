@@ -151,3 +151,21 @@ fn watchers_whose_notifies_panic_do_not_mute_those_behind_them() {
         assert_eq!(server.sent_to(name).len(), 1, "{name}");
     }
 }
+
+/// Fewer panics than the bound cost their own watchers alone; with as many the pass ends, and the rest is tried again.
+#[test]
+fn a_pass_ends_with_its_third_panic() {
+    for (panics, sent) in [(1, 99), (2, 98), (3, 0), (4, 0)] {
+        let mut server = MemoryPorts::default();
+        let names: Vec<String> = (0..100).map(|n| format!("watcher{n}")).collect();
+        for name in &names {
+            Subscribe::new(name, "alice", "presence").send(&mut server).expect("subscribed");
+        }
+        server.sent.clear();
+        server.panics_for.extend(names[..panics].iter().cloned());
+        Publish::new("alice", PRESENCE, &pidf("open")).send(&mut server).expect("stored");
+        assert_eq!(server.sent.len(), sent, "{panics}");
+        try_again(&mut server, "alice");
+        assert_eq!(server.sent.len(), 100 - panics, "{panics}");
+    }
+}

@@ -120,3 +120,16 @@ table! { the_end_is_said_once:
     a_block_in_the_last_second => (600, "a block", &["terminated;reason=rejected"]);
     a_block_after_it => (601, "a block", &["terminated;reason=rejected"]);
 }
+
+#[test]
+fn while_memory_is_short_a_batch_ends_in_each_step() {
+    let mut server = MemoryPorts { memory_is_short: true, ..MemoryPorts::default() };
+    for n in 0..600 {
+        Subscribe::new(&format!("watcher{n}"), "alice", "presence").send(&mut server).expect("subscribed");
+    }
+    server.sent.clear();
+    server.now += Seconds(601);
+    let ended: Vec<usize> = (0..4).map(|_| expiry::subscriptions(&mut server).expect("ended")).collect();
+    assert_eq!(ended, [256, 256, 88, 0]);
+    assert_eq!(server.sent.len(), 600);
+}

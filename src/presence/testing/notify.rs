@@ -5,7 +5,7 @@ use crate::presence::notification::NotifyReason;
 use crate::presence::ports::publications::Publications;
 use crate::presence::publication::{Change, Publication};
 use crate::presence::subscription::Status;
-use crate::presence::winfo;
+use crate::presence::{readable, winfo};
 use crate::time::{Expiry, Seconds};
 
 fn each_change_is_one_notify_for_each_watcher(watchers: usize) {
@@ -377,4 +377,25 @@ fn a_document_that_the_parser_refuses_is_passed_over_for_good() {
     server.makes_nothing_of = None;
     server.now += Seconds(300);
     assert_eq!(refreshed_body(&mut server, 3), Some(one));
+}
+
+/// Of documents that do not go together the newest are tried one by one; those beyond wait until these are passed over.
+#[test]
+fn of_many_documents_the_newest_are_tried() {
+    for (count, left) in [(2, 1), (32, 1), (33, 2), (96, 65)] {
+        let mut server =
+            MemoryPorts { makes_nothing_of: Some(|documents| documents.len() > 1), ..MemoryPorts::default() };
+        let resource = server.resource("alice", PRESENCE);
+        let document = |n: usize| Publication {
+            etag: n.to_string().as_str().into(),
+            body: format!("<presence>{n}</presence>").into_bytes(),
+            ..Publication::default()
+        };
+        let mut documents: Vec<Publication> = (0..count).map(document).collect();
+        let made = readable::aggregate(&mut server, &resource, &documents, None);
+        assert_eq!(made.body, Some(documents[count - 1].body.clone()), "{count}");
+        assert!(!made.is_whole);
+        server.leave_out_unreadable(&mut documents);
+        assert_eq!(documents.len(), left, "{count}");
+    }
 }

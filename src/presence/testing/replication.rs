@@ -127,3 +127,15 @@ fn what_a_module_publishes_elsewhere_is_carried_out_where_it_is_held() {
     let resource = outside.resource("alice", PRESENCE);
     assert!(outside.documents(&resource).expect("documents").is_empty(), "nothing is stored there");
 }
+
+#[test]
+fn a_change_that_others_are_always_faster_than_is_left_to_the_comparison() {
+    let announced = life();
+    for (faster, wanted, left) in [(15, "two", 0), (16, "one", 0), (17, "one", 1)] {
+        let mut server = node();
+        receive(&mut server, &[&announced[0]]);
+        server.overtaken = faster;
+        assert_eq!(receive(&mut server, &[&announced[1]]), Some(pidf(wanted)), "{faster}");
+        assert_eq!(server.overtaken, left);
+    }
+}

@@ -323,3 +323,20 @@ table! { a_change_in_between_is_seen:
     the_end => ("the end", 600, 481, 1, false);
     changes_that_never_stop => ("changes without end", 600, 500, 20, true);
 }
+
+/// Whatever others change meanwhile: a SUBSCRIBE is carried out with the last try at the latest, or refused.
+#[test]
+fn a_change_is_tried_so_often() {
+    for (changes, wanted) in [(19, 200), (20, 500)] {
+        let mut server = MemoryPorts::default();
+        Subscribe::new("bob", "alice", "presence").send(&mut server).expect("subscribed");
+        for _ in 0..changes {
+            server.meanwhile.push_back(Box::new(|server: &mut MemoryPorts| {
+                Publish::new("alice", PRESENCE, &pidf("open")).send(server).expect("stored");
+            }));
+        }
+        let again = Subscribe::new("bob", "alice", "presence").in_dialog(&server, 4);
+        assert_eq!(code(again.send(&mut server)), wanted, "{changes}");
+        assert!(server.meanwhile.is_empty());
+    }
+}

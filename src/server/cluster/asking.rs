@@ -76,13 +76,40 @@ impl Parts {
         let lease = &self.shared.cluster_state.lease;
         let Some(since) = lease.asking_since() else { return false };
         let now = clock::instant();
-        let wait = if now.since(since) >= ANSWERS_AFTER { Wait::Over } else { Wait::GoesOn };
-        let has_answers = self.kinds_asked_for().all(|kind| self.shared.nodes.has_answers(kind, since, wait));
-        let knows_documents = self.has_documents() || now.since(since) >= DOCUMENTS_AFTER;
-        if !has_answers || !knows_documents || !lease.resume(now) {
+        let has_answers = |wait| self.kinds_asked_for().all(|kind| self.shared.nodes.has_answers(kind, since, wait));
+        if !has_waited(now.since(since), has_answers, || self.has_documents()) || !lease.resume(now) {
             return false;
         }
         crate::log!(Notice, "the other nodes have said what this one missed: it sends NOTIFYs again");
         true
+    }
+}
+
+/// Whether a node that has asked the others for so long sends NOTIFYs again: all that are there have answered, and the
+/// documents of its share are known, or it has waited long enough.
+fn has_waited(waited: Millis, has_answers: impl Fn(Wait) -> bool, has_documents: impl Fn() -> bool) -> bool {
+    let wait = if waited >= ANSWERS_AFTER { Wait::Over } else { Wait::GoesOn };
+    has_answers(wait) && (waited >= DOCUMENTS_AFTER || has_documents())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_was_frozen_waits_no_longer_than_it_should() {
+        // Whether all have answered, whether those that are there have, whether the documents are known; how long the
+        // node waits.
+        for (all, those_there, documents, longest) in [
+            (true, true, true, Millis(0)),
+            (false, true, true, ANSWERS_AFTER),
+            (false, true, false, DOCUMENTS_AFTER),
+            (true, true, false, DOCUMENTS_AFTER),
+            (false, false, true, Millis(60_000)),
+        ] {
+            let has_answers = |wait| if wait == Wait::Over { those_there } else { all };
+            let waits = (0..60_000).find(|waited| has_waited(Millis(*waited), has_answers, || documents));
+            assert_eq!(waits.unwrap_or(60_000), longest.0, "{all} {those_there} {documents}");
+        }
     }
 }

@@ -333,17 +333,7 @@ impl ExchangePorts for Exchange<'_, '_> {
     }
 
     fn parts(&mut self, records: Vec<Vec<u8>>) -> Vec<Vec<Vec<u8>>> {
-        let (mut parts, mut part, mut size) = (Vec::new(), Vec::new(), 0);
-        for record in records {
-            if size + record.len() > MESSAGE_SIZE && !part.is_empty() {
-                parts.push(std::mem::take(&mut part));
-                size = 0;
-            }
-            size += record.len();
-            part.push(record);
-        }
-        parts.extend(Some(part).filter(|part| !part.is_empty()));
-        parts
+        in_messages(records)
     }
 
     fn send(&mut self, to: NodeId, message: Comparison) {
@@ -405,5 +395,37 @@ impl ExchangePorts for Exchange<'_, '_> {
             self.context.shared.nodes.note_filled(from, self.kind);
         }
         self.context.shared.nodes.note_answered(from, self.kind, clock::instant());
+    }
+}
+
+/// Records in messages of a bounded size.
+fn in_messages(records: Vec<Vec<u8>>) -> Vec<Vec<Vec<u8>>> {
+    let (mut messages, mut message, mut size) = (Vec::new(), Vec::new(), 0);
+    for record in records {
+        if size + record.len() > MESSAGE_SIZE && !message.is_empty() {
+            messages.push(std::mem::take(&mut message));
+            size = 0;
+        }
+        size += record.len();
+        message.push(record);
+    }
+    messages.extend(Some(message).filter(|message| !message.is_empty()));
+    messages
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_go_in_messages_of_a_bounded_size() {
+        let lengths = |records: &[usize]| -> Vec<Vec<usize>> {
+            let messages = in_messages(records.iter().map(|length| vec![b'x'; *length]).collect());
+            messages.iter().map(|message| message.iter().map(Vec::len).collect()).collect()
+        };
+        assert_eq!(lengths(&[MESSAGE_SIZE - 1, 1, 1]), [vec![MESSAGE_SIZE - 1, 1], vec![1]]);
+        // A longer record goes alone.
+        assert_eq!(lengths(&[1, MESSAGE_SIZE + 1, 1]), [vec![1], vec![MESSAGE_SIZE + 1], vec![1]]);
+        assert!(lengths(&[]).is_empty());
     }
 }

@@ -177,6 +177,7 @@ impl Door {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time::Moment;
 
     fn door(secret: &str, peers: &str) -> Door {
         let parts = peers.split(',').filter(|part| !part.is_empty());
@@ -255,5 +256,18 @@ mod tests {
         ] {
             assert_eq!(ask(door, source, value), expected, "{:?} {:?}", source, value);
         }
+    }
+
+    #[test]
+    fn more_addresses_than_there_may_be_stop_the_start() {
+        let listed = |count: usize| {
+            let peers: Vec<String> = (0..count).map(|n| format!("10.0.{}.{}", n / 250, n % 250)).collect();
+            let peers = peers.join(",");
+            let defaults = Config::defaults(None, b"", b"", 0, Moment::at(0), false);
+            Door::new(&Config { cluster_peers: Box::leak(peers.into_boxed_str()).as_bytes(), ..defaults })
+        };
+        assert_eq!(listed(MOST_PEERS).unwrap().peers.len(), MOST_PEERS);
+        let why = listed(MOST_PEERS + 1).err().unwrap();
+        assert!(why.contains("cluster_peers") && why.contains("256"), "{why}");
     }
 }

@@ -13,12 +13,8 @@ use crate::server::cluster::node_id::NodeId;
 use crate::server::cluster::placing::View;
 use crate::server::cluster::replacement::NEXT_OFFER;
 use crate::server::shared::Parts;
-use crate::time::{Millis, Moment, Seconds};
+use crate::time::{Moment, Seconds};
 use std::rc::Rc;
-
-/// For so long after a change of the nodes every node learns of everything: others may see other nodes
-/// than this one.
-const UNSETTLED: Millis = Millis(3_000);
 
 impl Parts {
     /// Which node holds what; `None`: every node holds everything.
@@ -43,7 +39,7 @@ impl Parts {
     /// nodes do, because every node holds everything, or because others may see other nodes than this one.
     pub(super) fn receivers(&self, uri: &[u8]) -> Option<Vec<Address>> {
         let view = self.view()?;
-        let is_settled = self.shared.cluster_state.placing.age(clock::instant()) >= UNSETTLED;
+        let is_settled = self.shared.cluster_state.placing.is_settled(clock::instant());
         let addresses = || view.others(uri).filter_map(|node| self.shared.nodes.address(node)).collect();
         (is_settled && !view.is_empty()).then(addresses)
     }

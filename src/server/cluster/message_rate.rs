@@ -161,4 +161,15 @@ mod tests {
         let written: Vec<i64> = (0..150).filter(|now| rates.may_write(Moment::at(*now))).collect();
         assert_eq!(written, [0, 60, 120]);
     }
+
+    #[test]
+    fn so_many_addresses_are_kept_apart() {
+        let rates = MessageRates::default();
+        let addresses: Vec<String> = (0..20_000).map(|n| format!("198.51.{}.{}:5060", n / 250, n % 250)).collect();
+        let taken = |address: &String| {
+            (0..).take_while(|_| rates.take(Sender::Stranger, address.as_bytes(), Moment::at(7))).count()
+        };
+        let all: usize = addresses.iter().map(taken).sum();
+        assert_eq!(all, STRANGERS * MOST_OF_STRANGER as usize);
+    }
 }

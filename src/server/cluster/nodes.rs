@@ -528,4 +528,17 @@ mod tests {
         assert!(!nodes.is_ours(&at(1)) && nodes.addresses().is_empty());
         assert_eq!(nodes.lost(Moment::at(40)).len(), 1);
     }
+
+    #[test]
+    fn no_more_are_known_than_there_is_room_for() {
+        let nodes = Nodes::new();
+        let name = |n: usize| format!("node{n}").into_bytes();
+        assert!((0..MOST).all(|n| nodes.of_name(&name(n), Moment::at(1)).is_ok()));
+        assert!(nodes.of_name(&name(MOST), Moment::at(1)).is_err());
+        assert!(nodes.note_message_of(&name(MOST), &at(7), Moment::at(1)).is_err());
+        assert!(nodes.observe(&seen(&[(7, true)]), Moment::at(1)).is_empty());
+        // Those that are known are known still.
+        assert!(nodes.of_name(&name(MOST - 1), Moment::at(2)).is_ok());
+        assert_eq!(nodes.known().len(), MOST);
+    }
 }

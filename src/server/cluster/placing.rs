@@ -11,6 +11,9 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
+/// For so long after a change of the nodes every node learns of everything: others may see other nodes than this one.
+const UNSETTLED: Millis = Millis(3_000);
+
 #[derive(Clone, Copy)]
 struct PlacedNode {
     node: NodeId,
@@ -77,6 +80,11 @@ impl Placing {
     /// How long the nodes have been the same.
     pub fn age(&self, now: Instant) -> Millis {
         self.changed_at.get().map_or(Millis::ZERO, |changed_at| now.since(changed_at))
+    }
+
+    /// Whether the nodes have been the same for so long that the others see the same ones.
+    pub fn is_settled(&self, now: Instant) -> bool {
+        self.age(now) >= UNSETTLED
     }
 
     /// Whether it is time to look for records that are not in their place.
@@ -257,5 +265,12 @@ mod tests {
         let (_, failed) = fake::failing_at(0, || placing.observe(&[(NodeId::HERE, 1, true)], Instant::at(60_000)));
         assert!(failed && placing.list.lock().len() == 2 && fake::held_locks() == 0);
         assert_eq!(placing.generation.load(Ordering::Relaxed), generation);
+    }
+
+    #[test]
+    fn others_see_the_same_nodes_after_three_seconds() {
+        let (placing, changed_at) = (placing(2), Instant::at(50_000));
+        assert!(!placing.is_settled(changed_at) && !placing.is_settled(changed_at + Millis(UNSETTLED.0 - 1)));
+        assert!(placing.is_settled(changed_at + UNSETTLED));
     }
 }

@@ -182,4 +182,18 @@ mod tests {
         assert!(dead.list.lock().len() <= MOST * 3 / 4 + 10);
         assert!(!dead.has(0) && dead.has(MOST as u64 + 9));
     }
+
+    #[test]
+    fn hard_state_is_remembered_for_an_hour() {
+        let dead = Tombstones::new(RULE);
+        let resource = RULE.resource(b"sip:a@b", PackageId(0));
+        let removed =
+            Publication { etag: "e".into(), ruid: b"r".to_vec(), expires_at: Expiry::Never, ..Publication::default() };
+        dead.record_publication_removal(&resource, &removed, Moment::at(10));
+        let is_known = || dead.has(dead.of_publication(&resource, b"r", EntityTag::new(b"")));
+        dead.forget_old(Moment::at(10) + HARD_STATE_KEPT);
+        assert!(is_known());
+        dead.forget_old(Moment::at(11) + HARD_STATE_KEPT);
+        assert!(!is_known());
+    }
 }

@@ -103,7 +103,8 @@ impl Context<'_> {
             }
         }
         let knows_all = nodes.unknown().is_empty() && nodes.not_sharing(replicas).is_empty();
-        if is_share_there(is_filled, knows_all, age) {
+        let waits = if knows_all { ALONE_AFTER } else { STRANGERS_AFTER };
+        if is_share_there(is_filled, waits, age) {
             crate::log!(Notice, "this node has its share of the records: it serves requests");
             self.shared.cluster_state.placing.note_ready();
             self.observe_places(replicas);
@@ -357,10 +358,9 @@ impl Context<'_> {
     }
 }
 
-/// Whether a node serves requests: it has its share of what the others hold, and has waited for nodes that it may not
-/// know yet; or it has asked for long enough.
-fn is_share_there(is_filled: bool, knows_all: bool, age: Seconds) -> bool {
-    let waits = if knows_all { ALONE_AFTER } else { STRANGERS_AFTER };
+/// Whether a node serves requests: it has its share of what the others hold, and has waited so long for nodes that it
+/// may not know yet; or it has asked for long enough.
+fn is_share_there(is_filled: bool, waits: Seconds, age: Seconds) -> bool {
     is_filled && age >= waits || age >= LONGEST_FILL
 }
 
@@ -426,9 +426,9 @@ mod tests {
 
     #[test]
     fn a_node_serves_requests_when_it_has_its_share_or_in_time() {
-        let waits = |is_filled, knows_all| (0..1_000).find(|age| is_share_there(is_filled, knows_all, Seconds(*age)));
-        assert_eq!(waits(true, true), Some(ALONE_AFTER.0));
-        assert_eq!(waits(true, false), Some(STRANGERS_AFTER.0));
-        assert_eq!((waits(false, true), waits(false, false)), (Some(LONGEST_FILL.0), Some(LONGEST_FILL.0)));
+        let begins = |is_filled, waits| (0..1_000).find(|age| is_share_there(is_filled, waits, Seconds(*age)));
+        for waits in [ALONE_AFTER, STRANGERS_AFTER] {
+            assert_eq!((begins(true, waits), begins(false, waits)), (Some(waits.0), Some(LONGEST_FILL.0)));
+        }
     }
 }

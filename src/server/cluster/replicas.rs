@@ -16,7 +16,7 @@ use crate::presence::ports::server::Server;
 use crate::presence::ports::subscriptions::Stored;
 use crate::presence::replica::Replica;
 use crate::presence::replication::NotifiedBy;
-use crate::presence::subscription::{RowState, Status, Subscription};
+use crate::presence::subscription::{RowState, Status, Subscription, SubscriptionState};
 use crate::presence::subscription_field::Field;
 use crate::presence::winfo::{Extent, Watcher};
 use crate::presence::{notifier, replication, watcher_changes};
@@ -122,19 +122,12 @@ impl Context<'_> {
     pub(crate) fn go_above_refused(&mut self, dialog: DialogId<'_>, cseq: u32) {
         let raise = |stored: &mut SubscriptionEntry| {
             let (ownership, state) = (&mut stored.ownership, &mut stored.subscription.state);
-            // Others under way were refused for the same reason.
-            let is_latest = state.local_cseq.saturating_sub(cseq) < BLOCK / 2;
-            if !ownership.speaks_here() || !self.owns(ownership) || !is_latest || ownership.raised >= MOST_RAISES {
-                return false;
+            let is_raised =
+                ownership.speaks_here() && self.owns(ownership) && raise_above_refused(ownership, state, cseq);
+            if is_raised {
+                self.shared.tables.mark_replaced(state);
             }
-            ownership.raised += 1;
-            // A block more each time.
-            let ceiling = ownership.ceiling.above(state.local_cseq);
-            let raised = ceiling.saturating_add(BLOCK * u32::from(ownership.raised)).min(HIGHEST);
-            ownership.ceiling = Ceiling::at(raised);
-            skip_sequence_numbers(state, ownership.ceiling);
-            self.shared.tables.mark_replaced(state);
-            true
+            is_raised
         };
         let mut is_raised = false;
         self.shared.tables.change_numbers(dialog, |stored| is_raised = raise(stored));
@@ -340,9 +333,26 @@ pub(super) fn own_contact(server_address: &[u8], socket: &[u8]) -> Vec<u8> {
     }
 }
 
+/// Moves the numbers of a subscription on after a NOTIFY with this one was refused. `false`: they stay.
+fn raise_above_refused(ownership: &mut Ownership, state: &mut SubscriptionState, refused: u32) -> bool {
+    // Others under way were refused for the same reason.
+    let is_latest = state.local_cseq.saturating_sub(refused) < BLOCK / 2;
+    if !is_latest || ownership.raised >= MOST_RAISES {
+        return false;
+    }
+    ownership.raised += 1;
+    // A block more each time.
+    let ceiling = ownership.ceiling.above(state.local_cseq);
+    let raised = ceiling.saturating_add(BLOCK * u32::from(ownership.raised)).min(HIGHEST);
+    ownership.ceiling = Ceiling::at(raised);
+    skip_sequence_numbers(state, ownership.ceiling);
+    true
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::presence::event_package::PackageId;
 
     #[test]
     fn the_contact_names_the_socket() {
@@ -350,5 +360,22 @@ mod tests {
         assert_eq!(own_contact(b"", b"tcp:10.0.0.1:5060"), b"sip:10.0.0.1:5060;transport=tcp");
         assert_eq!(own_contact(b"sip:server", b"udp:10.0.0.1:5060"), b"sip:server");
         assert_eq!(own_contact(b"", b""), b"");
+    }
+
+    #[test]
+    fn numbers_are_moved_on_three_times_between_two_subscribes() {
+        let mut state = SubscriptionState::new(PackageId(0), Status::Active);
+        let mut ownership = Ownership::default();
+        let mut raised = 0;
+        for _ in 0..5 {
+            let refused = state.local_cseq;
+            if raise_above_refused(&mut ownership, &mut state, refused) {
+                raised += 1;
+                assert!(state.local_cseq > refused + BLOCK / 2, "{refused}");
+                // Another NOTIFY that was refused with the old number changes nothing.
+                assert!(!raise_above_refused(&mut ownership, &mut state, refused));
+            }
+        }
+        assert_eq!(raised, 3);
     }
 }

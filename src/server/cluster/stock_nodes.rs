@@ -247,7 +247,8 @@ mod tests {
         nodes.note(&at(1), Moment::at(10)).unwrap();
         nodes.note(&at(2), Moment::at(10)).unwrap();
         nodes.note_outcome(&at(2), Outcome::Taken);
-        for _ in 0..300 {
+        for refused in 0..300 {
+            assert_eq!(nodes.takers().contains(&at(1)), refused < MOST_REFUSED.into(), "{refused}");
             nodes.note_outcome(&at(1), Outcome::Refused);
             nodes.note_outcome(&at(2), Outcome::Refused);
         }

@@ -199,8 +199,7 @@ impl Context<'_> {
             changes.push((Field::LocalContact, &contact));
         }
         let mut ours = announced.with(&changes)?;
-        let latest = clock::now() + Seconds::from(self.config.max_expires);
-        ours.state.expires_at = ours.state.expires_at.min(latest);
+        ours.state.expires_at = end_of(ours.state.expires_at, clock::now(), self.config.max_expires);
         Ok(ours)
     }
 
@@ -246,6 +245,11 @@ impl Context<'_> {
     }
 }
 
+/// When a subscription ends that a stock node announces: its life is no longer than it may be here.
+fn end_of(announced: Moment, now: Moment, max_expires: u32) -> Moment {
+    announced.min(now + Seconds::from(max_expires))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -276,5 +280,11 @@ mod tests {
         assert_eq!(decided((1, 90), here, Announcer::Stock), Decision::Correct);
         assert_eq!(decided((1, 90), stock, Announcer::Stock), Decision::Ignore);
         assert_eq!(decided((1, 90), here, Announcer::Ours), Decision::Ignore);
+    }
+
+    #[test]
+    fn no_life_is_longer_than_it_may_be() {
+        let end = |announced| end_of(Moment::at(announced), Moment::at(1_000), 3_600);
+        assert_eq!([900, 4_599, 4_600, 4_601, i64::MAX].map(end), [900, 4_599, 4_600, 4_600, 4_600].map(Moment::at));
     }
 }

@@ -134,4 +134,22 @@ mod tests {
             assert_eq!(one.is_before(&other), is_before, "{one:?} {other:?}");
         }
     }
+
+    #[test]
+    fn resources_that_share_a_count_show_the_state_as_it_is() {
+        let rule = crate::presence::resource::UriComparison { ignore_case: false, seed: 7 };
+        let counts = ChangeCounts::default();
+        let resource =
+            |n: usize| rule.resource(format!("sip:{n}@b").as_bytes(), crate::presence::event_package::PackageId(0));
+        let place = |resource: &Resource| (resource.hash >> 20) as usize % COUNTS;
+        let first = resource(0);
+        let sharing = (1..).map(resource).find(|other| place(other) == place(&first)).unwrap();
+        let apart = (1..).map(resource).find(|other| place(other) != place(&first)).unwrap();
+        let number = counts.begin(&first);
+        counts.note(&first);
+        counts.note(&apart);
+        assert!(counts.is_latest(number));
+        counts.note(&sharing);
+        assert!(!counts.is_latest(number) && number.is_of(&first) && !number.is_of(&sharing));
+    }
 }

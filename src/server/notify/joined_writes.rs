@@ -58,3 +58,34 @@ impl JoinedWrites {
         self.writes.drain(..).for_each(Write::send);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::fake;
+
+    #[test]
+    fn writes_are_bounded_in_size_and_number() {
+        let mut writes = JoinedWrites::default();
+        let one = Destination::of_port(1);
+        for bytes in [LONGEST_WRITE - 10, 10, 1] {
+            writes.push(&one, &vec![b'x'; bytes]);
+        }
+        assert_eq!(fake::taken_writes(), [LONGEST_WRITE]);
+        writes.part();
+        assert_eq!(fake::taken_writes(), [1]);
+        // A NOTIFY that is longer by itself goes alone.
+        writes.push(&one, b"x");
+        writes.push(&one, &vec![b'x'; LONGEST_WRITE + 1]);
+        writes.push(&one, b"xx");
+        writes.part();
+        assert_eq!(fake::taken_writes(), [1, LONGEST_WRITE + 1, 2]);
+        // The connection that was written to first gives way to one more.
+        (1..=MOST_CONNECTIONS).for_each(|port| writes.push(&Destination::of_port(port as u16), &vec![b'x'; port]));
+        assert!(fake::taken_writes().is_empty());
+        writes.push(&Destination::of_port(1_000), b"x");
+        assert_eq!(fake::taken_writes(), [1]);
+        writes.part();
+        assert_eq!(fake::taken_writes().len(), MOST_CONNECTIONS);
+    }
+}

@@ -80,3 +80,32 @@ impl NamedTargets {
         if waiting.is_empty() { None } else { Some(waiting.remove(0)) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::presence::event_package::PackageId;
+    use crate::presence::subscription::{Status, Subscription, SubscriptionState};
+    use crate::presence::subscription_field::FIELDS;
+
+    fn notify() -> Notify {
+        let mut fields: [&[u8]; FIELDS] = [b"x"; FIELDS];
+        fields[0] = b"sip:a@b";
+        let state = SubscriptionState::new(PackageId(0), Status::Active);
+        let subscription = Subscription::new(state, &fields).unwrap();
+        Notify { subscription, notify_reason: NotifyReason::Change, slot: None }
+    }
+
+    #[test]
+    fn a_bounded_number_waits() {
+        let (targets, notify) = (NamedTargets::new().unwrap(), notify());
+        let take = |bytes: usize| targets.take_over(&notify, b"", Some(&vec![b'x'; bytes]), BodyDigest::default());
+        assert!((0..MOST).all(|_| take(10)));
+        assert!(!take(10), "its own process sends it, and waits for the name");
+        assert!(targets.next().is_some() && take(10) && !take(10));
+        while targets.next().is_some() {}
+        // All together have so many bytes at most.
+        assert!(take(MOST_BYTES - 10) && take(10) && !take(1));
+        assert!(targets.next().is_some() && take(1));
+    }
+}

@@ -129,6 +129,7 @@ thread_local! {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time::MicroTick;
 
     /// For how many milliseconds of this long a process waits that always would, with so many answers in each.
     fn waited(millis: u64, answers: impl Fn(u64) -> u64) -> u64 {
@@ -167,5 +168,27 @@ mod tests {
         assert_eq!(waited(60_000, |_| ANSWERS_PER_MILLI), 60_000);
         // A crowd of answers earns no more than the whole.
         assert_eq!(waited(60_000, |milli| if milli == 500 { 1 << 40 } else { 0 }), 200);
+    }
+
+    #[test]
+    fn a_process_waits_for_answers_and_not_for_silence() {
+        let (senders, way) = (Senders::new().unwrap(), SentBy { by_tm: false, is_udp: true });
+        let mut pacing = Pacing::new(&senders, None);
+        // What is left to wait with after so many NOTIFYs, in milliseconds.
+        let mut left_after = |notifies: u64| {
+            (0..notifies).for_each(|_| pacing.step(&senders, way));
+            WAIT_BUDGET.get().left / ANSWERS_PER_MILLI
+        };
+        let (all, silence) = (MOST_ANSWERS / ANSWERS_PER_MILLI, u64::from(SILENCE_MILLIS));
+        assert_eq!(left_after(WINDOW), all, "so many may wait for their answer");
+        assert_eq!(left_after(1), all - silence, "one more is waited for");
+        // What was silent so long is not waited for any more.
+        assert_eq!([WINDOW, 1].map(&mut left_after), [all - silence, all - 2 * silence]);
+        // Who is answered does not wait.
+        for _ in 0..10 * WINDOW {
+            senders.note_answer(MicroTick::at(0));
+            left_after(1);
+        }
+        assert_eq!(left_after(0), all);
     }
 }

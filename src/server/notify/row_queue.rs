@@ -296,11 +296,8 @@ impl RowQueue {
         rest: Vec<OwnDialogId>,
         is_whole_run: bool,
     ) {
-        if is_whole_run || rest.len() > NAMED_AT_AN_OUTAGE {
-            return self.miss_run(work, resource, notify_run, None, StoreError::Database);
-        }
-        for dialog in rest {
-            self.miss_run(work, resource, notify_run, Some(dialog), StoreError::Database);
+        for whom in missed_at_an_outage(rest, is_whole_run) {
+            self.miss_run(work, resource, notify_run, whom, StoreError::Database);
         }
     }
 
@@ -340,4 +337,32 @@ impl RowQueue {
 fn is_of_sender(work: &Work, subscription: &Subscription) -> bool {
     let sender = work.rows.under_way.as_ref().map_or(&[][..], |run| &run.sender);
     !sender.is_empty() && subscription.get(Field::Contact) == sender
+}
+
+/// Who is notified later where the database goes away before a pass has come to the watchers of these dialogs; `None`:
+/// all of the pass.
+fn missed_at_an_outage(rest: Vec<OwnDialogId>, is_whole_run: bool) -> Vec<Option<OwnDialogId>> {
+    match is_whole_run || rest.len() > NAMED_AT_AN_OUTAGE {
+        true => vec![None],
+        false => rest.into_iter().map(Some).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::presence::dialog::DialogId;
+
+    #[test]
+    fn more_watchers_than_can_be_named_are_all_notified_once_more() {
+        let missed = |count: usize, is_whole_run| {
+            let rest = (0..count)
+                .map(|n| OwnDialogId::of(DialogId { call_id: n.to_string().as_bytes(), to_tag: b"t", from_tag: b"f" }));
+            let whom = missed_at_an_outage(rest.collect(), is_whole_run);
+            (whom.len(), whom.iter().all(Option::is_some))
+        };
+        assert_eq!(missed(NAMED_AT_AN_OUTAGE, false), (NAMED_AT_AN_OUTAGE, true));
+        assert_eq!(missed(NAMED_AT_AN_OUTAGE + 1, false), (1, false));
+        assert_eq!((missed(3, true), missed(0, false)), ((1, false), (0, true)));
+    }
 }

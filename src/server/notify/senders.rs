@@ -191,7 +191,11 @@ const MOST_SMALL: usize = 64;
 
 /// How many bytes of shared memory are left to requests.
 pub(crate) fn reserve() -> usize {
-    (shm::size() / RESERVED_SHARE).min(LARGEST_RESERVE)
+    reserve_of(shm::size())
+}
+
+fn reserve_of(memory: usize) -> usize {
+    (memory / RESERVED_SHARE).min(LARGEST_RESERVE)
 }
 
 /// How long a sender waits for shared memory before it sends one more NOTIFY, in steps of 50 milliseconds: transactions
@@ -235,3 +239,36 @@ pub(crate) fn wait_for_memory(senders: &Senders) {
 pub(crate) const LARGEST_RESERVE: usize = 12 << 20;
 
 pub(crate) const RESERVED_SHARE: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::presence::resource::UriComparison;
+
+    #[test]
+    fn a_bounded_number_of_small_changes_waits() {
+        let senders = Senders::new().unwrap();
+        let rule = UriComparison { ignore_case: false, seed: 7 };
+        let hand_over =
+            |n: usize, size| senders.hand_over(&rule.resource(format!("sip:{n}@b").as_bytes(), PackageId(0)), size);
+        assert!((0..MOST_SMALL).all(|n| hand_over(n, FanOutSize::Small)));
+        assert!(!hand_over(MOST_SMALL, FanOutSize::Small), "its own process sends");
+        // A large one is taken in any case, and small ones do not wait for it.
+        assert!(hand_over(MOST_SMALL, FanOutSize::Large));
+        assert_eq!(senders.waiting(), MOST_SMALL + 1);
+        let turns: Vec<FanOutSize> = std::iter::from_fn(|| senders.next(|_| ()).map(|turn| turn.size)).collect();
+        assert!(turns[..MOST_SMALL].iter().all(|size| *size == FanOutSize::Small));
+        assert_eq!(turns[MOST_SMALL..], [FanOutSize::Large]);
+        assert!(hand_over(0, FanOutSize::Small));
+    }
+
+    #[test]
+    fn what_is_left_to_requests_is_a_share_of_the_memory() {
+        assert_eq!([16 << 20, 64 << 20, 192 << 20, 1 << 30].map(reserve_of), [1 << 20, 4 << 20, 12 << 20, 12 << 20]);
+        // Where nothing is free a sender waits its time, and sends its next NOTIFY then.
+        let began = clock::instant();
+        wait_for_memory(&Senders::new().unwrap());
+        let waited = clock::instant().since(began).0;
+        assert!((6_000..30_000).contains(&waited), "{waited}");
+    }
+}

@@ -21,9 +21,7 @@ impl Context<'_> {
         let Some(until) = drain.until.get() else { return Ok(0) };
         let left = (until - clock::now()).0.max(0) as usize;
         let counted = self.inventory().statistics().iter().map(|counts| counts.subscriptions).sum::<i64>() as usize;
-        // Where the driver cannot count, they go page by page.
-        let all = if counted == 0 { LARGEST_STEP } else { counted };
-        let share = all.div_ceil(left + 1).min(LARGEST_STEP);
+        let share = share(counted, left);
         let passed_over = drain.passed_over.load(Ordering::Relaxed);
         let page = self
             .inventory()
@@ -40,5 +38,32 @@ impl Context<'_> {
             drain.until.replace(None);
         }
         Ok(page.len())
+    }
+}
+
+/// How many of so many subscriptions are ended now, where so many seconds are left. Where the driver cannot count, they
+/// go page by page.
+fn share(counted: usize, left: usize) -> usize {
+    let all = if counted == 0 { LARGEST_STEP } else { counted };
+    all.div_ceil(left + 1).min(LARGEST_STEP)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_ends_a_bounded_number() {
+        for (counted, left, ended) in [
+            (40, 4, 8),
+            (2_000, 0, 2_000),
+            (2_001, 0, LARGEST_STEP),
+            (100_000, 9, LARGEST_STEP),
+            (100_000, 99, 1_000),
+            (0, 0, LARGEST_STEP),
+            (0, 9, 200),
+        ] {
+            assert_eq!(share(counted, left), ended, "{counted} in {left} s");
+        }
     }
 }

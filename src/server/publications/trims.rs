@@ -146,6 +146,7 @@ mod tests {
         nobody_changes_it => (0, Ok(1));
         another_process_changes_it => (1, Ok(2));
         it_changes_again => (3, Ok(4));
+        it_changes_until_the_last_try => (TRIES - 1, Ok(TRIES));
         it_never_stops_changing => (TRIES, Err(StoreError::Busy));
     }
 }

@@ -161,7 +161,7 @@ impl Notifications for MemoryPorts {
         self.interrupted(resource, unsent, "");
     }
     fn may_send_more(&mut self) -> bool {
-        true
+        !self.memory_is_short
     }
     fn send_notify(&mut self, notify: &Notify, headers: &[u8], body: Option<&[u8]>, _: BodyDigest) {
         let headers = String::from_utf8_lossy(headers).into_owned();

@@ -26,6 +26,10 @@ impl Publications for MemoryPorts {
             panic!("asked for by the test");
         }
         self.may_store()?;
+        if self.overtaken > 0 {
+            self.overtaken -= 1;
+            return Ok(Applied::NoMatch);
+        }
         let list = self.publications.entry(key(resource)).or_default();
         let applied = match (Plan::of(list, &change), change) {
             (Plan::Insert { replaced, trimmed, keeps }, change @ (Change::Insert(_) | Change::End(_))) => {
