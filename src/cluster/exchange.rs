@@ -252,8 +252,10 @@ fn on_sums<P: ExchangePorts>(ports: &mut P, from: P::Peer, range: KeyRange, thei
     }
     let entries = ports.entries(range);
     let mine = sums(range, &entries);
-    // Another part comes first each time: where too much differs for one message nothing waits for ever.
-    let first = (mine.iter().fold(0, |sum: u64, part| sum.wrapping_add(*part)) % PARTS as u64) as usize;
+    // Another part comes first each time, also where what came first the last time has not settled: where too much
+    // differs for one message nothing waits for ever.
+    let sum = mine.iter().fold(0, |sum: u64, part| sum.wrapping_add(*part));
+    let first = (mixed(sum ^ now.since(Instant::at(0)).0) % PARTS as u64) as usize;
     let differing = (0..PARTS).map(|at| (first + at) % PARTS).filter(|part| mine[*part] != theirs[*part]);
     let mut parts: Vec<usize> = differing.collect();
     if range == KeyRange::ALL && parts.len() <= MOST_PARTS {
@@ -469,6 +471,27 @@ mod tests {
         assert_eq!(asking.sent, std::slice::from_ref(&question));
         answer_to(question).into_iter().for_each(|message| on_message(&mut asking, (), message, START + PAGE_TIMEOUT));
         assert_eq!(asking.sent.len(), 2, "the next page is asked for, once");
+    }
+
+    #[test]
+    fn each_part_is_compared_though_what_comes_before_it_never_settles() {
+        let mut node = Asking::default();
+        let mut compared = std::collections::BTreeSet::new();
+        for second in 1..=100 {
+            // The same differs each time, in all parts.
+            on_message(
+                &mut node,
+                (),
+                ExchangeMessage::Sums(KeyRange::ALL, vec![1; PARTS]),
+                Instant::at(second * 1_000),
+            );
+            let sent = node.sent.drain(..);
+            compared.extend(sent.filter_map(|message| match message {
+                ExchangeMessage::Keys(range, _) => Some((0..PARTS).find(|part| KeyRange::ALL.part(*part) == range)),
+                _ => None,
+            }));
+        }
+        assert_eq!((compared.len(), node.more), (PARTS, 100));
     }
 
     #[test]

@@ -31,8 +31,11 @@ const REGRESSIONS: &[u64] = &[1, 2, 4, 5, 10, 49, 56, 77, 122, 171, 863, 1392, 1
 /// Seeds that have failed once with an arbiter.
 const ARBITRATED_REGRESSIONS: &[u64] = &[1336];
 
-/// Seeds that have failed once with records on two nodes, and on three.
-const PLACED_REGRESSIONS: [&[u64]; 2] = [&[32, 76, 144, 738, 1046, 1416, 1515], &[2, 14, 136, 322, 347]];
+/// Seeds that have failed once with records on two nodes, on three, and on four.
+const PLACED_REGRESSIONS: [&[u64]; 3] = [&[32, 76, 144, 738, 1046, 1416, 1515, 2013], &[2, 14, 136, 322, 347], &[7128]];
+
+/// Seeds that have failed once where as many nodes were lost as there are copies.
+const LOSS_REGRESSIONS: &[u64] = &[10, 747, 5001, 5188];
 
 /// Seeds that have failed once while nodes were upgraded.
 const UPGRADED_REGRESSIONS: &[u64] = &[484, 657, 229];
@@ -76,6 +79,11 @@ fn lives_that_have_failed_once() {
     ARBITRATED_REGRESSIONS.iter().for_each(|seed| _ = live_with_arbiter(*seed));
     PLACED_REGRESSIONS[0].iter().for_each(|seed| _ = live_on_two_nodes(*seed));
     PLACED_REGRESSIONS[1].iter().for_each(|seed| _ = live_on_three_nodes(*seed));
+    PLACED_REGRESSIONS[2].iter().for_each(|seed| _ = live_on_four_nodes(*seed));
+    for replicas in [1, 2] {
+        let lose = |seed: &u64| live_and_forget_nothing(Simulation::that_loses(*seed, replicas));
+        LOSS_REGRESSIONS.iter().for_each(|seed| _ = lose(seed));
+    }
     UPGRADED_REGRESSIONS.iter().for_each(|seed| _ = live_while_upgraded(*seed));
 }
 
