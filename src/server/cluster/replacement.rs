@@ -15,6 +15,7 @@ use crate::presence::publication::{Applied, Change};
 use crate::presence::replica;
 use crate::presence::subscription::Subscription;
 use crate::presence::subscription_field::Field;
+use crate::server::cluster::announce::skip_sequence_numbers;
 use crate::server::cluster::node_id::NodeId;
 use crate::server::cluster::placing::View;
 use crate::server::context::Context;
@@ -163,6 +164,8 @@ impl Context<'_> {
         let mut shard = tables.shard_of_dialog(tables.dialog_hash(dialog))?;
         let stored = shard.find(dialog)?;
         let ceiling = Ceiling::at(stored.ownership.ceiling.above(stored.subscription.state.local_cseq));
+        // It goes on above all that this node has reserved.
+        skip_sequence_numbers(&mut stored.subscription.state, ceiling);
         stored.ownership = Ownership { owner: primary, stamp, ceiling, is_claimed: false, ..stored.ownership };
         Some((stored.subscription.to_private(), stored.ownership))
     }

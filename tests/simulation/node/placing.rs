@@ -233,7 +233,8 @@ impl Node {
         for (dialog, presentity) in moved {
             let (primary, stamp) = (self.serving(presentity).first().copied(), self.tick());
             let (Some(primary), Some(sub)) = (primary, self.subs.get_mut(&dialog)) else { continue };
-            sub.owner = primary;
+            // It goes on above all that this node has reserved.
+            (sub.owner, sub.local) = (primary, sub.ceiling);
             (sub.version.owner, sub.version.stamp) = (primary as u64, stamp);
             let record = Record::Sub(sub.clone());
             self.restored.remove(&dialog);
