@@ -25,10 +25,19 @@ pub mod sys {
 /// The host that these layers are built for: any will do.
 pub const HOST_VERSION: u32 = 5_006_003;
 
-/// What a panic has said; there is no log to write it to.
+/// Panics, and what they have said; there is no log to write it to.
 pub mod caught {
     pub fn text(panic: &(dyn std::any::Any + Send)) -> String {
         panic.downcast_ref::<&str>().map(|text| (*text).to_string()).unwrap_or_default()
+    }
+
+    /// What `work` comes to.
+    ///
+    /// # Errors
+    ///
+    /// Fails with what a panic in it has said.
+    pub fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).map_err(|panic| text(&*panic))
     }
 }
 
