@@ -19,7 +19,6 @@ ROWS = {
     "`pres_has_subscribers`, another resource": "test_explore.py::test_what_is_declared_occurs",
     "`handle_subscribe` with a From that": "test_explore.py::test_what_is_declared_occurs",
     "memory only, SUBSCRIBE for watcher": "test_explore.py::test_what_is_declared_occurs",
-    "SUBSCRIBE with Expires 0 of a watcher who": "test_explore.py::test_what_is_declared_occurs",
     "memory only, winfo subscription": "test_winfo.py::test_in_memory_only",
     "memory only, rules documents": "test_compat.py::test_rules_in_memory_only",
     "database-only, subscription expires": "test_subscribe.py::test_expiry_in_the_database_only",

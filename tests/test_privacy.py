@@ -126,10 +126,28 @@ def test_the_end_of_a_subscription_shows_its_watcher_no_more(ours, phones, place
         assert all(len(notified) == 1 for (kind, _), notified in seen.items() if kind != "block"), seen
         for (kind, how), notified in seen.items():
             assert all(body == (kind == "allow") for _, body in notified), (kind, how, notified)
-            expected = "rejected" if kind == "block" else "timeout"
-            assert all(state == "terminated;reason=" + expected for state, _ in notified), (kind, how, notified)
+            assert all(state == "terminated;reason=timeout" for state, _ in notified), (kind, how, notified)
     for kind, client in watchers.items():
         assert kind == "allow" or not any(b"SECRET" in notify.body for notify in client.notifies), kind
+
+
+@pytest.mark.parametrize("mode", ["write-through", "defaults", "database-only"])
+def test_a_blocked_watcher_that_unsubscribes_or_fetches_has_timed_out(both, mode):
+    """RFC 6665 4.4.3: the NOTIFY that a SUBSCRIBE with Expires 0 brings says `timeout`."""
+    def scenario(server, phone, trace):
+        alice, bob = phone("alice"), phone("bob")
+        put(server, alice.user, rules(**{bob.user: "block"}))
+        alice.publish(body=pidf(alice.user, note="SECRET"))
+        watch = bob.subscribe(alice.uri)
+        watch.wait(1)
+        trace.note("unsubscribe", watch.unsubscribe().code)
+        watch.wait(2)
+        fetch = bob.subscribe(alice.uri, expires=0)
+        fetch.wait(1)
+        for name, one in (("subscribed", watch), ("fetched", fetch)):
+            trace.note(name, [(n.get("Subscription-State"), bool(n.body)) for n in one.notifies])
+
+    both(scenario, workers=1, presence=MODES[mode]["presence"], **XML)
 
 
 @pytest.mark.parametrize("mode", ["write-through", "database-only"])

@@ -95,6 +95,55 @@ def test_a_decision_during_an_outage_is_carried_out_after_it(ours, phones, place
     assert seen(again) == [expected]
 
 
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("what", ["a change", "a decision"])
+def test_rules_that_stay_away_are_read_less_and_less_often(ours, phones, place, what):
+    """Each try costs the database a statement and the log a line of the event package."""
+    server = start(ours, place)
+    alice = phones(server, "alice")
+    put(server, "alice", rules(wbob="allow"))
+    bob = phones(server, "wbob").subscribe(alice.uri)
+    bob.wait(1)
+    rename(server, "xcap", "away")
+    if what == "a decision":
+        server.rpc("presence.updateWatchers", alice.uri, "presence")
+    etag = alice.publish(body=pidf(note="one")).get("SIP-ETag")
+    tries = []
+    for _ in range(15):
+        before = server.log().count("no such table: xcap")
+        listen([bob], 1.0)
+        tries.append(server.log().count("no such table: xcap") - before)
+    assert sum(tries) >= 3 and sum(tries[8:]) <= 2 * max(tries), tries
+    assert tries[8:].count(0) >= 5, tries
+    rename(server, "away", "xcap")
+    # A change is tried at once, however long the one before it waits.
+    alice.publish(body=pidf(note="two"), etag=etag)
+    wait_for([bob], lambda: b"two" in bob.notifies[-1].body)
+    assert b"two" in bob.notifies[-1].body
+    assert [notify.cseq for notify in bob.notifies] == list(range(bob.notifies[0].cseq, bob.notifies[-1].cseq + 1)) \
+        or place == "database-only", "what was not sent has used no number"
+
+
+def test_stock_uses_no_number_for_what_it_does_not_send(both):
+    """Rules that cannot be read: the next NOTIFY has the next CSeq, whenever it is sent."""
+    def scenario(server, phone, trace):
+        alice, bob = phone("alice"), phone("bob")
+        put(server, alice.user, rules(**{bob.user: "allow"}))
+        etag = alice.publish(body=pidf(alice.user, note="one")).get("SIP-ETag")
+        watch = bob.subscribe(alice.uri)
+        watch.wait(1)
+        rename(server, "xcap", "away")
+        etag = alice.publish(body=pidf(alice.user, note="two"), etag=etag).get("SIP-ETag")
+        listen([watch], 0.5)
+        rename(server, "away", "xcap")
+        alice.publish(body=pidf(alice.user, note="three"), etag=etag)
+        wait_for([watch], lambda: b"three" in watch.notifies[-1].body)
+        numbers = [notify.cseq - watch.notifies[0].cseq for notify in watch.notifies]
+        trace.note("without a gap", numbers == list(range(len(numbers))))
+
+    both(scenario, workers=1, presence=MODES["defaults"]["presence"], **XML)
+
+
 @pytest.mark.parametrize("place", ["defaults", "write-through"])
 def test_nobody_is_shown_what_a_start_could_not_judge(ours, phones, place):
     """The row of a watcher is older than the decision about it, and the rules are away when the server starts."""

@@ -6,6 +6,7 @@ import pytest
 
 from conftest import MODES
 from kit.sip import pidf
+from test_faults import faulty_modules  # noqa: F401  (a fixture)
 
 # The look-up is made as slow as a silent name server makes it, and fails, as one that gives up does.
 SOURCE = r"""
@@ -74,6 +75,32 @@ def test_a_silent_name_server_keeps_only_names_waiting(ours, phones, silent_name
     assert alice.publish(body=pidf(note="one")).code == 200
     assert notified_within(crowd, 2 * watchers, 2.5) == 2 * watchers, "the others are notified at once"
     assert time.monotonic() - began < 2.5
+
+
+@pytest.mark.suite("stuck-lamp")
+@pytest.mark.parametrize("mode", ["memory", "write-through", "database-only"])
+def test_a_panic_in_the_process_that_looks_names_up(faulty_modules, ours, phones, mode):  # noqa: F811
+    """It costs one attempt: the watcher is notified by the timer; after a second panic, of the next change."""
+    server = ours(workers=1, before="dns=yes\nuse_dns_cache=no\n", **MODES[mode])
+    alice, bob = phones(server, "alice"), phones(server, "bob")
+    target = "<sip:x@localhost:%d>" % bob.port
+    request = bob.request("SUBSCRIBE", alice.uri, ["Event: presence", "Expires: 600"], contact=target)
+    assert bob.reply_to(request).code == 200 and notified_within(bob, 1, 5) == 1
+    etag = None
+    for number, (fault, panics) in enumerate([("panic-at-notify", 1), ("panic-at-notify*2", 2)], 1):
+        log = server.log().count("panic while a NOTIFY was sent to the name of")
+        etag = alice.publish(body=pidf(note="note %d" % number), etag=etag, extra=["X-Fault: " + fault]).get("SIP-ETag")
+        notified_within(bob, len(bob.notifies) + 1, 4)
+        assert server.alive() and server.log().count("panic while a NOTIFY was sent to the name of") - log == panics
+        shown = [notify for notify in bob.notifies if b"note %d" % number in notify.body]
+        assert len(shown) == (1 if panics == 1 else 0), [notify.text for notify in bob.notifies]
+    alice.publish(body=pidf(note="last"), etag=etag)
+    deadline = time.monotonic() + 5
+    while b"last" not in bob.notifies[-1].body and time.monotonic() < deadline:
+        bob.receive(0.05)
+    assert b"last" in bob.notifies[-1].body
+    numbers = [notify.cseq for notify in bob.notifies]
+    assert numbers == sorted(set(numbers)), numbers
 
 
 def test_a_name_that_failed_slowly_rests(ours, phones, silent_names):

@@ -42,6 +42,7 @@ pub fn run<P: Ports>(ports: &mut P, resource: &Resource) {
                         digest
                     }
                     Some(Sent::NotNow(why)) => {
+                        ports.take_back(resource, notify);
                         unread.push(notify.clone(), why);
                         continue;
                     }
@@ -419,7 +420,7 @@ fn deliver<P: Ports>(
     let package = *ports.packages().get(notify.subscription.state.event);
     reused.headers.clear();
     reused.headers.reserve(USUAL_HEADERS);
-    notify_headers::push(&mut reused.headers, ports, &notify.subscription, &package, content.is_some());
+    notify_headers::push(&mut reused.headers, ports, notify, &package, content.is_some());
     let digest = match &content {
         Some(Cow::Borrowed(shared)) => reused.digests.of(shared),
         Some(Cow::Owned(own)) => BodyDigest::of(own),

@@ -1,20 +1,16 @@
 //! The header lines of a NOTIFY (RFC 6665 4.2.2, 8.2): Event, Contact, Subscription-State, Content-Type.
 use super::event_package::Package;
+use super::notification::{Notify, NotifyReason};
 use super::ports::Ports;
-use super::subscription::{Status, Subscription};
+use super::subscription::Status;
 use super::subscription_field::Field;
 use crate::sip::subscription_state;
 use crate::sip::transport::push_contact;
 use crate::time::Moment;
 
 /// Appends the header lines of a NOTIFY, in stock's order.
-pub(super) fn push<P: Ports>(
-    out: &mut Vec<u8>,
-    ports: &P,
-    subscription: &Subscription,
-    package: &Package,
-    has_body: bool,
-) {
+pub(super) fn push<P: Ports>(out: &mut Vec<u8>, ports: &P, notify: &Notify, package: &Package, has_body: bool) {
+    let subscription = &notify.subscription;
     out.extend_from_slice(b"Max-Forwards: 70\r\nEvent: ");
     out.extend_from_slice(package.name);
     let id = subscription.get(Field::EventId);
@@ -25,7 +21,7 @@ pub(super) fn push<P: Ports>(
     out.extend_from_slice(b"\r\nContact: <");
     push_contact(out, subscription.get(Field::LocalContact), subscription.transport());
     out.extend_from_slice(b">\r\nSubscription-State: ");
-    push_state(out, subscription, ports.now());
+    push_state(out, notify, ports.now());
     out.extend_from_slice(b"\r\n");
     if has_body && !package.content_type.is_empty() {
         out.extend_from_slice(b"Content-Type: ");
@@ -34,11 +30,15 @@ pub(super) fn push<P: Ports>(
     }
 }
 
-/// The reason of a subscription belongs to its status: one that ends because it has expired has timed out, whatever
-/// its watcher was allowed.
-fn push_state(out: &mut Vec<u8>, subscription: &Subscription, now: Moment) {
+/// The reason of a subscription belongs to its status: one that ends because it has expired, or because its watcher
+/// says so (RFC 6665 4.4.3), has timed out, whatever its watcher was allowed.
+fn push_state(out: &mut Vec<u8>, notify: &Notify, now: Moment) {
+    let subscription = &notify.subscription;
     match subscription.state.status {
-        Status::Terminated => subscription_state::push_terminated(out, subscription.get(Field::Reason)),
+        Status::Terminated if notify.notify_reason != NotifyReason::Unsubscribe => {
+            subscription_state::push_terminated(out, subscription.get(Field::Reason));
+        }
+        Status::Terminated => subscription_state::push_terminated(out, b"timeout"),
         _ if subscription.is_over(now) => subscription_state::push_terminated(out, b"timeout"),
         status => subscription_state::push_live(out, status.word(), subscription.state.expires_at - now),
     }

@@ -22,4 +22,5 @@ mod sending;
 pub mod transactions;
 pub mod turn_retries;
 pub mod under_way;
+pub mod unread;
 pub mod work;

@@ -23,10 +23,12 @@ use crate::server::notify::marked_turns::MarkedTurns;
 use crate::server::notify::missed_changes::MissedChanges;
 use crate::server::notify::named_targets::NamedTargets;
 use crate::server::notify::senders::Senders;
+use crate::server::notify::unread::UnreadResources;
 use crate::server::operator::drain_state::Drain;
 use crate::server::operator::history::History;
 use crate::server::packages::callbacks::PackageRegistry;
 use crate::server::publications::late_documents::LateDocuments;
+use crate::server::subscriptions::clock_steps::ClockSteps;
 use crate::server::subscriptions::ended_dialogs::EndedDialogs;
 use crate::server::subscriptions::pending_deletions::PendingDeletions;
 use crate::server::subscriptions::recent_dialogs::Places;
@@ -62,8 +64,10 @@ pub struct Shared {
     pub interrupted: &'static Interrupted,
     /// By how many seconds the wall clock was set when rows were last written for it, see [`crate::host::clock`].
     pub clock_set_by: &'static AtomicI64,
+    /// The steps forward of the wall clock.
+    pub clock_steps: &'static ClockSteps,
     /// Resources whose state could not be read when their watchers were to be notified of it.
-    pub unread: &'static Interrupted,
+    pub unread: &'static UnreadResources,
     /// Changes of which not all watchers could be notified (database-only mode).
     pub missed_changes: &'static MissedChanges,
     /// How often documents were changed (database-only mode).
@@ -126,7 +130,8 @@ impl Shared {
             marked_turns: shm::leak(MarkedTurns::default())?,
             interrupted: shm::leak(Interrupted::new()?)?,
             clock_set_by: shm::leak(AtomicI64::new(0))?,
-            unread: shm::leak(Interrupted::new()?)?,
+            clock_steps: shm::leak(ClockSteps::default())?,
+            unread: shm::leak(UnreadResources::new()?)?,
             missed_changes: shm::leak(MissedChanges::new(places(config))?)?,
             change_counts: shm::leak(ChangeCounts::default())?,
             drain: shm::leak(Drain::default())?,

@@ -1,6 +1,7 @@
 //! Subscriptions (RFC 6665): what the server asks of a store, the store in memory with what stands behind it, the store
 //! in the database, and the table `active_watchers`.
 pub mod active_watchers_table;
+pub mod clock_steps;
 pub mod database;
 pub mod ended_dialogs;
 pub mod kept_rows;

@@ -250,11 +250,6 @@ LIVES = [
         mode=2, rules=True,
     ),
     life(
-        ["the blocked unsubscribe"],
-        [rules("alice", bob="block"), sub("p", "alice"), again("p", expires=0)],
-        rules=True,
-    ),
-    life(
         ["watchers of others in the same slot"],
         [sub("m", "carol", event="message-summary"), pub("s1", who="carol")],
         mode=0, route="functions", params={"subs_htable_size": 2},

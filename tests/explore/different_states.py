@@ -174,21 +174,6 @@ TABLE = [
         and not case.stock,
     ),
     (
-        "the blocked unsubscribe",
-        "SUBSCRIBE with Expires 0 of a watcher who is blocked",
-        "RFC 6665 4.1.3: after timeout a watcher may subscribe again at once, after rejected it must not",
-        False,
-        lambda case: header("NOTIFY", "subscription-state")(case)
-        and (case.stock, case.ours) == (["terminated;reason=timeout"], ["terminated;reason=rejected"])
-        and any(
-            step["do"] == "rules" and "block" in step["watchers"].values()
-            for step in case.life["steps"][: case.seen.number]
-        )
-        or fields(case, "state", "reason")
-        and "timeout" in case.stock
-        and "rejected" in case.ours,
-    ),
-    (
         "watchers of others in the same slot",
         "`pres_has_subscribers`, another",
         "pres_has_subscribers: stock counts whatever is stored in the same slot of its table",

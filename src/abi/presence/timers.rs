@@ -309,6 +309,7 @@ fn step_of(before: Seconds, set_by: Seconds) -> Option<Seconds> {
 /// could not be written is written in the next second.
 pub(crate) fn follow_clock() {
     let (Some(context), set_by) = (state::context(), clock::set_by()) else { return };
+    context.shared.clock_steps.look(clock::now(), set_by);
     let before = Seconds(context.shared.clock_set_by.load(Ordering::Relaxed));
     let Some(step) = step_of(before, set_by) else { return };
     limited!(Warn, "the wall clock was set by {} s: subscriptions and publications end when they would have", step.0);
@@ -330,18 +331,16 @@ const FAILED_READS: usize = 4;
 
 /// Sends for the resources whose state could not be read before.
 pub(crate) fn send_unread() {
-    let Some(process) = state::process() else { return };
-    let mut failed = 0;
-    process.shared.unread.find_more(&process.shared.tables);
-    for _ in 0..process.shared.unread.len() {
-        let Some(hash) = process.shared.unread.take() else { return };
-        each_on_its_own("reading again", || {
-            failed += usize::from(!Context::new(process).paced().try_to_read(hash));
-        });
-        if failed >= FAILED_READS {
-            return;
-        }
+    let Some(process) = state::process().filter(|process| !process.shared.unread.is_idle()) else { return };
+    let (unread, mut failed) = (process.shared.unread, 0);
+    let mut pass = unread.begin_pass(&process.shared.tables, clock::instant());
+    while failed < FAILED_READS {
+        let Some(hash) = unread.next(&mut pass) else { break };
+        let mut is_read = false;
+        each_on_its_own("reading again", || is_read = Context::new(process).paced().try_to_read(hash));
+        failed += usize::from(!is_read);
     }
+    unread.end_pass(&pass, clock::instant());
 }
 
 /// Notifies the watchers of changes that not all of them could be notified of (database-only mode).

@@ -1,7 +1,7 @@
 //! A bound driver, and the connections that a process opens through it.
 use crate::host::bytes::lend;
 use crate::host::db::failure::DbError;
-use crate::host::db::link::Link;
+use crate::host::db::link::{Link, TransactionWay};
 use crate::host::db::rows::{Column, ResultSet, Rows};
 use crate::host::db::table_name::TableName;
 use crate::host::db::value::{Cell, Cond};
@@ -138,7 +138,7 @@ impl Driver {
 
     /// Whether several statements can be undone together.
     pub fn has_transactions(&self) -> bool {
-        self.scheme() == b"sqlite" || self.functions.start_transaction.is_some()
+        self.goes_past_sqlite_driver() || TransactionWay::of(self.scheme(), &self.functions) != TransactionWay::None
     }
 
     /// What orders a batch of `rows` rows by their keys and ends it there, where the database knows such words.
@@ -404,5 +404,13 @@ mod tests {
         assert_eq!([b"postgres".as_slice(), b"mysql"].map(|scheme| longest_body(scheme, 65_535)), [31_743, 31_743]);
         assert_eq!((longest_body(b"postgres", 1 << 20), longest_body(b"mysql", 1 << 20)), (523_264, MYSQL_BLOB));
         assert_eq!(longest_body(b"postgres", 100), 0);
+    }
+
+    #[test]
+    fn statements_make_transactions_where_the_driver_has_no_functions() {
+        // db_sqlite of Kamailio 5.6 to 6.1, db_text, db_unixodbc.
+        let f = sys::db_func_t::default();
+        let found = [&b"sqlite"[..], b"text", b"unixodbc"].map(|scheme| TransactionWay::of(scheme, &f));
+        assert_eq!(found, [TransactionWay::Statements, TransactionWay::None, TransactionWay::None]);
     }
 }

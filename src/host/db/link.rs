@@ -330,16 +330,45 @@ impl Link {
     }
 }
 
+/// How a transaction of a driver is begun and ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TransactionWay {
+    /// By the driver's own functions.
+    Functions,
+    /// By statements: db_sqlite has no such functions, and SQLite has transactions.
+    Statements,
+    /// Not at all: each statement stands for itself.
+    None,
+}
+
+impl TransactionWay {
+    /// That of a driver with these functions.
+    pub(super) fn of(scheme: &[u8], f: &sys::db_func_t) -> TransactionWay {
+        if f.start_transaction.is_some() && f.end_transaction.is_some() && f.abort_transaction.is_some() {
+            TransactionWay::Functions
+        } else if scheme == b"sqlite" {
+            TransactionWay::Statements
+        } else {
+            TransactionWay::None
+        }
+    }
+}
+
 impl Link {
+    fn transaction_way(&self) -> TransactionWay {
+        TransactionWay::of(self.scheme, &self.functions)
+    }
+
     /// `false` where the driver knows no transactions.
     ///
     /// # Errors
     ///
     /// Fails when the driver knows transactions, and the database begins none.
     pub(super) fn begin(&self) -> Result<bool, DbError> {
-        let f = &self.functions;
-        let (Some(start), Some(_), Some(_)) = (f.start_transaction, f.end_transaction, f.abort_transaction) else {
-            return Ok(false);
+        let start = match self.transaction_way() {
+            TransactionWay::Functions => self.functions.start_transaction.ok_or(DbError::Away)?,
+            TransactionWay::Statements => return self.plain_query(b"BEGIN IMMEDIATE").map(|_| true),
+            TransactionWay::None => return Ok(false),
         };
         // SAFETY: the driver's own function and its open connection, which takes no lock.
         match unsafe { start(self.raw, sys::db_locking_t_DB_LOCKING_NONE) } {
@@ -354,13 +383,19 @@ impl Link {
     ///
     /// Fails when the database does not commit: nothing of the transaction was written.
     pub(super) fn commit(&self) -> Result<(), DbError> {
+        if self.transaction_way() == TransactionWay::Statements {
+            return self.plain_query(b"COMMIT").map(|_| ());
+        }
         let end = self.functions.end_transaction.ok_or(DbError::Away)?;
         // SAFETY: the driver's own function and its connection, on which `begin` has opened a transaction.
         if unsafe { end(self.raw) } < 0 { Err(self.failed()) } else { Ok(()) }
     }
 
     pub(super) fn roll_back(&self) {
-        if let Some(abort) = self.functions.abort_transaction {
+        if self.transaction_way() == TransactionWay::Statements {
+            // Where it fails SQLite has undone the transaction itself.
+            let _ = self.plain_query(b"ROLLBACK");
+        } else if let Some(abort) = self.functions.abort_transaction {
             // SAFETY: as in `commit`; nothing can be done where it fails.
             unsafe { abort(self.raw) };
         }

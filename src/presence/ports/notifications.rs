@@ -26,6 +26,8 @@ pub trait Notifications {
     fn next_batch(&mut self, resource: &Resource, notify_run: &mut NotifyRun) -> Vec<Notify>;
     /// Notes what the subscriptions of a batch of a pass were notified of.
     fn record_notified(&mut self, resource: &Resource, notify_run: &NotifyRun, notified: &[NotifyRecord]);
+    /// A NOTIFY of a batch was not made: its numbers are those of the next one, unless others were counted up since.
+    fn take_back(&mut self, resource: &Resource, notify: &Notify);
     /// NOTIFYs that a panic has kept from being sent: they become due again, and the resource is let go of.
     fn interrupted(&mut self, resource: &Resource, unsent: Unsent, why: &str);
     /// A panic has kept a change of a resource from being made known: its watchers are notified of its state, and those

@@ -105,6 +105,9 @@ fn every_notify_shows_what_the_authorization_lets_its_watcher_see() {
             assert!(server.sent.iter().all(|sent| sent.body.is_some() == sees), "{rule:?} {turn:?}: {:?}", server.sent);
             let reveals = |sent: &Sent| sent.state.contains("polite") || sent.state.contains("later");
             assert!(!server.sent.iter().any(reveals), "{rule:?} {turn:?}: {:?}", server.sent);
+            if matches!(turn, Turn::Unsubscribes | Turn::Fetches) {
+                assert_eq!(server.sent[0].state, "terminated;reason=timeout", "{rule:?} {turn:?}: RFC 6665 4.4.3");
+            }
         }
     }
 }
@@ -170,6 +173,34 @@ fn filtering(watchers: &[&str]) -> MemoryPorts {
     }
     server.sent.clear();
     server
+}
+
+#[test]
+fn what_waits_for_the_rules_uses_no_number() {
+    let mut server = filtering(&["bob", "carol"]);
+    let resource = server.resource("alice", PRESENCE);
+    let numbers = |server: &MemoryPorts, name| {
+        let state = server.stored(name).expect("stored").state;
+        (state.local_cseq, state.version)
+    };
+    let before = ["bob", "carol"].map(|name| numbers(&server, name));
+    server.no_verdict = Some(NoVerdict::Unreadable);
+    for n in 0..3 {
+        Publish::new("alice", PRESENCE, &pidf(&format!("more {n}"))).send(&mut server).expect("stored");
+    }
+    assert_eq!(server.sent, [], "a change waits");
+    assert_eq!(["bob", "carol"].map(|name| numbers(&server, name)), before);
+    // What a SUBSCRIBE asks for goes out, and counts.
+    Subscribe::new("bob", "alice", "presence").in_dialog(&server, 2).send(&mut server).expect("refreshed");
+    server.no_verdict = None;
+    if server.claim(&resource) {
+        notifier::run(&mut server, &resource);
+    }
+    for (name, (cseq, version), count) in [("bob", before[0], 2), ("carol", before[1], 1)] {
+        let sent: Vec<_> = server.sent_to(name).iter().map(|sent| (sent.cseq, sent.version)).collect();
+        let wanted: Vec<_> = (1..=count).map(|n| (cseq + n + 1, version + n)).collect();
+        assert_eq!(sent, wanted, "{name}");
+    }
 }
 
 #[test]

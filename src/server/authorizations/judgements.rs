@@ -17,8 +17,8 @@ const COUNTS: usize = 4096;
 /// Of so many resources decisions may be outstanding by name.
 const MOST: usize = 1024;
 
-/// When a resource is judged again at first, and at the latest where only what is remembered of watchers is older than
-/// the decision.
+/// When a resource is judged again at first, and at the latest: each time that fails may cost the database a statement,
+/// and the log a line of the event package.
 const FIRST_WAIT: Seconds = Seconds(1);
 const LONGEST_WAIT: Seconds = Seconds(64);
 
@@ -35,6 +35,15 @@ struct Unjudged {
 }
 
 shm_safe!(Unjudged { uri, event, hash, is_shut, judgement, wait, next_at });
+
+/// Why the watchers of a resource have to be judged again.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum WhyUnjudged {
+    /// Something has changed that the rules look at.
+    Shut,
+    /// A judgement could not be carried out.
+    Failed,
+}
 
 /// What is noted of all resources.
 pub struct Judgements {
@@ -100,11 +109,21 @@ impl Judgements {
     pub fn shut(&self, resource: &Resource, now: Moment) -> bool {
         // One that is under way may have read the sphere of before: it does not stand for this.
         let judgement = self.counts[Judgements::place(resource)].fetch_add(1, Ordering::SeqCst).wrapping_add(1);
-        self.leave(resource, judgement, Outstanding::Subscribed, now)
+        self.note(resource, judgement, Outstanding::Subscribed, (now, WhyUnjudged::Shut))
     }
 
     /// Not all decisions of the judgement with this count could be carried out. `false`: there is no room to note that.
     pub fn leave(&self, resource: &Resource, judgement: u32, outstanding: Outstanding, now: Moment) -> bool {
+        self.note(resource, judgement, outstanding, (now, WhyUnjudged::Failed))
+    }
+
+    fn note(
+        &self,
+        resource: &Resource,
+        judgement: u32,
+        outstanding: Outstanding,
+        (now, why): (Moment, WhyUnjudged),
+    ) -> bool {
         // The next change of the sphere judges again, whichever sphere it is.
         self.spheres[Judgements::place(resource)].store(0, Ordering::SeqCst);
         let is_shut = outstanding == Outstanding::Subscribed;
@@ -116,8 +135,13 @@ impl Judgements {
                 known.is_shut |= is_shut;
                 return true;
             }
-            known.wait = if is_shut { FIRST_WAIT } else { (known.wait + known.wait).min(LONGEST_WAIT) };
-            (known.is_shut, known.judgement, known.next_at) = (is_shut, judgement, now + known.wait);
+            let is_new = why == WhyUnjudged::Shut || (is_shut && !known.is_shut);
+            // A change that is judged before the time has come makes nothing wait longer.
+            if is_new || now >= known.next_at {
+                known.wait = if is_new { FIRST_WAIT } else { (known.wait + known.wait).min(LONGEST_WAIT) };
+                known.next_at = now + known.wait;
+            }
+            (known.is_shut, known.judgement) = (is_shut, judgement);
             return true;
         }
         if list.len() >= MOST {
@@ -129,7 +153,8 @@ impl Judgements {
         true
     }
 
-    /// All decisions of the judgement with this count are carried out.
+    /// All decisions of the judgement with this count are carried out. What was in the way may be gone for the others:
+    /// they are judged again at once.
     pub fn carried_out(&self, resource: &Resource, judgement: u32) {
         if self.is_empty() {
             return;
@@ -138,6 +163,9 @@ impl Judgements {
         let is_later = |known: &Unjudged| known.judgement.wrapping_sub(judgement) as i32 > 0;
         let at = list.iter().position(|known| known.is_of(resource) && !is_later(known));
         let done = at.map(|at| list.swap_remove(at));
+        if done.as_ref().is_some_and(|done| done.wait > FIRST_WAIT) {
+            list.iter_mut().for_each(|waiting| waiting.next_at = Moment::EPOCH);
+        }
         self.len.store(list.len(), Ordering::SeqCst);
         drop(list);
         drop(done);
@@ -225,19 +253,41 @@ mod tests {
     }
 
     #[test]
-    fn what_is_only_remembered_is_tried_less_and_less_often() {
-        let judgements = Judgements::new().unwrap();
-        let (alice, mut now, mut waits) = (resource("sip:alice@b"), Moment::at(100), Vec::new());
-        judgements.leave(&alice, 0, Outstanding::Remembered, now);
-        for _ in 0..9 {
-            let before = now;
-            now = (1..).map(|more| now + Seconds(more)).find(|now| !judgements.due(*now, 9).is_empty()).unwrap();
-            waits.push((now - before).0);
-            judgements.leave(&alice, 0, Outstanding::Remembered, now);
+    fn what_fails_is_tried_less_and_less_often() {
+        for outstanding in [Outstanding::Remembered, Outstanding::Subscribed] {
+            let judgements = Judgements::new().unwrap();
+            let (alice, mut now, mut waits) = (resource("sip:alice@b"), Moment::at(100), Vec::new());
+            judgements.leave(&alice, 0, outstanding, now);
+            for _ in 0..9 {
+                let before = now;
+                now = (1..).map(|more| now + Seconds(more)).find(|now| !judgements.due(*now, 9).is_empty()).unwrap();
+                waits.push((now - before).0);
+                judgements.leave(&alice, 0, outstanding, now);
+            }
+            assert_eq!(waits, [1, 2, 4, 8, 16, 32, 64, 64, 64]);
+            // Changes in between are judged, too, and make it no later.
+            judgements.leave(&alice, 0, outstanding, now + Seconds(3));
+            let is_due = |seconds| !judgements.due(now + Seconds(seconds), 9).is_empty();
+            assert!(!is_due(63) && is_due(64));
+            // What is newly shut is tried soon.
+            assert!(judgements.shut(&alice, now));
+            assert_eq!(judgements.due(now + Seconds(1), 9), [(b"sip:alice@b".to_vec(), PackageId(0))]);
         }
-        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 64, 64, 64]);
-        judgements.leave(&alice, 0, Outstanding::Subscribed, now);
-        assert_eq!(judgements.due(now + Seconds(1), 9), [(b"sip:alice@b".to_vec(), PackageId(0))]);
+    }
+
+    #[test]
+    fn what_could_be_judged_again_brings_the_others_forward() {
+        let judgements = Judgements::new().unwrap();
+        let [alice, bob] = ["sip:alice@b", "sip:bob@b"].map(resource);
+        for now in [100, 101, 103, 107].map(Moment::at) {
+            [&alice, &bob].into_iter().for_each(|one| assert!(judgements.leave(one, 0, Outstanding::Subscribed, now)));
+        }
+        assert!(judgements.due(Moment::at(114), 9).is_empty());
+        judgements.carried_out(&alice, 0);
+        assert_eq!(judgements.due(Moment::at(108), 9), [(b"sip:bob@b".to_vec(), PackageId(0))]);
+        // It has its own pause again when it fails once more.
+        judgements.leave(&bob, 0, Outstanding::Subscribed, Moment::at(108));
+        assert!(judgements.due(Moment::at(123), 9).is_empty() && !judgements.due(Moment::at(124), 9).is_empty());
     }
 
     #[test]

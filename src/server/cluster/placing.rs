@@ -1,4 +1,5 @@
 //! Where the records of a presentity are, where not every node holds everything (`cluster_replicas`).
+use crate::caught::caught;
 use crate::cluster::placement::{Candidate, Placement, observed, partition_of};
 use crate::host::clock;
 use crate::host::lock::Lock;
@@ -13,6 +14,11 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// For so long after a change of the nodes every node learns of everything: others may see other nodes than this one.
 const UNSETTLED: Millis = Millis(3_000);
+
+/// How long a node waits before it looks again for records that are not in their place: while records that it has
+/// offered are on their way, and when there were none.
+pub(super) const NEXT_OFFER: Millis = Millis(5_000);
+pub(super) const NEXT_LOOK: Millis = Millis(60_000);
 
 #[derive(Clone, Copy)]
 struct PlacedNode {
@@ -105,6 +111,20 @@ impl Placing {
     /// They are looked for again then at the latest.
     pub fn look_by(&self, instant: Instant) {
         self.look_at.bring_forward(instant);
+    }
+
+    /// Looks for records that are not in their place with `work`, which says how long there is to wait for the next
+    /// look; after a panic in it that is [`NEXT_OFFER`].
+    ///
+    /// # Errors
+    ///
+    /// Fails with what a panic in `work` has said.
+    pub(super) fn look(&self, now: Instant, work: impl FnOnce() -> Millis) -> Result<(), String> {
+        // What comes while the tables are looked through is looked for again.
+        self.look_after(now + NEXT_LOOK);
+        let wait = caught(work);
+        self.look_by(now + *wait.as_ref().unwrap_or(&NEXT_OFFER));
+        wait.map(|_| ())
     }
 
     /// Compares with the nodes that are there now: the id, the digest of its name, and whether it is ready, of each.
@@ -256,6 +276,24 @@ mod tests {
         placing.look_now();
         placing.look_by(at(9_000));
         assert!(placing.is_look_due(at(1)), "it is due already");
+    }
+
+    #[test]
+    fn a_look_that_panics_is_begun_again_soon() {
+        let placing = placing(2);
+        let at = |millis: u64| Instant::at(100_000 + millis);
+        placing.look(at(0), || NEXT_LOOK).unwrap();
+        assert!(!placing.is_look_due(at(59_999)) && placing.is_look_due(at(60_000)));
+        let why = placing.look(at(60_000), || panic!("asked for by the test")).unwrap_err();
+        assert_eq!(why, "asked for by the test");
+        assert!(!placing.is_look_due(at(64_999)) && placing.is_look_due(at(65_000)));
+        // What another process finds meanwhile is looked for when it says.
+        let found = || {
+            placing.look_by(at(70_000));
+            NEXT_LOOK
+        };
+        placing.look(at(65_000), found).unwrap();
+        assert!(!placing.is_look_due(at(69_999)) && placing.is_look_due(at(70_000)));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::presence::subscription::Subscription;
 use crate::presence::subscription_field::Field;
 use crate::server::cluster::announce::skip_sequence_numbers;
 use crate::server::cluster::node_id::NodeId;
-use crate::server::cluster::placing::View;
+use crate::server::cluster::placing::{NEXT_LOOK, NEXT_OFFER, View};
 use crate::server::context::Context;
 use crate::server::tables::subscription_entry::{Ownership, SubscriptionEntry};
 use crate::sip::entity_tag::EntityTag;
@@ -39,11 +39,9 @@ const LONGEST_FILL: Seconds = Seconds(300);
 /// Nothing is moved before the nodes have been the same for so long.
 const STABLE: Millis = Millis(2_000);
 
-/// How long a node waits before it looks again for records that are not in their place: while it hands
-/// subscriptions over, while records that it has offered are on their way, and when there were none.
+/// How long a node waits before it looks again for records that are not in their place while it hands subscriptions
+/// over.
 const NEXT_STEP: Millis = Millis(1_000);
-pub(super) const NEXT_OFFER: Millis = Millis(5_000);
-const NEXT_LOOK: Millis = Millis(60_000);
 
 /// At most so many subscriptions are handed over, and so many records are offered, in one step.
 const MOST_HANDED_OVER: usize = 2_000;
@@ -120,16 +118,18 @@ impl Context<'_> {
             return;
         }
         let Some(view) = self.view() else { return };
-        // What comes while the tables are looked through is looked for again.
-        placing.look_after(now + NEXT_LOOK);
-        let wait = if self.hand_over(&view) > 0 {
-            NEXT_STEP
-        } else if self.offer_subscriptions(&view) + self.offer_documents(&view) > 0 || placing.age(now) < KEPT {
-            NEXT_OFFER
-        } else {
-            NEXT_LOOK
-        };
-        placing.look_by(now + wait);
+        let looked = placing.look(now, || {
+            if self.hand_over(&view) > 0 {
+                NEXT_STEP
+            } else if self.offer_subscriptions(&view) + self.offer_documents(&view) > 0 || placing.age(now) < KEPT {
+                NEXT_OFFER
+            } else {
+                NEXT_LOOK
+            }
+        });
+        if let Err(why) = looked {
+            limited!(Error, "panic while records are moved to the nodes that hold them, tried again: {why}");
+        }
     }
 
     /// Gives the subscriptions that this node owns and does not serve to their primaries; once the nodes have been the

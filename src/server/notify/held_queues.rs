@@ -5,13 +5,11 @@ use crate::host::lock::Lock;
 use crate::host::no_memory::NoMemory;
 use crate::host::shm::{Shm, ShmVec};
 use crate::presence::resource::Resource;
+use crate::server::notify::unread::{MOST, UnreadResources, waiting_in};
 use crate::server::tables::Tables;
-use crate::server::tables::resource_entry::{DueNotify, ResourceEntry};
+use crate::server::tables::resource_entry::DueNotify;
 use crate::shm_safe::shm_safe;
 use std::sync::atomic::{AtomicBool, Ordering};
-
-/// How many resources may wait by name to be tried again; further ones are looked for when these have been tried.
-const MOST: usize = 1024;
 
 /// Resources whose sending was broken off, by hash.
 pub struct Interrupted {
@@ -36,10 +34,6 @@ impl Interrupted {
     }
 
     fn add(&self, hash: u64) {
-        self.add_at(usize::MAX, hash);
-    }
-
-    fn add_at(&self, at: usize, hash: u64) {
         let mut list = self.named.lock();
         if list.contains(&hash) {
             return;
@@ -47,8 +41,7 @@ impl Interrupted {
         if list.len() >= MOST {
             return self.has_more.store(true, Ordering::Relaxed);
         }
-        let at = at.min(list.len());
-        list.insert(at, hash);
+        list.push(hash);
     }
 
     /// One that waits, taken off the list.
@@ -56,24 +49,15 @@ impl Interrupted {
         self.named.lock().pop()
     }
 
-    /// Leaves one that was taken for later: the others are tried before it.
-    pub fn put_back(&self, hash: u64) {
-        self.add_at(0, hash);
-    }
-
     /// Looks for those that could not be named, once all others have been tried: whatever is due and nobody sends.
     pub fn find_more(&self, tables: &Tables) {
         if !self.is_empty() || !self.has_more.swap(false, Ordering::Relaxed) {
             return;
         }
-        for index in 0..tables.shard_count() {
-            let waits = |entry: &&ResourceEntry| entry.due.has(DueNotify::Something) && !entry.busy;
-            let waiting: Vec<u64> = tables.nth_shard(index).entries().filter(waits).map(|entry| entry.hash).collect();
-            waiting.into_iter().for_each(|hash| self.add(hash));
-            if self.has_more.load(Ordering::Relaxed) {
-                return;
-            }
-        }
+        waiting_in(tables, |hash| {
+            self.add(hash);
+            !self.has_more.load(Ordering::Relaxed)
+        });
     }
 
     /// How many wait by name.
@@ -121,7 +105,7 @@ impl Hashes {
 pub struct HeldQueues {
     tables: &'static Tables,
     interrupted: &'static Interrupted,
-    unread: &'static Interrupted,
+    unread: &'static UnreadResources,
     held: Hashes,
     /// Something is due for these, and the entry will take them unless somebody else does.
     marked: Hashes,
@@ -131,7 +115,11 @@ pub struct HeldQueues {
 
 impl HeldQueues {
     /// Nothing is held.
-    pub fn new(tables: &'static Tables, interrupted: &'static Interrupted, unread: &'static Interrupted) -> HeldQueues {
+    pub fn new(
+        tables: &'static Tables,
+        interrupted: &'static Interrupted,
+        unread: &'static UnreadResources,
+    ) -> HeldQueues {
         HeldQueues {
             tables,
             interrupted,
@@ -192,6 +180,11 @@ impl HeldQueues {
         }
     }
 
+    /// Something is due for a resource again, which may be in other hands.
+    pub fn try_again(&self, hash: u64) {
+        self.interrupted.add(hash);
+    }
+
     /// Opens the queue of a resource whose state cannot be read, and leaves it as one for which something is due.
     pub fn leave_unread(&mut self, resource: &Resource) {
         self.forget(resource.hash);
@@ -239,13 +232,14 @@ mod tests {
     use crate::server::tables::Sharing;
     use crate::server::tables::resource_entry::Documents;
     use crate::server::tables::watcher_counts::Counting;
+    use crate::time::Instant;
 
     #[test]
     fn more_resources_wait_than_can_be_named() {
         let rule = UriComparison { ignore_case: false, seed: 7 };
         let tables: &'static Tables =
             Box::leak(Box::new(Tables::new(rule, Counting::PerWatcher, Sharing::None).unwrap()));
-        let (again, unread) = (Interrupted::new().unwrap(), Interrupted::new().unwrap());
+        let (again, unread) = (Interrupted::new().unwrap(), UnreadResources::new().unwrap());
         let (again, unread) = (&*Box::leak(Box::new(again)), &*Box::leak(Box::new(unread)));
         let mut held = HeldQueues::new(tables, again, unread);
         let count = 2 * MOST + 100;
@@ -258,14 +252,16 @@ mod tests {
         }
         assert_eq!((unread.len(), again.len()), (MOST, 0));
         let mut found = 0;
-        for _ in 0..4 {
-            unread.find_more(tables);
+        for second in 0..8 {
+            let mut pass = unread.begin_pass(tables, Instant::at(second * 1_000));
             // The state can be read again: what is due is sent.
-            for hash in std::iter::from_fn(|| unread.take()) {
+            while let Some(hash) = unread.next(&mut pass) {
                 let mut shard = tables.shard(hash);
                 let entry = shard.entry_by_hash(hash).unwrap();
                 assert!(entry.due.has(DueNotify::Something) && !entry.busy);
                 entry.due = Default::default();
+                drop(shard);
+                unread.is_read(hash);
                 found += 1;
             }
         }
@@ -277,9 +273,10 @@ mod tests {
         entry.busy = true;
         entry.due.add(DueNotify::Something);
         drop(shard);
-        unread.has_more.store(true, Ordering::Relaxed);
-        unread.find_more(tables);
-        assert!(unread.is_empty());
+        let again = Interrupted::new().unwrap();
+        again.has_more.store(true, Ordering::Relaxed);
+        again.find_more(tables);
+        assert!(again.is_empty());
     }
 
     #[test]
@@ -290,7 +287,7 @@ mod tests {
         for (step, expected) in [("claims", vec![0]), ("holds", vec![0, 1]), ("marks", vec![0, 1])] {
             let tables: &'static Tables =
                 Box::leak(Box::new(Tables::new(rule, Counting::PerWatcher, Sharing::None).unwrap()));
-            let (again, unread) = (Interrupted::new().unwrap(), Interrupted::new().unwrap());
+            let (again, unread) = (Interrupted::new().unwrap(), UnreadResources::new().unwrap());
             let (again, unread) = (&*Box::leak(Box::new(again)), &*Box::leak(Box::new(unread)));
             for resource in &resources {
                 let documents = Documents::Known(ShmVec::new_in(Shm));

@@ -1,5 +1,8 @@
 //! The process that sends to targets with names, see [`crate::server::notify::named_targets`].
+use crate::caught::caught;
+use crate::common::metrics;
 use crate::host::clock;
+use crate::host::log;
 use crate::limited;
 use crate::presence::notification::Notify;
 use crate::presence::remembered::BodyDigest;
@@ -38,12 +41,16 @@ thread_local! {
     static RESTING: RefCell<Resting> = RefCell::default();
 }
 
-/// Sends what waits, then sleeps until there is more: one turn of the process.
-pub fn serve(targets: &NamedTargets, context: impl Fn() -> Option<Context<'static>>) {
-    while let Some(mut context) = context() {
+/// Sends what waits, then sleeps until there is more: one turn of the process. What a panic breaks off is due again.
+pub fn serve(targets: &NamedTargets, new_context: impl Fn() -> Option<Context<'static>>) {
+    while let Some(mut context) = new_context() {
         let Some(waiting) = targets.next() else { break };
         context.work.looks_names_up = true;
-        context.send_to_name(&waiting);
+        let Err(why) = caught(|| context.send_to_name(&waiting)) else { continue };
+        let made_due = caught(|| new_context().map(|mut context| context.note_broken_off(&waiting, &why)));
+        if let Err(why) = made_due {
+            limited!(Error, "panic while a NOTIFY that was not sent is made due again: {why}");
+        }
     }
     targets.bell.wait();
 }
@@ -61,7 +68,8 @@ impl Context<'_> {
         if !is_named || !self.config.looks_names_up {
             return false;
         }
-        let is_left = self.shared.named_targets.take_over(notify, headers, body, digest);
+        let is_second_try = self.work.is_second_try();
+        let is_left = self.shared.named_targets.take_over(notify, (headers, body), digest, is_second_try);
         if !is_left {
             limited!(
                 Warn,
@@ -71,9 +79,22 @@ impl Context<'_> {
         is_left
     }
 
+    /// A panic has kept a NOTIFY from being sent: its watcher is notified once more, by the timer.
+    fn note_broken_off(&mut self, waiting: &ReadyNotify, why: &str) {
+        let notify = waiting.notify();
+        let then = if waiting.is_second_try { "the next change is sent to it" } else { "tried again" };
+        let watcher = notify.subscription.watcher_uri();
+        let watcher = log::show(&watcher);
+        limited!(Error, "panic while a NOTIFY was sent to the name of {watcher} ({then}): {why}");
+        metrics::notify_unsent(notify.subscription.state.event, 1);
+        if !waiting.is_second_try {
+            let resource = self.shared.tables.resource_of(&notify.subscription);
+            self.storage.queue.make_one_due(&mut self.work, &resource, &notify);
+        }
+    }
+
     fn send_to_name(&mut self, waiting: &ReadyNotify) {
-        let subscription = waiting.subscription.to_private();
-        let notify = Notify { subscription, notify_reason: waiting.notify_reason, slot: waiting.slot };
+        let notify = waiting.notify();
         let (name, began) = (notify.subscription.name_to_look_up().unwrap_or_default(), clock::instant());
         if RESTING.with_borrow_mut(|resting| resting.has(name, clock::now())) {
             return self.note_unsent(&notify);

@@ -30,9 +30,11 @@ pub(crate) struct ReadyNotify {
     pub(crate) headers: ShmBox<[u8]>,
     pub(crate) body: Option<ShmBox<[u8]>>,
     pub(crate) digest: BodyDigest,
+    /// A panic has kept it from being sent before: a second one gives it up.
+    pub(crate) is_second_try: bool,
 }
 
-shm_safe!(ReadyNotify { subscription, notify_reason, slot, headers, body, digest });
+shm_safe!(ReadyNotify { subscription, notify_reason, slot, headers, body, digest, is_second_try });
 
 impl ReadyNotify {
     fn new(notify: &Notify, headers: &[u8], body: Option<&[u8]>, digest: BodyDigest) -> Result<ReadyNotify, NoMemory> {
@@ -43,7 +45,14 @@ impl ReadyNotify {
             headers: shm::copy(headers)?,
             body: body.map(shm::copy).transpose()?,
             digest,
+            is_second_try: false,
         })
+    }
+
+    /// The NOTIFY without what it shows.
+    pub(crate) fn notify(&self) -> Notify {
+        let subscription = self.subscription.to_private();
+        Notify { subscription, notify_reason: self.notify_reason, slot: self.slot }
     }
 
     fn bytes(&self) -> usize {
@@ -61,9 +70,17 @@ impl NamedTargets {
         Ok(NamedTargets { waiting: Lock::new(ShmVec::new_in(Shm)), bell: Semaphore::leak()? })
     }
 
-    /// Takes a NOTIFY over; `false` where there is no room: then the caller sends it.
-    pub(crate) fn take_over(&self, notify: &Notify, headers: &[u8], body: Option<&[u8]>, digest: BodyDigest) -> bool {
+    /// Takes a NOTIFY over, which a panic has kept from being sent before where it `is_second_try`; `false` where there
+    /// is no room: then the caller sends it.
+    pub(crate) fn take_over(
+        &self,
+        notify: &Notify,
+        (headers, body): (&[u8], Option<&[u8]>),
+        digest: BodyDigest,
+        is_second_try: bool,
+    ) -> bool {
         let Ok(fresh) = ReadyNotify::new(notify, headers, body, digest) else { return false };
+        let fresh = ReadyNotify { is_second_try, ..fresh };
         let mut waiting = self.waiting.lock();
         let bytes: usize = waiting.iter().map(ReadyNotify::bytes).sum();
         let has_room = waiting.len() < MOST && bytes + fresh.bytes() <= MOST_BYTES;
@@ -99,7 +116,8 @@ mod tests {
     #[test]
     fn a_bounded_number_waits() {
         let (targets, notify) = (NamedTargets::new().unwrap(), notify());
-        let take = |bytes: usize| targets.take_over(&notify, b"", Some(&vec![b'x'; bytes]), BodyDigest::default());
+        let take =
+            |bytes: usize| targets.take_over(&notify, (b"", Some(&vec![b'x'; bytes])), BodyDigest::default(), false);
         assert!((0..MOST).all(|_| take(10)));
         assert!(!take(10), "its own process sends it, and waits for the name");
         assert!(targets.next().is_some() && take(10) && !take(10));

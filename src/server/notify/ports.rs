@@ -29,6 +29,9 @@ impl Notifications for Context<'_> {
     fn claim(&mut self, resource: &Resource) -> bool {
         self.storage.queue.claim(&mut self.work, resource)
     }
+    fn take_back(&mut self, resource: &Resource, notify: &Notify) {
+        self.storage.queue.take_back(resource, notify);
+    }
     fn interrupted(&mut self, resource: &Resource, unsent: Unsent, why: &str) {
         let count = unsent.notifies.len();
         metrics::notify_unsent(resource.event, count);

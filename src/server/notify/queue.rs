@@ -213,22 +213,37 @@ impl NotifyQueue for ResourceQueues {
         batch
     }
 
+    fn take_back(&self, resource: &Resource, notify: &Notify) {
+        let (tables, unused) = (&self.shared.tables, &notify.subscription.state);
+        let mut shard = tables.shard(resource.hash);
+        let Some(stored) = notify.slot.and_then(|slot| shard.stored_of_dialog(slot, notify.subscription.dialog()))
+        else {
+            return;
+        };
+        let counted = &mut stored.subscription.state;
+        let is_last = (counted.local_cseq, counted.version) == (unused.local_cseq, unused.version);
+        // A row that has the number is not written over by a smaller one.
+        if is_last && !self.rows.may_be_written(counted) {
+            counted.local_cseq -= 1;
+            counted.version -= 1;
+        }
+    }
+
+    fn make_one_due(&self, work: &mut Work, resource: &Resource, notify: &Notify) {
+        self.note_due_again(resource, notify, true);
+        if let Some(entry) = self.shared.tables.shard(resource.hash).entry(self.shared.tables.rule(), resource) {
+            entry.due.add(DueNotify::Something);
+            // The list of the watchers that changed went with what was not sent.
+            entry.due.add(DueNotify::FullList);
+        }
+        work.held.try_again(resource.hash);
+    }
+
     fn make_due_again(&self, work: &mut Work, resource: &Resource, unsent: Unsent, again: Again) -> bool {
         // What nobody sends is not kept, either: watchers that come later would be shown what has ended.
         let tries_again = again == Again::WhenRead || work.held.may_try_again();
-        let tables = &self.shared.tables;
         for notify in &unsent.notifies {
-            // The last NOTIFY of a subscription is kept by nothing but this copy.
-            let last = notify.slot.is_none().then(|| notify.subscription.map(shm::copy)).and_then(Result::ok);
-            let mut shard = tables.shard(resource.hash);
-            if let Some(stored) = notify.slot.and_then(|s| shard.stored_of_dialog(s, notify.subscription.dialog())) {
-                stored.due = stored.due.or(Some(notify.notify_reason));
-            }
-            if let (Some(subscription), Some(entry)) = (last, shard.entry(tables.rule(), resource)) {
-                let final_notify = FinalNotify { subscription, notify_reason: notify.notify_reason };
-                // Without memory the watcher learns of the end from its own clock.
-                let _ = tries_again.then(|| entry.push_final_notify(final_notify));
-            }
+            self.note_due_again(resource, notify, tries_again);
         }
         if tries_again {
             self.put_back(resource, &unsent);
@@ -306,6 +321,22 @@ impl ResourceQueues {
             counters::count(Counter::Collapsed);
         }
         is_open
+    }
+
+    /// A NOTIFY was not sent: its subscription has one due again. The last one of a subscription is kept by nothing but
+    /// this copy, where it `is_kept`.
+    fn note_due_again(&self, resource: &Resource, notify: &Notify, is_kept: bool) {
+        let tables = &self.shared.tables;
+        let last = notify.slot.is_none().then(|| notify.subscription.map(shm::copy)).and_then(Result::ok);
+        let mut shard = tables.shard(resource.hash);
+        if let Some(stored) = notify.slot.and_then(|s| shard.stored_of_dialog(s, notify.subscription.dialog())) {
+            stored.due = stored.due.or(Some(notify.notify_reason));
+        }
+        if let (Some(subscription), Some(entry)) = (last, shard.entry(tables.rule(), resource)) {
+            let final_notify = FinalNotify { subscription, notify_reason: notify.notify_reason };
+            // Without memory the watcher learns of the end from its own clock.
+            let _ = is_kept.then(|| entry.push_final_notify(final_notify));
+        }
     }
 
     /// The document that a pass was to show is left for the next one, unless the state has changed since.

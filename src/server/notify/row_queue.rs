@@ -209,6 +209,12 @@ impl NotifyQueue for RowQueue {
         true
     }
 
+    fn make_one_due(&self, work: &mut Work, resource: &Resource, notify: &Notify) {
+        counters::count(Counter::ChangesMissed);
+        let missed = Missed::new(resource, Whom::of(notify), 0);
+        work.rows.miss(&Missed { is_broken_off: true, ..missed });
+    }
+
     fn make_all_due(&self, work: &mut Work, resource: &Resource) {
         work.rows.break_off(resource);
     }

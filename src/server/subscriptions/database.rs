@@ -20,7 +20,7 @@ use crate::server::shared::Parts;
 use crate::server::subscriptions::active_watchers_table as table_rows;
 use crate::server::subscriptions::store::{End, SubscriptionRows, SubscriptionStore};
 use crate::sip::transport::Transport;
-use crate::time::{Moment, Seconds};
+use crate::time::Moment;
 use std::ops::Deref;
 
 /// How often a row is read again and written when another process or server was faster.
@@ -148,8 +148,7 @@ impl SubscriptionStore for InDatabase {
         let (table, packages) = (self.table(), self.packages());
         let latest = now - self.config.expires_offset;
         let over = [("expires", Op::Lt, Value::Time(latest.into()))];
-        // A row that was written before the wall clock was set forward has ended later than it says.
-        let set_forward = clock::set_by().max(Seconds::ZERO);
+        self.shared.clock_steps.look(clock::now(), clock::set_by());
         let (mut ended, mut silent, mut after) = (Vec::new(), 0, None);
         'portions: loop {
             let read = |db: &Connection, page: &Page<'_>| table_rows::select_page(db, table, packages, page);
@@ -162,7 +161,8 @@ impl SubscriptionStore for InDatabase {
             };
             let is_over = |subscription: &Subscription| subscription.state.expires_at < latest;
             for subscription in due.into_iter().filter(is_over) {
-                let ended_at = subscription.state.expires_at + set_forward;
+                let (expires_at, offset) = (subscription.state.expires_at, self.config.expires_offset);
+                let ended_at = self.shared.clock_steps.ended_at(expires_at, offset);
                 let is_long_over = expiry::is_long_over(self.config, ended_at, now);
                 // A refresh may have been faster.
                 let done = match is_long_over {

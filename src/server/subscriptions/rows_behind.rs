@@ -42,6 +42,11 @@ pub(crate) trait RowsBehind {
         false
     }
 
+    /// Whether the row may have the numbers of memory by now, so that smaller ones would not be written over them.
+    fn may_be_written(&self, _state: &SubscriptionState) -> bool {
+        false
+    }
+
     /// A subscription has ended.
     fn removed(&self, _dialog: DialogId<'_>) {}
 

@@ -4,7 +4,7 @@ use crate::common::row_groups::Pass;
 use crate::host::log;
 use crate::presence::dialog::DialogId;
 use crate::presence::error::StoreError;
-use crate::presence::subscription::RowState;
+use crate::presence::subscription::{RowState, SubscriptionState};
 use crate::presence::subscription_field::Field;
 use crate::server::shared::Parts;
 use crate::server::subscriptions::active_watchers_table as rows;
@@ -53,6 +53,10 @@ impl RowsBehind for WriteBack {
     fn counted_up(&self, stored: &mut SubscriptionEntry) -> bool {
         self.shared.tables.mark_changed(&mut stored.subscription.state);
         is_far_ahead(stored)
+    }
+
+    fn may_be_written(&self, state: &SubscriptionState) -> bool {
+        state.row_state == RowState::Clean
     }
 
     fn removed(&self, dialog: DialogId<'_>) {

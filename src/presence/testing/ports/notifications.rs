@@ -138,6 +138,15 @@ impl Notifications for MemoryPorts {
             }
         }
     }
+    fn take_back(&mut self, _: &Resource, notify: &Notify) {
+        let slot = self.slot_of(notify.subscription.dialog());
+        if let Some(entry) = slot.and_then(|slot| self.entries[slot].as_mut()) {
+            let (counted, unused) = (&mut entry.subscription.state, &notify.subscription.state);
+            if (counted.local_cseq, counted.version) == (unused.local_cseq, unused.version) {
+                (counted.local_cseq, counted.version) = (unused.local_cseq - 1, unused.version - 1);
+            }
+        }
+    }
     fn interrupted(&mut self, resource: &Resource, unsent: Unsent, _why: &str) {
         for notify in unsent.notifies {
             let slot = self.slot_of(notify.subscription.dialog());
