@@ -11,7 +11,7 @@ use crate::shm_safe::shm_safe;
 use crate::sip::packed::Strings;
 use crate::time::Moment;
 use hashbrown::HashTable;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 /// Whether the table has an authorization as memory has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,11 +43,15 @@ struct CachedAuthorization {
     read_at: Moment,
     /// Whether the table says the same.
     written: bool,
+    /// Whether it is another one than that which began to wait for its row.
+    has_changed: bool,
+    /// Where it stands among those that wait for their rows: by when it began to.
+    turn: u32,
     /// When its row is tried again that could not be written.
     aside: Aside,
 }
 
-shm_safe!(CachedAuthorization { hash, strings, status, read_at, written, aside });
+shm_safe!(CachedAuthorization { hash, strings, status, read_at, written, has_changed, turn, aside });
 
 /// One part of what is known, and how many bytes it takes.
 struct CacheShard {
@@ -132,6 +136,8 @@ pub struct AuthorizationCache {
     limit: usize,
     /// How many the table does not have yet.
     owed: &'static AtomicUsize,
+    /// Counts those that began to wait for their rows.
+    turns: &'static AtomicU32,
     /// One process at a time writes those: an older authorization must not follow a newer one.
     writer: &'static ProcessMutex,
 }
@@ -151,6 +157,24 @@ impl UnwrittenAuthorization {
     /// Whether it is about this watcher.
     pub fn is_of(&self, rule: UriComparison, user: &[u8], host: &[u8]) -> bool {
         rule.same(&self.user, user) && self.host.eq_ignore_ascii_case(host)
+    }
+}
+
+/// A row of `watchers` that is still to be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwedRow {
+    /// Whose authorization: see [`AuthorizationKey`].
+    pub key: [Vec<u8>; 4],
+    /// What was decided last.
+    pub authorization: Authorization,
+    /// Whether that is not the first decision: the row is as if it had been written, and changed.
+    pub has_changed: bool,
+}
+
+impl OwedRow {
+    /// The key, lent.
+    pub fn key(&self) -> AuthorizationKey<'_> {
+        self.key.each_ref().map(Vec::as_slice)
     }
 }
 
@@ -178,8 +202,9 @@ impl AuthorizationCache {
         let mut shards = ShmVec::new_in(Shm);
         shards.try_reserve_exact(SHARDS).map_err(|_| NoMemory)?;
         (0..SHARDS).for_each(|_| shards.push(Lock::new(CacheShard::new())));
-        let (owed, writer) = (shm::leak(AtomicUsize::new(0))?, ProcessMutex::leak()?);
-        Ok(AuthorizationCache { shards, rule, limit: bytes / SHARDS, owed, writer })
+        let (owed, turns) = (shm::leak(AtomicUsize::new(0))?, shm::leak(AtomicU32::new(0))?);
+        let writer = ProcessMutex::leak()?;
+        Ok(AuthorizationCache { shards, rule, limit: bytes / SHARDS, owed, turns, writer })
     }
 
     fn shard(&self, hash: u64) -> &Lock<CacheShard> {
@@ -270,9 +295,18 @@ impl AuthorizationCache {
         }
         let mut kept = false;
         if let Some(strings) = strings.filter(|_| room == Room::Made || old.is_some()) {
-            let (aside, written) = (Aside::default(), row == RowOf::Written);
-            let fresh =
-                CachedAuthorization { hash, strings, status: authorization.status, read_at: now, written, aside };
+            let waiting = old.as_ref().filter(|old| !old.written);
+            let has_changed = |old: &CachedAuthorization| old.has_changed || old.authorization() != *authorization;
+            let fresh = CachedAuthorization {
+                hash,
+                strings,
+                status: authorization.status,
+                read_at: now,
+                written: row == RowOf::Written,
+                has_changed: waiting.is_some_and(has_changed),
+                turn: waiting.map_or_else(|| self.turns.fetch_add(1, Ordering::Relaxed), |old| old.turn),
+                aside: Aside::default(),
+            };
             let has_room = shard.make_room(fresh.size(), self.limit, &mut garbage);
             let put = if has_room { shard.insert(fresh) } else { Err(fresh) };
             kept = put.is_ok();
@@ -295,9 +329,9 @@ impl AuthorizationCache {
         self.shards.iter().map(|shard| shard.lock().bytes).sum()
     }
 
-    /// Authorizations that the table does not have yet, with their keys: at most `limit`. Those that rest are left
-    /// out, see [`Aside::rests`].
-    pub fn unwritten(&self, limit: usize, now: Moment, pass: Pass) -> Vec<([Vec<u8>; 4], Authorization)> {
+    /// Authorizations that the table does not have yet: at most `limit`, those first that began to wait first. Those
+    /// that rest are left out, see [`Aside::rests`].
+    pub fn unwritten(&self, limit: usize, now: Moment, pass: Pass) -> Vec<OwedRow> {
         let mut found = Vec::new();
         for shard in self.shards.iter() {
             if found.len() >= limit || self.owed() == 0 {
@@ -305,9 +339,13 @@ impl AuthorizationCache {
             }
             let shard = shard.lock();
             let waiting = shard.unwritten().filter(|cached| !cached.aside.rests(now, pass));
-            found.extend(waiting.take(limit - found.len()).map(|cached| (cached.key(), cached.authorization())));
+            found.extend(waiting.take(limit - found.len()).map(|cached| {
+                let (key, authorization) = (cached.key(), cached.authorization());
+                (cached.turn, OwedRow { key, authorization, has_changed: cached.has_changed })
+            }));
         }
-        found
+        found.sort_by_key(|(turn, _)| *turn);
+        found.into_iter().map(|(_, row)| row).collect()
     }
 
     /// Those of one presentity and event package.
@@ -364,6 +402,7 @@ impl AuthorizationCache {
         let found = shard.table.find_mut(hash, |cached| cached.is(hash, key) && !cached.written);
         if let Some(cached) = found.filter(|cached| cached.authorization() == *authorization) {
             (cached.written, cached.read_at, cached.aside) = (true, now, Aside::default());
+            cached.has_changed = false;
             let before = shard.owed.len();
             shard.settle(hash);
             self.count_owed(before, shard.owed.len());
@@ -451,13 +490,29 @@ mod tests {
         authorizations.forget_old(Moment::at(100));
         assert_eq!(authorizations.get(&ALICE, Moment::at(100)), Some(authorization(Status::Pending, b"r")));
         let unwritten = |limit| authorizations.unwritten(limit, Moment::at(100), Pass::Regular).into_iter();
-        let (key, found) = unwritten(1).next().unwrap();
-        assert_eq!(authorizations.owed(), 1);
-        assert_eq!((key.each_ref().map(Vec::as_slice), found), (ALICE, authorization(Status::Pending, b"r")));
+        let first = unwritten(1).next().unwrap();
+        assert_eq!((first.key(), first.has_changed, authorizations.owed()), (ALICE, false, 1));
+        assert_eq!(first.authorization, authorization(Status::Pending, b"r"));
+        authorizations.put(&ALICE, &authorization(Status::Active, b"r"), Moment::at(11), RowOf::Owed, Room::Made);
+        authorizations.put(&ALICE, &authorization(Status::Pending, b"r"), Moment::at(12), RowOf::Owed, Room::Made);
+        assert_eq!((unwritten(1).next().unwrap().has_changed, authorizations.owed()), (true, 1));
         authorizations.mark_written(&ALICE, &authorization(Status::Active, b""), Moment::at(20));
         assert!(unwritten(1).next().is_some(), "another authorization was written");
         authorizations.mark_written(&ALICE, &authorization(Status::Pending, b"r"), Moment::at(20));
         assert_eq!((unwritten(1).next(), authorizations.owed()), (None, 0));
+    }
+
+    #[test]
+    fn rows_are_written_in_the_order_of_the_decisions() {
+        let authorizations = &AuthorizationCache::within(RULE, 1 << 20).unwrap();
+        let names: Vec<String> = (0..50).map(|n| n.to_string()).collect();
+        let put = |name: &str, status| {
+            let key = [&b"sip:a@b"[..], name.as_bytes(), b"c", b"presence"];
+            authorizations.put(&key, &authorization(status, b""), Moment::at(1), RowOf::Owed, Room::Made)
+        };
+        assert!(names.iter().all(|name| put(name, Status::Pending)) && put(&names[7], Status::Active));
+        let rows = authorizations.unwritten(100, Moment::at(2), Pass::Regular);
+        assert!(rows.iter().map(|row| row.key[1].as_slice()).eq(names.iter().map(String::as_bytes)));
     }
 
     #[test]

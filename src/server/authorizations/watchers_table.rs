@@ -9,7 +9,7 @@ use crate::presence::resource::{Resource, UriComparison};
 use crate::presence::subscription::{Status, Subscription};
 use crate::presence::subscription_field::Field;
 use crate::presence::winfo::Watcher;
-use crate::server::authorizations::cache::{AuthorizationKey, Room, RowOf};
+use crate::server::authorizations::cache::{AuthorizationKey, OwedRow, Room, RowOf};
 use crate::server::authorizations::store::AuthorizationStore;
 use crate::server::shared::Parts;
 use crate::server::subscriptions::store::SubscriptionStore;
@@ -120,6 +120,8 @@ fn select_row(
 enum WatcherRow {
     There,
     Missing,
+    /// The row is missing, and another decision has followed the first one.
+    MissedAChange,
 }
 
 fn put_row(
@@ -130,12 +132,14 @@ fn put_row(
     row: WatcherRow,
 ) -> Result<(), DbError> {
     let status = ("status", Value::Int(authorization.status as i64));
-    let reason = ("reason", Value::Text(&authorization.reason));
+    // Stock has no text for an empty reason when it changes a row, and an empty text when it adds one.
+    let reason = match row {
+        WatcherRow::Missing => ("reason", Value::Text(&authorization.reason)),
+        WatcherRow::There | WatcherRow::MissedAChange => ("reason", Value::Optional(&authorization.reason)),
+    };
     let key = conditions(key);
     if row == WatcherRow::There {
-        // Stock has no text for an empty reason when it changes a row, and an empty text when it adds one.
-        let changed = ("reason", Value::Optional(&authorization.reason));
-        return db.update(table, &[status, changed], &key);
+        return db.update(table, &[status, reason], &key);
     }
     let [a, b, c, d] = key.map(|(column, _, value)| (column, value));
     db.insert(table, &[a, b, c, d, status, ("inserted_time", Value::Time(clock::now().into())), reason])
@@ -270,8 +274,8 @@ impl AuthorizationStore for WatchersTable {
                 return Ok(());
             }
             let outcome = self.write_authorization_group(&group);
-            for ((key, authorization), fate) in group.iter().zip(&outcome.fates) {
-                self.note_group_outcome(&key.each_ref().map(Vec::as_slice), authorization, *fate, now, &mut refusals);
+            for (row, fate) in group.iter().zip(&outcome.fates) {
+                self.note_group_outcome(&row.key(), &row.authorization, *fate, now, &mut refusals);
             }
             if let Some(error) = outcome.error {
                 return Err(error);
@@ -453,21 +457,18 @@ impl WatchersTable {
         }
     }
 
-    fn write_authorization_group(&self, group: &[([Vec<u8>; 4], Authorization)]) -> GroupOutcome {
+    fn write_authorization_group(&self, group: &[OwedRow]) -> GroupOutcome {
         let (table, rule) = (self.config.watchers_table, self.shared.tables.rule());
-        let write = |db: &Connection, (key, authorization): &([Vec<u8>; 4], Authorization)| -> Result<(), DbError> {
-            let key = key.each_ref().map(Vec::as_slice);
-            match select_row(db, table, &key, rule)? {
-                FoundRow::OfAnother => Ok(()),
-                row => {
-                    let known = if row.own().is_some() { WatcherRow::There } else { WatcherRow::Missing };
-                    put_row(db, table, &key, authorization, known)
-                }
-            }
+        let write = |db: &Connection, owed: &OwedRow| -> Result<(), DbError> {
+            let known = match select_row(db, table, &owed.key(), rule)? {
+                FoundRow::OfAnother => return Ok(()),
+                FoundRow::Own(_) => WatcherRow::There,
+                FoundRow::None if owed.has_changed => WatcherRow::MissedAChange,
+                FoundRow::None => WatcherRow::Missing,
+            };
+            put_row(db, table, &owed.key(), &owed.authorization, known)
         };
-        let fits = |(key, authorization): &([Vec<u8>; 4], Authorization)| {
-            fits(&key.each_ref().map(Vec::as_slice), authorization)
-        };
+        let fits = |owed: &OwedRow| fits(&owed.key(), &owed.authorization);
         Writer { database: self.database, table, fits: &fits, write: &write }.write_group(group)
     }
 
