@@ -12,6 +12,6 @@ cd tests
 for python in /usr/bin/python3 python3; do
 	! "$python" -c 'import pytest, xdist' 2>/dev/null ||
 		exec "$python" -m pytest -v -p no:cacheprovider --tb=short --durations=8 \
-		-n "${JOBS:-3}" --dist loadfile ${SUITE:+--suite "$SUITE"} ${ONLY:-.}
+		-n "${JOBS:-4}" --dist loadfile ${SUITE:+--suite "$SUITE"} ${ONLY:-.}
 done
 fail "no python3 with pytest: run make setup-tests"
