@@ -1,8 +1,11 @@
 //! The table of fault points in CONTRIBUTING.md: each guard that holds something others wait for is in it, each point
 //! that it names is in the sources, and each point of the sources is named there.
+mod sources;
+
+use sources::{root, rust_files};
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Guards that nobody outside of their own process can miss, and why.
 const EXEMPT: [(&str, &str); 10] = [
@@ -18,24 +21,9 @@ const EXEMPT: [(&str, &str); 10] = [
     ("HeldSignals", "signals wait while the main process forks, before there are requests"),
 ];
 
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn rust_files(folder: &Path, found: &mut Vec<PathBuf>) {
-    for path in fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()) {
-        if path.is_dir() {
-            rust_files(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            found.push(path);
-        }
-    }
-}
-
 /// The sources without their tests.
 fn sources() -> Vec<String> {
-    let mut files = Vec::new();
-    rust_files(&root().join("src"), &mut files);
+    let files = rust_files();
     let code = |path: &PathBuf| {
         let text = fs::read_to_string(path).expect("a readable source");
         let end = text.find("#[cfg(test)]\nmod tests {").unwrap_or(text.len());

@@ -1,5 +1,8 @@
 //! The house: which layer may use which, no circle of imports among modules, and where unsafe code may stand. This test
 //! reads the sources.
+mod sources;
+
+use sources::{root, rust_files};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -41,24 +44,12 @@ fn is_edge(module: &str) -> bool {
 }
 
 fn src() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
-}
-
-fn rust_files(folder: &Path, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let path = entry.path();
-        if path.is_dir() {
-            rust_files(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            found.push(path);
-        }
-    }
+    root().join("src")
 }
 
 /// Every module of the crate: its path (`server::tables`) and its text without comments and tests.
 fn modules() -> BTreeMap<String, String> {
-    let mut files = Vec::new();
-    rust_files(&src(), &mut files);
+    let files = rust_files();
     let name = |path: &Path| {
         let inside = path.strip_prefix(src()).expect("a file of src").with_extension("");
         inside.components().map(|part| part.as_os_str().to_string_lossy()).collect::<Vec<_>>().join("::")
@@ -251,9 +242,8 @@ fn declared_types(source: &str) -> impl Iterator<Item = &str> {
 
 #[test]
 fn a_type_name_has_one_meaning() {
-    let (mut files, mut files_of) = (Vec::new(), BTreeMap::<String, BTreeSet<String>>::new());
-    rust_files(&src(), &mut files);
-    for file in files {
+    let mut files_of = BTreeMap::<String, BTreeSet<String>>::new();
+    for file in rust_files() {
         let inside = file.strip_prefix(src()).expect("a file of src").to_string_lossy().into_owned();
         // What stands for another part in tests has its name.
         if matches!(inside.as_str(), "host/fake.rs" | "sys.rs") || inside.contains("testing") {
@@ -296,9 +286,7 @@ fn unsafe_code_stays_at_the_edge() {
 
 #[test]
 fn every_c_entry_is_guarded() {
-    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut files = Vec::new();
-    rust_files(&src, &mut files);
+    let files = rust_files();
     let (mut wrong, mut entries) = (Vec::new(), 0);
     for file in files.iter().filter(|file| !file.ends_with("host/fake.rs") && !file.ends_with("sys.rs")) {
         let text = fs::read_to_string(file).unwrap();
@@ -469,8 +457,7 @@ fn fallible_functions(text: &str) -> (usize, Vec<&str>) {
 /// clippy's `missing_errors_doc` looks at what is visible outside of the crate, which is little of it.
 #[test]
 fn functions_say_what_their_errors_mean() {
-    let (mut files, mut documented, mut wrong) = (Vec::new(), 0, Vec::new());
-    rust_files(&src(), &mut files);
+    let (files, mut documented, mut wrong) = (rust_files(), 0, Vec::new());
     let is_for_tests = |file: &Path| {
         let inside = file.strip_prefix(src()).expect("a file of src").to_string_lossy();
         ["testing", "interleavings", "fake", "sys.rs"].iter().any(|word| inside.contains(word))

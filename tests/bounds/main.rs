@@ -1,7 +1,10 @@
 //! The table of bounds in docs/operations.md: each row has tests that drive it to its bound, the numbers that it names
 //! are those of the sources, and each constant of the sources that bounds something has a row.
 mod numbers;
+#[path = "../sources/mod.rs"]
+mod sources;
 
+use sources::{root, rust_files};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -57,10 +60,6 @@ fn bounds() -> Vec<Bound> {
         }
     }
     bounds
-}
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
 fn text_of(path: &Path) -> String {
@@ -175,24 +174,13 @@ fn numbers_of_the_documents_are_those_of_the_sources() {
     assert_none(&complaints);
 }
 
-fn rust_files(folder: &Path, found: &mut Vec<PathBuf>) {
-    for path in fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()) {
-        if path.is_dir() {
-            rust_files(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            found.push(path);
-        }
-    }
-}
-
 /// The constants of the sources, without their tests, whose names say that they bound something: file and name.
 fn bounding_constants() -> BTreeSet<String> {
     const WORDS: [&str; 17] = [
         "MOST", "MAX", "LONGEST", "LARGEST", "LIMIT", "TRIES", "KEPT", "KNOWN", "WINDOW", "BATCH", "PLACES", "TRIED",
         "TIMEOUT", "RESERVE", "BURST", "WAIT", "FULL",
     ];
-    let mut files = Vec::new();
-    rust_files(&root().join("src"), &mut files);
+    let files = rust_files();
     let mut found = BTreeSet::new();
     for path in files.iter().filter(|path| !path.components().any(|part| part.as_os_str() == "testing")) {
         let text = text_of(path);
