@@ -2,6 +2,7 @@
 import itertools
 import os
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -30,11 +31,14 @@ SUITES = {
 # Slow runs at full size: `make soak`.
 SOAK = bool(os.environ.get("SOAK"))
 _figures = []
+_failed = set()
 
 
 def pytest_addoption(parser):
     parser.addoption("--suite", action="append", default=[],
                      help="run only these suites (stuck-lamp, crash, cluster ...)")
+    parser.addoption("--failures", help="a file for the names of the tests that fail, a line each")
+    parser.addoption("--again", help="a file with names of tests, a line each: run only these")
 
 
 def pytest_configure(config):
@@ -48,14 +52,29 @@ def pytest_collection_modifyitems(config, items):
     if unknown:
         raise pytest.UsageError("no suite %s: there are %s" % (unknown[0], ", ".join(SUITES)))
     if wanted:
-        chosen = [item for item in items if any(mark.args[0] in wanted for mark in item.iter_markers("suite"))]
-        config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
-        items[:] = chosen
+        keep_only(config, items, lambda item: any(mark.args[0] in wanted for mark in item.iter_markers("suite")))
+    if config.getoption("--again"):
+        names = set(Path(config.getoption("--again")).read_text().splitlines())
+        keep_only(config, items, lambda item: item.nodeid in names)
+
+
+def keep_only(config, items, is_wanted):
+    config.hook.pytest_deselected(items=[item for item in items if not is_wanted(item)])
+    items[:] = [item for item in items if is_wanted(item)]
 
 
 def pytest_runtest_logreport(report):
+    if report.failed:
+        _failed.add(report.nodeid)
     if report.when == "teardown":
         _figures.extend(tuple(value) for name, value in report.user_properties if name == "figure")
+
+
+def pytest_sessionfinish(session):
+    path = session.config.getoption("--failures")
+    # A process of xdist has run a part of them only.
+    if path and not hasattr(session.config, "workerinput"):
+        Path(path).write_text("".join(name + "\n" for name in sorted(_failed)))
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -19,13 +19,16 @@ QUICK = 'modparam("tm", "fr_timer", 2000)\nmodparam("tm", "retr_timer1", 250)\nm
 
 
 def counts(server, *names, wanted=None, seconds=5):
-    """These statistics of the server. What is sent is counted afterwards: what is wanted is waited for."""
+    """These statistics of the server. What is sent is counted afterwards: what is wanted is waited for, and where
+    nothing is, until they stand still."""
     deadline = time.monotonic() + seconds
+    before = None
     while True:
         now = statistics(server, "presence")
         seen = tuple(now[name] for name in names)
-        if wanted in (None, seen) or time.monotonic() > deadline:
+        if seen == (before if wanted is None else wanted) or time.monotonic() > deadline:
             return seen
+        before = seen
         time.sleep(0.05)
 
 
