@@ -239,7 +239,6 @@ impl<'m> AgentContext<'m> {
             });
             lost = outcome.error;
         }
-        records.end_removing();
         let written = match lost {
             Some(error) => Err(error),
             None => self.rows().delete_ended(now),
@@ -252,7 +251,7 @@ impl<'m> AgentContext<'m> {
 
 /// Whose row a change is about.
 fn named(change: &RecordRowChange) -> String {
-    let (RecordRowChange::Ended(record) | RecordRowChange::Changed { record, .. }) = change;
+    let (RecordRowChange::Ended { row: record, .. } | RecordRowChange::Changed { record, .. }) = change;
     let uri = log::show(record.get(RecordField::PresUri));
     match record.is_subscription() {
         true => format!("the subscription of {} to {uri}", log::show(record.get(RecordField::WatcherUri))),

@@ -283,8 +283,13 @@ impl PuaRows<'_> {
         let table = self.table();
         let write = |db: &Connection, change: &RecordRowChange| -> Result<(), DbError> {
             match change {
-                RecordRowChange::Ended(record) => {
-                    db.delete(table, &identity(record, EntityTag::new(record.get(RecordField::Etag))))
+                RecordRowChange::Ended { row, written_etag } => {
+                    let etag = EntityTag::new(row.get(RecordField::Etag));
+                    db.delete(table, &identity(row, etag))?;
+                    match written_etag.as_ref().map(|written| written.view()) {
+                        Some(written) if written != etag => db.delete(table, &identity(row, written)),
+                        _ => Ok(()),
+                    }
                 }
                 RecordRowChange::Changed { record, .. } if record.state.row_state == RecordRowState::Insert => {
                     db.insert(table, &cells(record))
@@ -295,7 +300,7 @@ impl PuaRows<'_> {
             }
         };
         let fits = |change: &RecordRowChange| match change {
-            RecordRowChange::Ended(_) => true,
+            RecordRowChange::Ended { .. } => true,
             RecordRowChange::Changed { record, .. } => fits(record),
         };
         Writer { database: self.database, table, fits: &fits, write: &write }.write_group(changes)

@@ -27,15 +27,47 @@ struct RecordEntry {
     is_as_copied: bool,
     /// When its row is tried again that could not be written.
     aside: Aside,
+    /// The record has ended, and is here only until its row is deleted: whatever becomes of it needs no memory.
+    has_ended: bool,
 }
 
-shm_safe!(RecordEntry { hash, record, row_etag, written_etag, is_as_copied, aside });
+shm_safe!(RecordEntry { hash, record, row_etag, written_etag, is_as_copied, aside, has_ended });
+
+impl RecordEntry {
+    fn lives(&self) -> bool {
+        !self.has_ended
+    }
+
+    /// The table has no row of it, unless a process is writing one.
+    fn has_no_row(&self) -> bool {
+        self.record.state.row_state == RecordRowState::Insert && self.written_etag.is_none()
+    }
+
+    /// The rows that are to be deleted: the one that is known, and what is being written.
+    fn end(&self) -> RecordRowChange {
+        let with_tag = |tag: &EntityTag<ShmBox<[u8]>>| self.record.with(&[(RecordField::Etag, tag.bytes())]);
+        let written_etag = self.written_etag.as_ref().map(|tag| tag.to_owned_tag());
+        RecordRowChange::Ended { row: with_tag(&self.row_etag), written_etag }
+    }
+
+    /// A copy of what its row lacks, and takes note that it is being written; `None` without memory.
+    fn take_change(&mut self) -> Option<RecordRowChange> {
+        let tag = EntityTag::new(self.record.get(RecordField::Etag)).map(shm::copy).ok()?;
+        (self.written_etag, self.is_as_copied) = (Some(tag), true);
+        Some(RecordRowChange::Changed { record: self.record.to_private(), row_etag: self.row_etag.to_owned_tag() })
+    }
+}
 
 /// What the timer writes to the table.
 #[derive(Debug)]
 pub enum RecordRowChange {
-    /// A row whose record has ended.
-    Ended(Record),
+    /// A record that has ended.
+    Ended {
+        /// The record, with the entity tag of its row.
+        row: Record,
+        /// The entity tag of the copy that a process was writing when it ended.
+        written_etag: Option<EntityTag>,
+    },
     /// A record that is new or changed, with the entity tag that its row has.
     Changed {
         /// The record.
@@ -60,9 +92,6 @@ const SHARDS: usize = 64;
 /// All records of the server.
 pub struct Records {
     shards: ShmVec<Lock<HashTable<ShmBox<RecordEntry>, Shm>>>,
-    ended: Lock<ShmVec<SharedRecord>>,
-    /// Those whose rows a process is removing, or was when it ended.
-    being_removed: Lock<ShmVec<SharedRecord>>,
     serial: AtomicU64,
     seed: u64,
     /// By how many seconds the wall clock was set when rows were last looked for.
@@ -71,7 +100,7 @@ pub struct Records {
     pub unwritten: UnwrittenRows,
 }
 
-shm_safe!(Records { shards, ended, being_removed, serial, seed, clock_set_by, unwritten });
+shm_safe!(Records { shards, serial, seed, clock_set_by, unwritten });
 
 /// The hash of some strings under a seed.
 pub fn hash(seed: u64, parts: &[&[u8]]) -> u64 {
@@ -97,8 +126,6 @@ impl Records {
         }
         Ok(Records {
             shards,
-            ended: Lock::new(ShmVec::new_in(Shm)),
-            being_removed: Lock::new(ShmVec::new_in(Shm)),
             serial: AtomicU64::new(1),
             seed,
             clock_set_by: AtomicI64::new(0),
@@ -123,7 +150,7 @@ impl Records {
         let shard = self.shard(hash).lock();
         shard
             .iter_hash(hash)
-            .filter(|entry| entry.hash == hash && matches(&entry.record))
+            .filter(|entry| entry.hash == hash && entry.lives() && matches(&entry.record))
             .max_by_key(|entry| entry.record.state.serial)
             .map(|entry| entry.record.to_private())
     }
@@ -159,8 +186,15 @@ impl Records {
             RecordRowState::Insert => EntityTag::new(shm::copy(b"")?),
             _ => EntityTag::new(record.get(RecordField::Etag)).map(shm::copy)?,
         };
-        let (written_etag, is_as_copied, aside) = (None, false, Aside::default());
-        let entry = shm::boxed(RecordEntry { hash, record: shared, row_etag, written_etag, is_as_copied, aside })?;
+        let entry = shm::boxed(RecordEntry {
+            hash,
+            record: shared,
+            row_etag,
+            written_etag: None,
+            is_as_copied: false,
+            aside: Aside::default(),
+            has_ended: false,
+        })?;
         let mut shard = self.shard(hash).lock();
         shard.try_reserve(1, |entry| entry.hash).map_err(|_| NoMemory)?;
         shard.insert_unique(hash, entry, |entry| entry.hash);
@@ -180,7 +214,8 @@ impl Records {
         let mut fresh = after.map(shm::copy)?;
         let mut shard = self.shard(hash).lock();
         let serial = before.state.serial;
-        let Some(entry) = shard.find_mut(hash, |entry| entry.record.state.serial == serial) else { return Ok(false) };
+        let is_it = |entry: &ShmBox<RecordEntry>| entry.record.state.serial == serial && entry.lives();
+        let Some(entry) = shard.find_mut(hash, is_it) else { return Ok(false) };
         fresh.state.serial = serial;
         if entry.record.state.row_state == RecordRowState::Clean {
             self.unwritten.note();
@@ -196,17 +231,22 @@ impl Records {
         Ok(true)
     }
 
-    /// See [`crate::pua::ports::AgentPorts::remove`].
+    /// See [`crate::pua::ports::AgentPorts::remove`]. That needs no memory: what has a row stays until it is deleted.
     pub fn remove(&self, record: &Record) {
         let hash = self.hash_of(record);
         let serial = record.state.serial;
+        let is_it = |entry: &ShmBox<RecordEntry>| entry.record.state.serial == serial && entry.lives();
         let mut shard = self.shard(hash).lock();
-        let Ok(entry) = shard.find_entry(hash, |entry| entry.record.state.serial == serial) else { return };
-        let (gone, _) = entry.remove();
-        drop(shard);
-        if gone.record.state.row_state != RecordRowState::Insert {
-            self.end_row(&gone.record.with(&[(RecordField::Etag, gone.row_etag.bytes())]));
+        let Ok(mut found) = shard.find_entry(hash, is_it) else { return };
+        if found.get().has_no_row() {
+            let (gone, _) = found.remove();
+            drop(shard);
+            drop(gone);
+            return;
         }
+        found.get_mut().has_ended = true;
+        drop(shard);
+        self.unwritten.note();
     }
 
     /// Records that end before `before`, in part `turn` of `turns`.
@@ -214,7 +254,8 @@ impl Records {
         let mut found = Vec::new();
         for shard in self.shards.iter().enumerate().filter(|(index, _)| index % turns.max(1) == turn).map(|(_, s)| s) {
             let shard = shard.lock();
-            found.extend(shard.iter().filter(|e| e.record.state.expires_at < before).map(|e| e.record.to_private()));
+            let is_ending = |entry: &&ShmBox<RecordEntry>| entry.lives() && entry.record.state.expires_at < before;
+            found.extend(shard.iter().filter(is_ending).map(|entry| entry.record.to_private()));
         }
         found
     }
@@ -224,9 +265,12 @@ impl Records {
         let mut counts = RecordCounts::default();
         for shard in &self.shards {
             let shard = shard.lock();
-            let watching = shard.iter().filter(|entry| entry.record.is_subscription()).count();
-            counts.subscriptions += watching;
-            counts.publications += shard.len() - watching;
+            for entry in shard.iter().filter(|entry| entry.lives()) {
+                match entry.record.is_subscription() {
+                    true => counts.subscriptions += 1,
+                    false => counts.publications += 1,
+                }
+            }
         }
         counts
     }
@@ -239,7 +283,7 @@ impl Records {
             found.extend(
                 shard
                     .iter()
-                    .filter(|entry| !id.is_empty() && entry.record.get(RecordField::Id) == id)
+                    .filter(|entry| !id.is_empty() && entry.lives() && entry.record.get(RecordField::Id) == id)
                     .map(|entry| entry.record.get(RecordField::PresUri).to_vec()),
             );
         }
@@ -250,14 +294,16 @@ impl Records {
     /// counts as written before it is: a process that ends meanwhile leaves all of it to the next pass. Rows that rest
     /// are left out, see [`Aside::rests`].
     pub fn take_changes(&self, now: Moment, pass: Pass) -> Vec<RecordRowChange> {
-        self.begin_removing();
         let was_set = self.clock_was_set();
         self.unwritten.begin_pass();
-        let mut changes: Vec<RecordRowChange> =
-            self.being_removed.lock().iter().map(|record| RecordRowChange::Ended(record.to_private())).collect();
+        let (mut changes, mut changed) = (Vec::new(), Vec::new());
         for shard in &self.shards {
             let mut shard = shard.lock();
             for entry in shard.iter_mut() {
+                if entry.has_ended {
+                    changes.push(entry.end());
+                    continue;
+                }
                 let state = &mut entry.record.state;
                 if was_set && state.row_state == RecordRowState::Clean {
                     state.row_state = RecordRowState::Update;
@@ -265,32 +311,13 @@ impl Records {
                 // What has expired and what has no answer is not worth a row; what its owner still wants is.
                 let over = state.expires_at < now && state.desired_until.is_before(now);
                 let waits = state.row_state != RecordRowState::Clean && !entry.aside.rests(now, pass);
-                if !waits || over || entry.record.is_temporary() {
-                    continue;
+                if waits && !over && !entry.record.is_temporary() {
+                    changed.extend(entry.take_change());
                 }
-                let Ok(tag) = EntityTag::new(entry.record.get(RecordField::Etag)).map(shm::copy) else { continue };
-                (entry.written_etag, entry.is_as_copied) = (Some(tag), true);
-                changes.push(RecordRowChange::Changed {
-                    record: entry.record.to_private(),
-                    row_etag: entry.row_etag.to_owned_tag(),
-                });
             }
         }
+        changes.append(&mut changed);
         changes
-    }
-
-    /// What has ended is among those whose rows are being removed, as far as there is memory for it.
-    fn begin_removing(&self) {
-        let (mut ended, mut being_removed) = (self.ended.lock(), self.being_removed.lock());
-        if being_removed.try_reserve(ended.len()).is_ok() {
-            being_removed.append(&mut ended);
-        }
-    }
-
-    /// All rows of what had ended are removed, or noted again.
-    pub fn end_removing(&self) {
-        let removed = std::mem::replace(&mut *self.being_removed.lock(), ShmVec::new_in(Shm));
-        drop(removed);
     }
 
     /// Whether the wall clock was set since this was asked: the times of day in rows are old.
@@ -299,22 +326,29 @@ impl Records {
         (set_by - Seconds(self.clock_set_by.swap(set_by.0, Ordering::Relaxed))).abs() > Seconds(1)
     }
 
-    /// Takes note of what became of a change. `true` when the database has refused its row, which was not known.
+    /// Takes note of what became of a change; that needs no memory. `true` when the database has refused its row, which
+    /// was not known.
     pub fn note_fate(&self, change: &RecordRowChange, fate: RowOutcome, now: Moment) -> bool {
         match (change, fate) {
-            (RecordRowChange::Ended(row), RowOutcome::Kept) => self.end_row(row),
-            // A row that may not be deleted ends by its own time.
-            (RecordRowChange::Ended(_), _) => {}
+            // It is there, and tried again.
+            (RecordRowChange::Ended { .. }, RowOutcome::Kept) => {}
+            (RecordRowChange::Ended { row, .. }, _) => self.note_ended(row),
             (RecordRowChange::Changed { record, .. }, RowOutcome::Written) => self.note_written(record),
             (RecordRowChange::Changed { record, .. }, fate) => return self.note_unwritten(record, fate, now),
         }
         false
     }
 
+    /// The row of a record that has ended is deleted. One that may not be deleted ends by its own time. What a process
+    /// is writing is not there yet, and is deleted by the next pass.
+    fn note_ended(&self, row: &Record) {
+        self.settle(row, |entry| entry.record.state.row_state = RecordRowState::Insert);
+    }
+
     /// The row is as the copy; a record that has changed since is newer again, and of one that was removed meanwhile
     /// the row goes, too.
     fn note_written(&self, copy: &Record) {
-        let is_known = self.with_entry(copy, |entry| {
+        self.settle(copy, |entry| {
             if let Some(tag) = entry.written_etag.take() {
                 entry.row_etag = tag;
             }
@@ -322,15 +356,12 @@ impl Records {
             entry.record.state.row_state = if is_same { RecordRowState::Clean } else { RecordRowState::Update };
             entry.aside = Aside::default();
         });
-        if !is_known {
-            self.end_row(copy);
-        }
     }
 
     /// What could not be written is tried again.
     fn note_unwritten(&self, copy: &Record, fate: RowOutcome, now: Moment) -> bool {
         let mut is_news = false;
-        self.with_entry(copy, |entry| {
+        self.settle(copy, |entry| {
             let was_refused = entry.aside.is_refused();
             (entry.written_etag, entry.is_as_copied) = (None, false);
             // Another process has written an older copy meanwhile.
@@ -352,7 +383,7 @@ impl Records {
         let mut found = Vec::new();
         for shard in &self.shards {
             let shard = shard.lock();
-            let refused = shard.iter().filter(|entry| entry.aside.is_refused());
+            let refused = shard.iter().filter(|entry| entry.lives() && entry.aside.is_refused());
             found.extend(refused.take(limit - found.len()).map(|entry| entry.record.to_private()));
             if found.len() >= limit {
                 break;
@@ -361,204 +392,19 @@ impl Records {
         found
     }
 
-    /// Has a row deleted by the next write. Without memory it stays until it expires.
-    fn end_row<B: AsRef<[u8]>>(&self, row: &Record<B>) {
-        if let Ok(copy) = row.map(shm::copy) {
-            let _ = shm::push(&mut self.ended.lock(), copy);
-            self.unwritten.note();
-        }
-    }
-
-    /// Changes an entry; `false` when it is gone.
-    fn with_entry(&self, record: &Record, change: impl FnOnce(&mut RecordEntry)) -> bool {
+    /// Changes an entry by what became of its row, if it is there still. One that has ended goes with its last row.
+    fn settle(&self, record: &Record, change: impl FnOnce(&mut RecordEntry)) {
         let hash = self.hash_of(record);
         let serial = record.state.serial;
         let mut shard = self.shard(hash).lock();
-        shard.find_mut(hash, |entry| entry.record.state.serial == serial).map(|entry| change(entry)).is_some()
+        let Ok(mut found) = shard.find_entry(hash, |entry| entry.record.state.serial == serial) else { return };
+        change(found.get_mut());
+        let is_over = found.get().has_ended && found.get().has_no_row();
+        let gone = is_over.then(|| found.remove().0);
+        drop(shard);
+        drop(gone);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::host::fake;
-    use crate::pua::record::RecordState;
-    use crate::time::Expiry;
-
-    fn record(id: &str, etag: &str) -> Record {
-        let state = RecordState {
-            serial: 0,
-            event: 1,
-            flag: 1,
-            expires_at: Moment::at(100),
-            desired_until: Expiry::Never,
-            cseq: 0,
-            version: 0,
-            row_state: RecordRowState::Insert,
-        };
-        Record::new(
-            state,
-            &[
-                (RecordField::PresUri, b"sip:alice@host"),
-                (RecordField::Id, id.as_bytes()),
-                (RecordField::Etag, etag.as_bytes()),
-            ],
-        )
-    }
-
-    fn search(id: &'static [u8]) -> Search<'static> {
-        Search {
-            pres_uri: b"sip:alice@host",
-            watcher_uri: b"",
-            id,
-            etag: None,
-            remote_contact: b"",
-            call_id: b"",
-            event: 1,
-            flag: 3,
-            check_remote_contact: true,
-        }
-    }
-
-    #[test]
-    fn the_newest_match_is_found_and_rows_are_remembered() {
-        let records = Records::new(7).unwrap();
-        records.insert(&record("a", "1")).unwrap();
-        records.insert(&record("b", "2")).unwrap();
-        assert_eq!(records.find(&search(b"")).unwrap().get(RecordField::Etag), b"2");
-        let a = records.find(&search(b"a")).unwrap();
-        assert!(records.replace(&a, &a.with(&[(RecordField::Etag, b"3")])).unwrap());
-        let changes = records.take_changes(Moment::at(0), Pass::Regular);
-        assert!(matches!(changes[..], [RecordRowChange::Changed { .. }, RecordRowChange::Changed { .. }]));
-        changes.iter().for_each(|change| assert!(!records.note_fate(change, RowOutcome::Written, Moment::at(0))));
-        records.remove(&records.find(&search(b"a")).unwrap());
-        assert!(records.find(&search(b"a")).is_none());
-        assert!(!records.replace(&a, &a).unwrap());
-        let ended = records.take_changes(Moment::at(0), Pass::Regular);
-        assert!(matches!(&ended[..], [RecordRowChange::Ended(row)] if row.get(RecordField::Etag) == b"3"));
-        records.note_fate(&ended[0], RowOutcome::Kept, Moment::at(0));
-        records.end_removing();
-        assert_eq!(
-            records.take_changes(Moment::at(0), Pass::Regular).len(),
-            1,
-            "what could not be deleted is tried again"
-        );
-    }
-
-    #[test]
-    fn a_refused_row_rests_until_its_record_changes() {
-        let records = Records::new(7).unwrap();
-        records.insert(&record("a", "1")).unwrap();
-        let changes = records.take_changes(Moment::at(10), Pass::Regular);
-        assert!(records.note_fate(&changes[0], RowOutcome::Refused, Moment::at(10)));
-        assert!(records.take_changes(Moment::at(20), Pass::Regular).is_empty());
-        assert_eq!(records.refused(9).len(), 1);
-        let last = records.take_changes(Moment::at(20), Pass::Last);
-        let [RecordRowChange::Changed { record, .. }] = &last[..] else { panic!("one row is new") };
-        assert_eq!(record.state.row_state, RecordRowState::Insert);
-        assert!(!records.note_fate(&last[0], RowOutcome::Refused, Moment::at(20)), "it is named once");
-        let a = records.find(&search(b"a")).unwrap();
-        assert!(records.replace(&a, &a.with(&[(RecordField::Etag, b"2")])).unwrap());
-        assert_eq!(records.take_changes(Moment::at(21), Pass::Regular).len(), 1);
-    }
-
-    #[test]
-    fn a_record_removed_while_it_is_written_leaves_no_row() {
-        for written in [true, false] {
-            let records = Records::new(7).unwrap();
-            records.insert(&record("a", "1")).unwrap();
-            let changes = records.take_changes(Moment::at(0), Pass::Regular);
-            records.note_fate(&changes[0], RowOutcome::Written, Moment::at(0));
-            let a = records.find(&search(b"a")).unwrap();
-            records.replace(&a, &a.with(&[(RecordField::Etag, b"2")])).unwrap();
-            let changes = records.take_changes(Moment::at(0), Pass::Regular);
-            assert!(
-                matches!(&changes[..], [RecordRowChange::Changed { row_etag, .. }] if *row_etag == EntityTag::from("1"))
-            );
-            records.remove(&records.find(&search(b"a")).unwrap());
-            let fate = if written { RowOutcome::Written } else { RowOutcome::Kept };
-            records.note_fate(&changes[0], fate, Moment::at(0));
-            let etag = |change: &RecordRowChange| match change {
-                RecordRowChange::Ended(row) => row.get(RecordField::Etag).to_vec(),
-                RecordRowChange::Changed { .. } => Vec::new(),
-            };
-            let ended: Vec<_> = records.take_changes(Moment::at(1), Pass::Regular).iter().map(etag).collect();
-            let wanted: &[&[u8]] = if written { &[b"1", b"2"] } else { &[b"1"] };
-            assert_eq!(ended, wanted);
-        }
-    }
-
-    #[test]
-    fn what_a_process_was_writing_when_it_ended_is_written_by_the_next_pass() {
-        let records = Records::new(7).unwrap();
-        for id in ["a", "b"] {
-            records.insert(&record(id, "1")).unwrap();
-        }
-        let changes = records.take_changes(Moment::at(0), Pass::Regular);
-        changes.iter().for_each(|change| assert!(!records.note_fate(change, RowOutcome::Written, Moment::at(0))));
-        let (a, b) = (records.find(&search(b"a")).unwrap(), records.find(&search(b"b")).unwrap());
-        records.remove(&a);
-        records.replace(&b, &b.with(&[(RecordField::Etag, b"2")])).unwrap();
-        for _ in 0..3 {
-            // Nobody says what became of these.
-            let changes = records.take_changes(Moment::at(1), Pass::Regular);
-            let [RecordRowChange::Ended(row), RecordRowChange::Changed { record, row_etag }] = &changes[..] else {
-                panic!("one has ended, one has changed: {changes:?}")
-            };
-            assert_eq!((row.get(RecordField::Id), record.get(RecordField::Etag)), (&b"a"[..], &b"2"[..]));
-            assert_eq!(*row_etag, EntityTag::from("1"));
-        }
-        let changes = records.take_changes(Moment::at(2), Pass::Last);
-        changes.iter().for_each(|change| assert!(!records.note_fate(change, RowOutcome::Written, Moment::at(2))));
-        records.end_removing();
-        assert!(records.take_changes(Moment::at(3), Pass::Last).is_empty());
-    }
-
-    #[test]
-    fn what_could_not_be_written_is_written_as_what_it_was() {
-        let records = Records::new(7).unwrap();
-        records.insert(&record("a", "1")).unwrap();
-        let changes = records.take_changes(Moment::at(0), Pass::Regular);
-        let a = records.find(&search(b"a")).unwrap();
-        records.replace(&a, &a.with(&[(RecordField::Etag, b"2")])).unwrap();
-        records.note_fate(&changes[0], RowOutcome::Kept, Moment::at(0));
-        let RecordRowChange::Changed { record: again, .. } = &records.take_changes(Moment::at(1), Pass::Regular)[0]
-        else {
-            panic!("not changed")
-        };
-        assert_eq!((again.state.row_state, again.get(RecordField::Etag)), (RecordRowState::Insert, b"2".as_slice()));
-    }
-
-    #[test]
-    fn what_is_wanted_keeps_its_row_though_its_grant_is_over() {
-        let at = |seconds| Expiry::At(Moment::at(seconds));
-        for (desired_until, rows) in [(Expiry::Never, 1), (at(900), 1), (at(400), 0)] {
-            let records = Records::new(7).unwrap();
-            let mut late = record("a", "1");
-            late.state.desired_until = desired_until;
-            records.insert(&late).unwrap();
-            assert_eq!(records.take_changes(Moment::at(500), Pass::Regular).len(), rows);
-        }
-    }
-
-    #[test]
-    fn without_memory_nothing_changes() {
-        let records = Records::new(7).unwrap();
-        let before = fake::live_blocks();
-        let mut n = 0;
-        loop {
-            let (stored, failed) = fake::failing_at(n, || records.insert(&record("a", "1")));
-            assert_eq!(fake::held_locks(), 0);
-            if !failed {
-                stored.unwrap();
-                break;
-            }
-            assert!(stored.is_err() && records.find(&search(b"a")).is_none());
-            n += 1;
-        }
-        assert!(n > 0);
-        records.remove(&records.find(&search(b"a")).unwrap());
-        // The table keeps the room it once needed.
-        assert!(fake::live_blocks() <= before + 1);
-    }
-}
+mod tests;

@@ -3,7 +3,7 @@
 use crate::agent::known_challenges::KnownChallenges;
 use crate::agent::pending_requests::PendingRequests;
 use crate::agent::records::{RecordRowChange, Records};
-use crate::common::row_groups::Pass;
+use crate::common::row_groups::{Pass, RowOutcome};
 use crate::pua::config::Config;
 use crate::pua::dialog::{self, ReceivedNotify, When};
 use crate::pua::error::RequestError;
@@ -211,24 +211,22 @@ impl Bench {
     /// The write timer.
     pub(crate) fn write(&mut self) {
         let now = self.wall;
-        let (mut changed, mut ended) = (Vec::new(), Vec::new());
-        for change in self.records.take_changes(now, Pass::Regular) {
-            match change {
-                RecordRowChange::Changed { record, row_etag } => changed.push((record, row_etag)),
-                RecordRowChange::Ended(record) => ended.push(record),
-            }
-        }
         let same = |a: &Record, b: &Record| {
             [RecordField::PresUri, RecordField::WatcherUri, RecordField::Id, RecordField::CallId]
                 .iter()
                 .all(|f| a.get(*f) == b.get(*f))
         };
-        for row in &ended {
-            self.rows.retain(|known| !same(known, row));
-        }
-        for (record, _) in changed {
-            self.rows.retain(|known| !same(known, &record));
-            self.rows.push(record);
+        for change in self.records.take_changes(now, Pass::Regular) {
+            let (record, etag, is_there) = match &change {
+                RecordRowChange::Ended { row, .. } => (row, EntityTag::new(row.get(RecordField::Etag).to_vec()), false),
+                RecordRowChange::Changed { record, row_etag } => (record, row_etag.clone(), true),
+            };
+            let is_row = |known: &Record| same(known, record) && known.get(RecordField::Etag) == etag.bytes();
+            self.rows.retain(|known| !is_row(known));
+            if is_there {
+                self.rows.push(record.clone());
+            }
+            self.records.note_fate(&change, RowOutcome::Written, now);
         }
     }
 
