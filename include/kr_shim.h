@@ -110,6 +110,16 @@ enum kr_reply_route {
 };
 enum kr_reply_route kr_reply_route(void);
 
+/* what the reply_route of the configuration does with an answer to a request of ours; see shim/reply_checks.c */
+enum kr_reply_checks {
+	/* there is none */
+	KR_REPLY_CHECKS_NONE,
+	/* nothing, where sanity_check() lets the answer pass */
+	KR_REPLY_CHECKS_SANITY,
+	KR_REPLY_CHECKS_UNKNOWN
+};
+enum kr_reply_checks kr_reply_checks(void);
+
 /* requests without a transaction of tm; see shim/direct.c */
 typedef ticks_t kr_timer_f(ticks_t now, struct timer_ln *timer, void *param);
 int kr_direct_load(void);

@@ -13,6 +13,7 @@ pub mod packed;
 pub mod party_uri;
 pub mod request;
 pub mod route_set;
+pub mod sane_answer;
 pub mod subscription_state;
 pub mod target;
 pub mod text;

@@ -136,6 +136,94 @@ def test_odd_answers_have_the_same_effect(ours, phones, odd):
     assert seen[1] == seen[0] and seen[1][1][:2] == (0, 1)
 
 
+# What Debian's kamailio.cfg does with answers.
+CHECKED = 'reply_route { if(!sanity_check("17604", "6")) { xlog("L_NOTICE", "SEEN $rs\\n"); drop; } return; }\n'
+REFUSED = {
+    "a body that is longer than it is": lambda text: text.replace(b"Content-Length: 0", b"Content-Length: 9"),
+    "no URI in From": lambda text: re.sub(rb"From: <[^>]*>", b"From: <odd>", text),
+    "no URI in To": lambda text: re.sub(rb"To: <[^>]*>", b"To: <sip:a@b:x>", text),
+    "a CSeq beyond 32 bits": lambda text: re.sub(rb"CSeq: \d+", b"CSeq: 9999999999", text),
+    "a line without a name": lambda text: text.replace(b"Content-Length", b"odd\r\nContent-Length"),
+}
+PASSED = {
+    "plain": lambda text: text,
+    "no Content-Length": lambda text: text.replace(b"Content-Length: 0\r\n", b""),
+    "URIs with parameters": lambda text: re.sub(rb"(From|To): <([^>]*)>", rb"\1: <\2;x=y>", text),
+    "tags with parameters behind": lambda text: re.sub(rb"(From: [^\r]*)", rb"\1;x=y", text),
+    "names in their short forms": lambda text: text.replace(b"Content-Length:", b"l:").replace(b"Via:", b"v:"),
+    "a body": lambda text: text.replace(b"Content-Length: 0\r\n\r\n", b"Content-Length: 4\r\n\r\nbody"),
+}
+
+
+@pytest.mark.parametrize("odd", {**REFUSED, **PASSED, **ODD})
+def test_a_route_that_checks_answers_misses_none_that_it_refuses(ours, phones, odd):
+    """Early answers or not: the same ones are refused, by the route itself, and the same ones end their NOTIFY."""
+    seen, changed = {}, {**REFUSED, **PASSED, **ODD}[odd]
+    for early in (0, 1):
+        server = ours(presence=dict(MEMORY, notify_early_answers=early), db=None, workers=1, debug=2,
+                      modules=("presence_xml", "sanity"), route=SERVE + CHECKED)
+        assert (TAKEN in server.log()) == bool(early)
+        bob = phones(server, "bob", answer=None)
+        notify = bob.subscribe("sip:alice@example.org").wait(1)[0]
+        before = server.log().count("SEEN")
+        bob.send_raw(changed(answer_to(notify)))
+        time.sleep(0.3)
+        names = "notify_under_way notify_2xx notify_answers_late notify_answers_foreign subscriptions".split()
+        refused = server.log().count("SEEN") - before
+        seen[early] = (refused, counts(server, *names))
+        taken = counts(server, "notify_answers_early")[0]
+        assert not (taken and (odd in REFUSED or not early)), "taken, and the route would have refused it"
+        if odd == "plain":
+            assert taken == early
+    assert seen[1] == seen[0]
+    if odd in PASSED:
+        assert seen[1][0] == 0 and seen[1][1][:2] == (0, 1)
+    if odd in REFUSED:
+        assert seen[1][1][:2] == (1, 0)
+
+
+@pytest.mark.parametrize("end", ["", "return;", "exit;"])
+def test_an_answer_that_the_route_leaves_alone_is_taken(ours, phones, end):
+    server = ours(presence=MEMORY, db=None, workers=1, debug=2, modules=("presence_xml", "sanity"),
+                  route=SERVE + CHECKED.replace("return;", end))
+    assert answered_by_phones(server, phones)[:2] == (2, 2)
+    assert "where the sanity_check of reply_route passes them" in server.log()
+
+
+MORE = {
+    "other checks": CHECKED.replace("17604", "17860"),
+    "other URIs": CHECKED.replace('"6"', '"14"'),
+    "the default checks": CHECKED.replace('"17604", "6"', ""),
+    "checks that are looked up": CHECKED.replace('"17604"', '"$var(checks)"'),
+    "something behind the check": CHECKED.replace("return;", 'xlog("L_NOTICE", "SEEN $rs\n");'),
+    "something before it": CHECKED.replace("{ if", '{ xlog("L_NOTICE", "SEEN $rs\n"); if'),
+    "something for sane ones": CHECKED.replace("} return", '} else { xlog("L_NOTICE", "SEEN $rs\n"); } return'),
+    "the other way round": CHECKED.replace("if(!sanity", "if(sanity"),
+    "two conditions": CHECKED.replace('"6"))', '"6") || $rs == 200)'),
+    "a route that drops them": CHECKED.replace("return;", "drop;"),
+    "a result that is computed": CHECKED.replace("return;", "return(1);"),
+    "a route that fails": CHECKED.replace("return;", "return(-1);"),
+    "another function": 'reply_route { if(!is_method("NOTIFY")) { drop; } }\n',
+}
+
+
+@pytest.mark.parametrize("more", MORE)
+def test_a_route_that_does_more_sees_each_answer(ours, phones, more):
+    seen = {}
+    for early in (0, 1):
+        server = ours(presence=dict(MEMORY, notify_early_answers=early), db=None, workers=1, debug=2,
+                      modules=("presence_xml", "sanity"), route=SERVE + MORE[more])
+        bob = phones(server, "bob", answer=None)
+        notify = bob.subscribe("sip:alice@example.org").wait(1)[0]
+        before = server.log().count("SEEN")
+        bob.send_raw(answer_to(notify))
+        time.sleep(0.3)
+        seen[early] = (server.log().count("SEEN") - before, counts(server, "notify_under_way", "notify_2xx"))
+        assert counts(server, "notify_answers_early") == (0,)
+    assert seen[1] == seen[0]
+    assert READ + ": reply_route sees them" in server.log()
+
+
 def test_forged_and_late_answers_are_counted_and_end_nothing(ours, phones):
     server = ours(presence=MEMORY, db=None, workers=2)
     bob = phones(server, "bob", answer=None)

@@ -15,11 +15,6 @@
  * forgets what it noted of the message in hand, and nothing was noted of one that there is not. */
 static const char *const reply_callbacks[] = {"debugger", "cfgt", "utils", "pv_headers", "db2_ops", "uid_avp_db", NULL};
 
-static int has_reply_route(void)
-{
-	return onreply_rt.rlist[DEFAULT_RT] != NULL || (kemi_reply_route_callback.len > 0 && sr_kemi_eng_get() != NULL);
-}
-
 static int has_early_route(void)
 {
 	return ksr_evrt_received_mode != 0 || kemi_pre_routing_callback.len > 0
@@ -30,7 +25,7 @@ static int has_early_route(void)
 const char *kr_datagram_onlooker(void)
 {
 	int i;
-	if(has_reply_route())
+	if(kr_reply_checks() == KR_REPLY_CHECKS_UNKNOWN)
 		return "reply_route";
 	if(has_early_route())
 		return "event_route[core:msg-received] or [core:pre-routing]";

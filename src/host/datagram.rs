@@ -48,6 +48,12 @@ pub fn onlooker() -> Option<String> {
     (!name.is_null()).then(|| unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned())
 }
 
+/// Whether the `reply_route` of the configuration checks each answer, and does nothing with a sane one.
+pub fn needs_sane_answers() -> bool {
+    // SAFETY: looks at route lists that the host does not change after its start.
+    (unsafe { sys::kr_reply_checks() }) == sys::kr_reply_checks_KR_REPLY_CHECKS_SANITY
+}
+
 /// Whether something that may come and go would miss it now.
 pub fn is_watched() -> bool {
     // SAFETY: settings and lists of the host are looked at.

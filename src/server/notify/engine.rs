@@ -20,6 +20,7 @@ use crate::sip::answer::{self, Success};
 use crate::sip::branch::{Branch, BranchOrigin, BranchSecret, TransactionKey};
 use crate::sip::client_transaction::{ClientTransaction, Reliability, Timers};
 use crate::sip::request::{Head, Lines};
+use crate::sip::sane_answer::is_sane;
 use crate::sip::target::{Carrier, NextHop, Target};
 use crate::time::MicroTick;
 use std::cell::RefCell;
@@ -68,9 +69,11 @@ pub struct Engine {
     is_off: AtomicBool,
     /// Whether something that comes and goes watches tm's requests, as was last said in the log.
     is_watched: AtomicBool,
+    /// Whether the configuration checks each answer, so that only sane ones are taken from their datagrams.
+    answers_are_checked: AtomicBool,
 }
 
-shm_safe!(Engine { mode, secret, transactions, is_off, is_watched });
+shm_safe!(Engine { mode, secret, transactions, is_off, is_watched, answers_are_checked });
 
 impl Engine {
     /// Nothing is under way, and tm serves; call before the processes fork.
@@ -88,6 +91,7 @@ impl Engine {
             transactions: Transactions::new(if mode == NotifyEngine::Tm { 0 } else { slots })?,
             is_off: AtomicBool::new(true),
             is_watched: AtomicBool::new(false),
+            answers_are_checked: AtomicBool::new(false),
         })
     }
 
@@ -136,6 +140,8 @@ impl Engine {
         if !self.may_serve() {
             return;
         }
+        let are_checked = datagram::needs_sane_answers();
+        self.answers_are_checked.store(are_checked, Ordering::Relaxed);
         match datagram::onlooker() {
             Some(onlooker) => log!(Info, "answers to NOTIFYs without tm are read as messages: {onlooker} sees them"),
             None if !datagram::take(take) => {
@@ -144,7 +150,10 @@ impl Engine {
                     "answers to NOTIFYs without tm are read as messages: another module is shown datagrams first"
                 )
             }
-            None => log!(Info, "2xx to NOTIFYs without tm are taken before a message is made of them"),
+            None => {
+                let which = if are_checked { " where the sanity_check of reply_route passes them" } else { "" };
+                log!(Info, "2xx to NOTIFYs without tm are taken before a message is made of them{which}")
+            }
         }
     }
 
@@ -275,7 +284,8 @@ impl Engine {
     pub fn receive_datagram(&self, datagram: Datagram<'_>, completed: impl FnOnce(&Pending, u16, MicroTick)) -> bool {
         let Some(Success { status, branch }) = answer::success_to_notify(datagram.text()) else { return false };
         let BranchOrigin::Ours(key) = self.secret.origin(branch) else { return false };
-        if datagram::is_watched() {
+        let is_refused = || self.answers_are_checked.load(Ordering::Relaxed) && !is_sane(datagram.text());
+        if datagram::is_watched() || is_refused() {
             return false;
         }
         datagram::count();
