@@ -242,6 +242,14 @@ def test_an_event_package_that_is_not_there_is_named_first(both, flaw):
     both(scenario, workers=1, presence=dict(subs_db_mode=0, publ_cache=2))
 
 
+@pytest.mark.parametrize("lacking", [dict(contact=None), dict(contact=None, extra=["Contact: <x>"])])
+def test_an_interval_that_is_too_short_is_named_before_the_contact(both, lacking):
+    def scenario(server, phone, trace):
+        trace.message("reply", phone("bob").subscribe(ALICE, expires=1, **lacking).reply)
+
+    both(scenario, workers=1, presence=dict(subs_db_mode=0, publ_cache=2, min_expires=60, min_expires_action=1))
+
+
 @pytest.mark.parametrize("mode", [0, 3])
 def test_a_record_route_that_cannot_be_read_refuses_nothing(both, mode):
     """As with stock: NOTIFYs go to the Contact, a refresh and the end find the dialog."""

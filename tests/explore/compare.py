@@ -3,7 +3,7 @@
 import re
 
 from . import differences, invariants, rows
-from .side import named
+from .side import named, named_event
 
 
 # The host's lines about an address that it could not find, and a connection that it could not open.
@@ -118,7 +118,7 @@ class Comparison:
             dialog = self.ours.dialogs.get(step["dialog"])
             return (dialog.to, dialog.event) if dialog else None
         if step["do"] == "publish":
-            subject, slot = (named(step), step["event"]), (step["who"], step["slot"], step["event"])
+            subject, slot = (named(step), named_event(step)), (step["who"], step["slot"], step["event"])
             if step["op"] == "initial":
                 self.slots[slot] = subject
             return self.slots.get(slot, subject)

@@ -166,6 +166,8 @@ def make(which, config, url):
     extra = 'modparam("tm", "fr_timer", 1000)\nmodparam("tm", "wt_timer", 1000)\n'
     if config["rules"] and "presence_xml" in config["packages"]:
         extra += 'modparam("presence_xml", "integrated_xcap_server", 1)\n'
+    for module, params in config.get("companions", {}).items():
+        extra += "".join('modparam("%s", "%s", %d)\n' % (module, name, value) for name, value in params.items())
     if config.get("sla"):
         extra += 'modparam("presence_xml", "disable_bla", 0)\n'
     if config["route"] == "xavp":

@@ -12,6 +12,7 @@ from .judging import (
     event,
     expired,
     fields,
+    from_of,
     given,
     has_another_call,
     has_been,
@@ -284,9 +285,12 @@ TABLE = [
     (
         "another order of refusals",
         None,
-        "both refuse; ours reads the body before it looks for the entity tag",
+        "both refuse; ours reads the body before it looks for the entity tag, and names a package that is not there "
+        "before a From that cannot be read",
         False,
-        lambda case: case.step["do"] == "publish"
+        lambda case: codes(("subscribe", "refresh"), 400, 489)(case)
+        and from_of(case.step)
+        or case.step["do"] == "publish"
         and case.step.get("op") != "initial"
         and (
             code(case.ours) in (400, 415)

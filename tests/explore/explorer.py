@@ -72,6 +72,7 @@ def _plainer(life, fails):
         ("sla", False),
         ("notifiers", 0),
         ("ours", {}),
+        ("companions", {}),
         ("workers", 1),
     ):
         if config.get(name, plain) != plain and fails(dict(life, config=dict(config, **{name: plain}))):

@@ -26,6 +26,7 @@ PARAMS = {
     "send_fast_notify": (1, 0),
     "timeout_rm_subs": (1, 0),
     "retrieve_order": (0, 1),
+    "retrieve_order_by": ("priority", "priority, received_time", "received_time desc"),
     "sip_uri_match": (0, 1),
     "pres_subs_mode": (1, 0),
     "delete_same_subs": (0, 1),
@@ -44,7 +45,36 @@ PARAMS = {
 }
 
 # Parameters that stock does not have and that must not change what is seen.
-OURS = {"sender_processes": (0, 2), "watchers_cache": (0, 5), "share_watcher_bodies": (0,), "publ_update_period": (1,)}
+OURS = {
+    "sender_processes": (0, 2),
+    "watchers_cache": (0, 5),
+    "share_watcher_bodies": (0,),
+    "publ_update_period": (1,),
+    "notify_engine": ("tm", "direct"),
+    "notify_slots": (0, 1),
+    "notify_early_answers": (0,),
+    "history_size": (0, 1),
+    "predict_bodies": (0,),
+    "omit_xml_check": (0,),
+    "sqlite_direct": (0,),
+    "print_statements": (0,),
+    "watchers_write_behind": (0,),
+    "seed_memory": (0,),
+    "shm_slab": (0,),
+}
+
+# Parameters of the packages' modules: what they call of the module's API depends on them.
+COMPANIONS = {
+    "presence_xml": (
+        "disable_presence",
+        "disable_winfo",
+        "disable_xcapdiff",
+        "passive_mode",
+        "force_dummy_presence",
+        "force_presence_single_body",
+    ),
+    "presence_dialoginfo": ("force_single_dialog", "force_dummy_dialog"),
+}
 
 
 @st.composite
@@ -79,6 +109,7 @@ def configs(draw, mode=None, outside=True):
         rules=outside and "presence_xml" in packages and draw(st.booleans()),
         sla="presence_xml" in packages and draw(st.integers(0, 2)) == 0,
         params=params,
+        companions=draw(_companions(packages)),
         ours=ours,
         workers=draw(st.sampled_from((1, 1, 2))),
         route=draw(st.sampled_from(("plain", "seen", "seen", "xavp", "lua", "functions"))),
@@ -88,8 +119,18 @@ def configs(draw, mode=None, outside=True):
 
 @st.composite
 def _ours(draw):
-    names = draw(st.lists(st.sampled_from(sorted(OURS)), max_size=1))
+    names = draw(st.lists(st.sampled_from(sorted(OURS)), max_size=3, unique=True))
     return {name: draw(st.sampled_from(OURS[name])) for name in names}
+
+
+@st.composite
+def _companions(draw, packages):
+    """At most one switch of the modules that are loaded, in one life of four."""
+    names = [(module, name) for module in packages for name in COMPANIONS.get(module, ())]
+    if not names or draw(st.integers(0, 3)):
+        return {}
+    module, name = draw(st.sampled_from(names))
+    return {module: {name: 1}}
 
 
 def _expires(brief):

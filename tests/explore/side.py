@@ -27,6 +27,14 @@ def named(step):
     return found[1] if found else step.get("to", step.get("who"))
 
 
+def named_event(step):
+    """The event package of a PUBLISH: where it has several Event headers the first counts."""
+    headers = step.get("headers")
+    written = headers.get("Event", step["event"]) if isinstance(headers, dict) else step["event"]
+    written = written[0] if isinstance(written, list) and written else written
+    return written if written == "dialog;sla" or not isinstance(written, str) else written.partition(";")[0].strip()
+
+
 class Dialog:
     """The watcher's view of a subscription."""
 

@@ -76,6 +76,21 @@ fn event_first(context: &Context, message: SipMsg<'_>, failure: Failure) -> Fail
     bad_event::asked_for(context.packages(), message.event()).err().unwrap_or(failure)
 }
 
+/// The same for a SUBSCRIBE: an interval that is too short is named before what else it lacks, too.
+fn event_and_interval_first(context: &Context, message: SipMsg<'_>, failure: Failure) -> Failure {
+    let package = match bad_event::asked_for(context.packages(), message.event()) {
+        Ok((package, _)) => context.packages().get(package),
+        Err(bad_event) => return bad_event,
+    };
+    let config = &context.config;
+    match number(message.expires(), "Expires") {
+        Ok(expires) if config.grant(expires, package.default_expires).is_none() => {
+            Failure::too_brief(config.min_expires)
+        }
+        _ => failure,
+    }
+}
+
 /// The longest sender that stock and its table take.
 const MAX_SENDER: usize = 253;
 
@@ -198,7 +213,7 @@ pub(crate) unsafe fn handle_subscribe(msg: *mut sys::sip_msg, watcher: GivenWatc
     #[cfg(feature = "fault-injection")]
     let _fault = inject_fault(message);
     let result = subscribe_request(message, watcher, &local_contact, &mut routes)
-        .map_err(|failure| event_first(&context, message, failure))
+        .map_err(|failure| event_and_interval_first(&context, message, failure))
         .and_then(|request| subscribe::handle(&mut context, &request));
     match result {
         Ok(subscription) => {

@@ -137,11 +137,19 @@ impl PackageRegistry {
         let (id, entry) = self.find_or_append(name)?;
         // SAFETY: the module that registers wrote `given`, and keeps what it points at; the entry was made for it.
         entry.set(unsafe { filled(entry.get(), &given) }?);
-        if let Some(base) = name.strip_suffix(b".winfo") {
-            entry.pair(self.find_or_append(base)?.1);
-        }
+        self.pair_by_name(name, entry);
         self.describe();
         Ok(id)
+    }
+
+    /// A package and that of its watcher information belong together, in whichever order they are registered. The one
+    /// does not bring the other: what no module registers is refused as an unknown event.
+    fn pair_by_name(&self, name: &[u8], entry: Registered) {
+        let other = name.strip_suffix(b".winfo").map_or_else(|| [name, b".winfo"].concat(), <[u8]>::to_vec);
+        let all = self.packages().0.iter();
+        if let Some((_, other)) = all.zip(self.entries.get()).find(|(package, _)| package.name == other) {
+            entry.pair(*other);
+        }
     }
 
     fn find_or_append(&self, name: &[u8]) -> Result<(PackageId, Registered), AddError> {
