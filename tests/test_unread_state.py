@@ -10,7 +10,8 @@ from kit.sip import pidf
 from test_authorization import XML, rules
 
 MODES = {"cached": dict(subs_db_mode=2, publ_cache=1), "write-through": dict(subs_db_mode=1, publ_cache=1),
-         "table": dict(subs_db_mode=2, publ_cache=0)}
+         "table": dict(subs_db_mode=2, publ_cache=0),
+         "rows": dict(subs_db_mode=3, publ_cache=0, notifier_processes=0)}
 
 
 def rename(server, old, new):

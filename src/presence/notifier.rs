@@ -203,6 +203,7 @@ pub fn send_alone<P: Ports>(ports: &mut P, notify: &Notify) {
     let notify_run = run_of_one();
     let sent = send(ports, &mut body, &mut Reused::default(), &notify_run, notify);
     if let Sent::NotNow(why) = sent {
+        ports.take_back(&resource, notify);
         ports.left_unread(&resource, left_of(notify_run, vec![notify.clone()]), why);
     }
 }

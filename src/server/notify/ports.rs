@@ -30,7 +30,7 @@ impl Notifications for Context<'_> {
         self.storage.queue.claim(&mut self.work, resource)
     }
     fn take_back(&mut self, resource: &Resource, notify: &Notify) {
-        self.storage.queue.take_back(resource, notify);
+        self.storage.queue.take_back(&mut self.work, resource, notify);
     }
     fn interrupted(&mut self, resource: &Resource, unsent: Unsent, why: &str) {
         let count = unsent.notifies.len();

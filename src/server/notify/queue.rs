@@ -213,7 +213,7 @@ impl NotifyQueue for ResourceQueues {
         batch
     }
 
-    fn take_back(&self, resource: &Resource, notify: &Notify) {
+    fn take_back(&self, _: &mut Work, resource: &Resource, notify: &Notify) {
         let (tables, unused) = (&self.shared.tables, &notify.subscription.state);
         let mut shard = tables.shard(resource.hash);
         let Some(stored) = notify.slot.and_then(|slot| shard.stored_of_dialog(slot, notify.subscription.dialog()))

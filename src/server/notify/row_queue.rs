@@ -1,6 +1,7 @@
 //! NOTIFYs where subscriptions are rows (database-only mode): there are no queues. A change is sent by the process it
 //! happened in, or marked for a notifier process.
 use crate::common::counters::{self, Counter};
+use crate::common::metrics;
 use crate::common::row_groups::{GROUP, RowOutcome, Writer};
 use crate::host::db::Connection;
 use crate::limited;
@@ -157,10 +158,22 @@ impl NotifyQueue for RowQueue {
                 return Vec::new();
             }
         };
+        let is_due = |work: &Work, subscription: &Subscription| {
+            !is_of_sender(work, subscription) && subscription.is_notified_of_changes(now)
+        };
+        if let Some(why) = notify_run.unjudged {
+            // Nobody is counted up for a NOTIFY that nobody may be sent.
+            let due = subscriptions.iter().filter(|subscription| is_due(work, subscription)).count();
+            if due > 0 {
+                metrics::notify_unsent(resource.event, due);
+                self.miss_run(work, resource, notify_run, None, why);
+            }
+            return Vec::new();
+        }
         let mut batch = Vec::new();
         let mut left = subscriptions.into_iter();
         while let Some(subscription) = left.next() {
-            if is_of_sender(work, &subscription) || !subscription.is_notified_of_changes(now) {
+            if !is_due(work, &subscription) {
                 continue;
             }
             let dialog = OwnDialogId::of(subscription.dialog());
@@ -179,6 +192,13 @@ impl NotifyQueue for RowQueue {
         }
         self.leave_to_later_changes(work, notify_run);
         batch
+    }
+
+    /// Only a NOTIFY of a change waits, and that counts nothing else: what a row has been changed to is never found
+    /// under the numbers from before.
+    fn take_back(&self, work: &mut Work, _: &Resource, notify: &Notify) {
+        // Numbers that cannot be given back are used up.
+        let _ = work.rows.ask(|| self.store.give_back(&notify.subscription));
     }
 
     /// A few watchers are named one by one: the others are not notified once more.

@@ -71,9 +71,8 @@ pub trait NotifyQueue {
     fn begin_run(&self, work: &mut Work, resource: &Resource) -> Option<NotifyRun>;
     /// See [`crate::presence::ports::notifications::Notifications::next_batch`].
     fn next_batch(&self, work: &mut Work, resource: &Resource, notify_run: &mut NotifyRun) -> Vec<Notify>;
-    /// See [`crate::presence::ports::notifications::Notifications::take_back`]. Where a row counts the numbers they are
-    /// used up.
-    fn take_back(&self, _: &Resource, _: &Notify) {}
+    /// See [`crate::presence::ports::notifications::Notifications::take_back`].
+    fn take_back(&self, work: &mut Work, resource: &Resource, notify: &Notify);
     /// A NOTIFY that had left its queue was not sent: it is due again, whichever process sends for the resource.
     fn make_one_due(&self, work: &mut Work, resource: &Resource, notify: &Notify);
     /// Marks NOTIFYs that were not sent as due again, and opens the resource. `true` when they are tried again soon.

@@ -54,6 +54,12 @@ row_columns! {
     }
 }
 
+/// What the column `updated` has where a row is not marked for a notifier process.
+pub const NOT_MARKED: i32 = -1;
+
+/// What it has while numbers that were not used are given back.
+const BEING_GIVEN_BACK: i32 = -2;
+
 /// The columns of a subscription's strings.
 const TEXTS: [(Field, ActiveWatchers); STORED_FIELDS] = [
     (Field::PresUri, ActiveWatchers::PresentityUri),
@@ -362,8 +368,26 @@ pub fn take_marked(
     let [call, to, from, before] = as_read(counted.dialog(), local_cseq);
     let row = [call, to, from, before, ("updated", Op::Eq, Value::Int(mark.into()))];
     compare_and_write::<LocalCseq>(db, table, &row, || {
-        db.update(table, &[cseq, version, ("updated", Value::Int(-1))], &row)
+        db.update(table, &[cseq, version, ("updated", Value::Int(NOT_MARKED.into()))], &row)
     })
+}
+
+/// Takes the numbers of a row back by one, if it is as it was counted up.
+///
+/// A driver that loses its connection carries a statement out again, and others may have taken and used the numbers
+/// meanwhile: so the row is marked first, and what takes the numbers back takes off that mark.
+///
+/// # Errors
+///
+/// Fails when the database cannot be written. A row that is gone, further, or marked for a notifier is no failure.
+pub fn give_back(db: &Connection, table: &[u8], counted: &Subscription) -> Result<(), DbError> {
+    let mut before = counted.state;
+    (before.local_cseq, before.version) = (before.local_cseq.saturating_sub(1), before.version.saturating_sub(1));
+    let [call, to, from, cseq] = as_read(counted.dialog(), counted.state.local_cseq);
+    let row = |updated: i32| [call, to, from, cseq, ("updated", Op::Eq, Value::Int(updated.into()))];
+    db.update(table, &[("updated", Value::Int(BEING_GIVEN_BACK.into()))], &row(before.updated))?;
+    let [cseq, version] = counters(&before);
+    db.update(table, &[cseq, version, ("updated", Value::Int(before.updated.into()))], &row(BEING_GIVEN_BACK))
 }
 
 /// Writes what a SUBSCRIBE changes, together with the numbers of the NOTIFY that follows it, if the row is as it was
@@ -408,7 +432,7 @@ pub fn authorize(db: &Connection, table: &[u8], judged: &Subscription, local_cse
         ("reason", Value::Optional(judged.get(Field::Reason))),
         cseq,
         version,
-        ("updated", Value::Int(-1)),
+        ("updated", Value::Int(NOT_MARKED.into())),
     ];
     let row = as_read(judged.dialog(), local_cseq);
     compare_and_write::<LocalCseq>(db, table, &row, || db.update(table, &cells, &row))
@@ -441,7 +465,7 @@ pub fn mark(db: &Connection, table: &[u8], dialog: DialogId<'_>, turn: i64) -> R
 pub fn unmark(db: &Connection, table: &[u8], subscription: &Subscription) -> Result<(), DbError> {
     let [call, to, from] = of_dialog(subscription.dialog());
     let marked = ("updated", Op::Eq, Value::Int(subscription.state.updated.into()));
-    db.update(table, &[("updated", Value::Int(-1))], &[call, to, from, marked])
+    db.update(table, &[("updated", Value::Int(NOT_MARKED.into()))], &[call, to, from, marked])
 }
 
 /// Removes a dialog's row.

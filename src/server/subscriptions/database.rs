@@ -316,7 +316,19 @@ impl InDatabase {
     pub(crate) fn take_marked(&self, subscription: Subscription) -> Result<Option<Subscription>, StoreError> {
         let (mark, may_see) = (subscription.state.updated, subscription.may_see());
         // Another authorization that came in between has a NOTIFY of its own, with the state as it is now.
-        self.take_next(subscription, Some(mark), |row| row.may_see() == may_see)
+        let mut taken = self.take_next(subscription, Some(mark), |row| row.may_see() == may_see)?;
+        taken.iter_mut().for_each(|row| row.state.updated = table_rows::NOT_MARKED);
+        Ok(taken)
+    }
+
+    /// Gives numbers back that were taken for a NOTIFY which is not sent, unless others were counted up since.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the database cannot be written.
+    pub(crate) fn give_back(&self, counted: &Subscription) -> Result<(), StoreError> {
+        let table = self.table();
+        self.database.write(|db| table_rows::give_back(db, table, counted))
     }
 
     /// Takes the mark off a row whose watcher is not notified.
@@ -458,7 +470,7 @@ fn counted(mut subscription: Subscription) -> Subscription {
 /// Whether a row has the numbers that were written into it together with taking its mark off.
 fn is_taken(row: &Subscription, written: &Subscription) -> bool {
     let numbers = |n: &SubscriptionState| (n.local_cseq, n.version);
-    row.state.updated == -1 && numbers(&row.state) == numbers(&written.state)
+    row.state.updated == table_rows::NOT_MARKED && numbers(&row.state) == numbers(&written.state)
 }
 
 /// Whether a row has the authorization, and the numbers, that were written into it together.
