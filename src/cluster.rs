@@ -3,7 +3,7 @@
 //! may have been counted by others ([`numbers`]), when a node must not speak ([`lease`]), who goes on for a lost node
 //! ([`succession`], [`arbiter`], [`inheritance`]), which nodes hold what ([`placement`]), that a message is one of ours
 //! ([`seal`]), that a request was sent on by one of ours ([`mark`]), what is exchanged less often because that
-//! changes nothing ([`unsettled`]), and how numbers are written in few characters ([`text64`]). Nothing here knows
+//! changes nothing ([`unsettled`]), which documents are older than removed ones ([`old_documents`]), and how numbers are written in few characters ([`text64`]). Nothing here knows
 //! Kamailio, SIP or a clock of its own.
 pub mod arbiter;
 pub mod clock;
@@ -13,6 +13,7 @@ pub mod inheritance;
 pub mod lease;
 pub mod mark;
 pub mod numbers;
+pub mod old_documents;
 pub mod placement;
 pub mod seal;
 pub mod succession;

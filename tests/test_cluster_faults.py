@@ -237,6 +237,40 @@ def test_after_a_cut_every_lamp_shows_what_is():
 
 
 @pytest.mark.suite("cluster")
+@pytest.mark.parametrize("ends", ["by its tag", "by a document that expires at once"])
+def test_an_older_state_of_one_side_of_a_cut_does_not_show_after_its_end_on_the_other(ends):
+    """A call is published on one side, and then, by another publication that the first side never hears of, on the
+    other, where it ends: when the network is whole again, no lamp shows the first publication, and no node holds it."""
+    with Cluster(3) as (a, b, c):
+        first, then = Client(c, "p"), Client(a, "p")
+        lamps = [Lamp(node, first.uri) for node in (a, b, c)]
+        wait_for(lambda: [count(n) for n in (a, b, c)] == [3] * 3, 5)
+        cut((a, b, c), ((a, b), (c,)))
+        assert first.publish(body=dialog_info("early", "p", dialog_id="call"), **DIALOG).code == 200
+        listen(lamps, 2.5)
+        assert lamps[2].shows == ["early"]
+        if ends == "by its tag":
+            tag = then.publish(body=dialog_info("confirmed", "p", dialog_id="call"), **DIALOG).get("SIP-ETag")
+            listen(lamps, 1)
+            assert lamps[0].shows == ["confirmed"]
+            assert then.publish(etag=tag, expires=0, event="dialog").code == 200
+        else:
+            body = dialog_info("terminated", "p", dialog_id="call")
+            assert then.publish(body=body, **{**DIALOG, "expires": 0}).code == 200
+        listen(lamps, 1)
+        before = [len(lamp.watch.notifies) for lamp in lamps]
+        cut((a, b, c), ((a, b, c),))
+        listen(lamps, 12)
+        held = [n.rpc("presence.publications").count("etag:") for n in (a, b, c)]
+        assert held == [0] * 3
+        later = [[n.text for n in lamp.watch.notifies[seen:]] for lamp, seen in zip(lamps, before)]
+        assert not any("early" in text for text in later[0] + later[1]), later
+        assert [lamp.shows for lamp in lamps[:2]] == [[]] * 2 or ends != "by its tag"
+        assert "early" not in lamps[2].shows
+        close(first, then, *lamps)
+
+
+@pytest.mark.suite("cluster")
 def test_a_node_that_joins_is_sent_thousands_of_subscriptions():
     cluster = Cluster(2)
     a, b = cluster.nodes

@@ -1,7 +1,7 @@
 //! Which of two states of a record is the newer one. Every node comes to the same answer, whatever it receives first.
-use super::clock::Stamp;
+use super::clock::{MOST_AHEAD, Stamp};
 use crate::shm_safe::shm_safe;
-use crate::time::{Moment, Seconds};
+use crate::time::{Millis, Moment, Seconds};
 
 /// The version of a subscription: the larger one counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -54,9 +54,12 @@ impl DocumentVersion<'_> {
     }
 }
 
-/// When a document counts as received that takes the place of one received at `before`: by our own clock, and later.
-pub fn received_after(now: Moment, before: Option<Moment>) -> Moment {
-    before.map_or(now, |before| now.max(before + Seconds(1)))
+/// When a change of a document counts as received: `now` by the cluster's clock, not before what the document was
+/// (`own`), and after the `others` of the same dialogs that it replaces, held or removed; nothing counts as received
+/// more than [`MOST_AHEAD`] after `now` for their sake.
+pub fn received_at(now: Moment, own: Option<Moment>, others: Option<Moment>) -> Moment {
+    let after = others.map(|others| (others + Seconds(1)).min(now + Millis(MOST_AHEAD).seconds()));
+    now.max(own.unwrap_or(now)).max(after.unwrap_or(now))
 }
 
 #[cfg(test)]
@@ -85,8 +88,13 @@ mod tests {
 
     #[test]
     fn what_replaces_a_document_is_received_later() {
-        assert_eq!(received_after(Moment::at(100), None), Moment::at(100));
-        assert_eq!(received_after(Moment::at(100), Some(Moment::at(160))), Moment::at(161));
-        assert_eq!(received_after(Moment::at(100), Some(Moment::at(90))), Moment::at(100));
+        let (at, known) = (Moment::at, |second| Some(Moment::at(second)));
+        assert_eq!(received_at(at(100), None, None), at(100));
+        assert_eq!(received_at(at(100), None, known(160)), at(161));
+        assert_eq!(received_at(at(100), None, known(90)), at(100));
+        assert_eq!(received_at(at(100), known(130), None), at(130));
+        assert_eq!(received_at(at(100), known(130), known(130)), at(131));
+        let latest = at(100) + Millis(MOST_AHEAD).seconds();
+        assert_eq!(received_at(at(100), None, known(9_000)), latest, "a clock that is wrong is not followed for ever");
     }
 }

@@ -21,10 +21,14 @@ use serde_json::{Map, Value, json};
 use std::num::NonZeroU32;
 
 /// The version of the messages: what later ones add is passed over by this one, and may be missing for later ones.
-pub const MESSAGES: u8 = 3;
+pub const MESSAGES: u8 = 4;
 
 /// Nodes whose messages have this version or a later one read [`NodeMessage::Refresh`].
 pub const REFRESHES: u8 = 3;
+
+/// Nodes whose messages have this version or a later one say by the cluster's clock when they have received a
+/// publication.
+pub const CLOCKED: u8 = 4;
 
 /// What decides between two nodes that both hold a subscription.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,9 +106,11 @@ pub enum NodeMessage {
         compares: u8,
         /// The version of its messages ([`MESSAGES`]); 1 from nodes that do not say.
         speaks: u8,
+        /// The cluster's clock; 0 from nodes that do not say.
+        stamp: Stamp,
     },
-    /// A node compares what it holds with what we hold.
-    Compare(RecordKind, Comparison),
+    /// A node compares what it holds with what we hold, and says the cluster's clock.
+    Compare(RecordKind, Comparison, Stamp),
     /// The sender ends: others go on with its subscriptions at once; under an arbiter the node named here, if one is.
     Leave(Option<Vec<u8>>),
     /// A node that has just joined wants to know all subscriptions.
@@ -158,9 +164,10 @@ pub enum HelloReply {
 }
 
 /// A hello of the node `name`; `compares`: which kinds of records it compares, as bits.
-pub fn hello(name: &[u8], reply: HelloReply, compares: u8) -> Vec<u8> {
+pub fn hello(name: &[u8], reply: HelloReply, compares: u8, stamp: Stamp) -> Vec<u8> {
     let answer = reply == HelloReply::Wanted;
-    json!({"action": "hello", "node": text(name), "answer": answer, "v": MESSAGES, "compares": compares})
+    let (node, stamp) = (text(name), stamp.0);
+    json!({"action": "hello", "node": node, "answer": answer, "v": MESSAGES, "compares": compares, "stamp": stamp})
         .to_string()
         .into_bytes()
 }
@@ -175,8 +182,8 @@ pub fn leave(name: &[u8], successor: Option<&[u8]>) -> Vec<u8> {
 }
 
 /// A comparison message of the node `name`.
-pub fn compare(name: &[u8], kind: RecordKind, message: &Comparison) -> Vec<u8> {
-    comparison::to_json(&text(name).to_string(), kind, message)
+pub fn compare(name: &[u8], kind: RecordKind, message: &Comparison, stamp: Stamp) -> Vec<u8> {
+    comparison::to_json(&text(name).to_string(), kind, message, stamp)
 }
 
 /// What the node `name` asks when it joins.
@@ -244,11 +251,12 @@ pub fn parse(body: &[u8], packages: &Packages, now: Moment) -> Option<(Vec<u8>, 
             reply: if object.get("answer")?.as_bool()? { HelloReply::Wanted } else { HelloReply::Given },
             compares: object.get("compares").map_or(Some(0), |kinds| kinds.as_u64().map(|kinds| kinds as u8))?,
             speaks: object.get("v").map_or(Some(1), Value::as_u64)?.min(u8::MAX.into()) as u8,
+            stamp: stamp(object)?,
         },
         "goodbye" => NodeMessage::Leave(bytes(object.get("heir"))),
         what @ ("root" | "sums" | "keys" | "want" | "records" | "pull" | "page") => {
             let (kind, comparison) = comparison::parse(what, object)?;
-            NodeMessage::Compare(kind, comparison)
+            NodeMessage::Compare(kind, comparison, stamp(object)?)
         }
         what @ ("share" | "offer" | "held" | "refresh") => NodeMessage::Placed(placed::parse(what, object)?),
         "sync" => NodeMessage::Sync,
@@ -262,6 +270,11 @@ pub fn parse(body: &[u8], packages: &Packages, now: Moment) -> Option<(Vec<u8>, 
         _ => NodeMessage::Other,
     };
     Some((node, message))
+}
+
+/// The stamp in a message; 0 where there is none.
+fn stamp(object: &Map<String, Value>) -> Option<Stamp> {
+    object.get("stamp").map_or(Some(0), Value::as_u64).map(Stamp)
 }
 
 fn announcement(object: &Map<String, Value>, packages: &Packages, now: Moment) -> Option<Announcement> {
@@ -303,7 +316,7 @@ fn announcement(object: &Map<String, Value>, packages: &Packages, now: Moment) -
         Some(_) => number(object, "ceiling").filter(|n| *n <= HIGHEST)?.max(state.local_cseq),
         None => state.local_cseq.saturating_add(BLOCK),
     };
-    let stamp = Stamp(object.get("stamp").map_or(Some(0), Value::as_u64)?);
+    let stamp = stamp(object)?;
     let lease = object.get("lease").map_or(Some(0), |_| number(object, "lease")).map(NonZeroU32::new)?;
     let (epoch, local_cseq) = (number(object, "term")?, state.local_cseq);
     let claim = OwnershipClaim { remote_cseq, epoch, owner, stamp, lease, ceiling, local_cseq };
@@ -394,8 +407,8 @@ mod tests {
         let read = parse(&ending.to_json(b"a:1"), &packages(), Moment::at(0));
         assert!(matches!(read, Some((_, NodeMessage::End(read))) if read == ending));
         assert!(matches!(
-            parse(&hello(b"a:1", HelloReply::Wanted, 3), &packages(), Moment::at(0)),
-            Some((_, NodeMessage::Hello { reply: HelloReply::Wanted, compares: 3, speaks: MESSAGES }))
+            parse(&hello(b"a:1", HelloReply::Wanted, 3, Stamp(7)), &packages(), Moment::at(0)),
+            Some((_, NodeMessage::Hello { reply: HelloReply::Wanted, compares: 3, speaks: MESSAGES, stamp: Stamp(7) }))
         ));
         assert!(matches!(parse(&sync(b"a:1"), &packages(), Moment::at(0)), Some((_, NodeMessage::Sync))));
         for successor in [None, Some(b"b:2".as_slice())] {

@@ -27,8 +27,8 @@ pub type Comparison = ExchangeMessage<Vec<u8>>;
 /// A record is taken from a message with at most so many of them.
 const MOST_RECORDS: usize = 512;
 
-/// The message of the node `name` (as JSON text).
-pub fn to_json(name: &str, kind: RecordKind, message: &Comparison) -> Vec<u8> {
+/// The message of the node `name` (as JSON text), by whose clock of the cluster it is `stamp`.
+pub fn to_json(name: &str, kind: RecordKind, message: &Comparison, stamp: Stamp) -> Vec<u8> {
     let (what, members) = match message {
         ExchangeMessage::Root(root) => ("root", format!("\"count\":{},\"sum\":\"{:x}\"", root.count, root.sum)),
         ExchangeMessage::Sums(range, sums) => {
@@ -52,7 +52,9 @@ pub fn to_json(name: &str, kind: RecordKind, message: &Comparison) -> Vec<u8> {
             ("page", format!("{}{next},\"parts\":{parts}", pull_text(pull)))
         }
     };
-    let mut out = format!("{{\"action\":\"{what}\",\"node\":{name},\"kind\":{},{members}", kind as u8).into_bytes();
+    let (kind, stamp) = (kind as u8, stamp.0);
+    let head = format!("{{\"action\":\"{what}\",\"node\":{name},\"kind\":{kind},\"stamp\":{stamp},{members}");
+    let mut out = head.into_bytes();
     if let ExchangeMessage::Records(records) | ExchangeMessage::Part(_, _, records) = message {
         out.extend_from_slice(&records.join(b",".as_slice()));
         out.push(b']');
@@ -163,7 +165,7 @@ mod tests {
             ExchangeMessage::Page(pull, PageEnd { next: None, parts: 0 }),
             ExchangeMessage::Page(pull, PageEnd { next: Some(12), parts: MOST_COUNTED }),
         ] {
-            let text = to_json("\"a:1\"", RecordKind::Publications, &message);
+            let text = to_json("\"a:1\"", RecordKind::Publications, &message, Stamp(7));
             assert_eq!(read(&text), Some((RecordKind::Publications, message)), "{}", String::from_utf8_lossy(&text));
         }
     }

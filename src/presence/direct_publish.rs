@@ -3,10 +3,10 @@
 use super::error::Failure;
 use super::event_package::PackageId;
 use super::ports::Ports;
-use super::publication::{Applied, Change, Keeps, Modification, Publication};
+use super::publication::{Applied, Change, Dialogs, Keeps, Modification, Publication};
 use super::publish::{
-    Document, Novelty, PublishRequest, announce, announce_modified, announced, dialogs, no_match, notify_watchers,
-    priority, release, ruid_of, shown_at_the_end, shown_if_readable,
+    Document, Novelty, PublishRequest, announce, announce_modified, announced, announced_removal, dialogs, no_match,
+    notify_watchers, priority, release, ruid_of, shown_at_the_end, shown_if_readable,
 };
 use super::replica::Replica;
 use crate::cluster::digest::RecordKey;
@@ -89,9 +89,7 @@ fn remove<P: Ports>(ports: &mut P, direct: &Direct<'_>, new: &Document<'_>) -> R
         return Ok(());
     };
     let request = direct.request();
-    let replica = ports
-        .replicates()
-        .then(|| Replica { body: direct.body.to_vec(), ..announced(new, &request, &removed, Novelty::Changed) });
+    let replica = ports.replicates().then(|| announced_removal(ports, new, &request, &removed, direct.body));
     announce(ports, replica);
     let shown = shown_at_the_end(ports, new, direct.body, removed, place);
     notify_watchers(ports, &request, new, Some(shown));
@@ -105,14 +103,16 @@ fn modify<P: Ports>(ports: &mut P, direct: &Direct<'_>, new: &Document<'_>) -> R
     let held = ports.find_late(new.resource, direct.etag);
     let body = Some(direct.body).filter(|body| !body.is_empty());
     let body = body.or(held.as_ref().map(|late| late.body.as_slice()));
+    // The caller knows in which order it calls.
+    let dialogs = dialogs(new.description, body.unwrap_or_default()).in_order();
+    let received_at = Some(ports.received_now(new.resource, Some(direct.etag), &dialogs));
     let change = Change::Modify(Modification {
         etag: direct.etag.to_owned_tag(),
         new_etag: direct.etag.to_owned_tag(),
         body: body.map(Cow::Borrowed),
-        // The caller knows in which order it calls.
-        dialogs: dialogs(new.description, body.unwrap_or_default()).in_order(),
+        dialogs,
         expires_at: Expiry::At(now + Seconds::from(new.expires)),
-        received_at: Some(now),
+        received_at,
         priority: priority(ports, &request, now),
         sender: direct.sender.to_vec(),
         line: None,
@@ -123,8 +123,7 @@ fn modify<P: Ports>(ports: &mut P, direct: &Direct<'_>, new: &Document<'_>) -> R
     if ports.replicates() {
         let ruid = ruid_of(ports, new.resource, direct.etag)?;
         let (etag, body) = (direct.etag.to_owned_tag(), direct.body.to_vec());
-        let publication =
-            Publication { etag: etag.clone(), ruid, body, received_at: Some(now), ..Publication::default() };
+        let publication = Publication { etag: etag.clone(), ruid, body, received_at, ..Publication::default() };
         announce_modified(ports, &request, new, &publication, etag);
     }
     if *keeps == Keeps::Nothing {
@@ -137,15 +136,16 @@ fn modify<P: Ports>(ports: &mut P, direct: &Direct<'_>, new: &Document<'_>) -> R
 /// Adds a document.
 fn insert<P: Ports>(ports: &mut P, direct: &Direct<'_>, new: &Document<'_>) -> Result<(), Failure> {
     let (request, now) = (direct.request(), ports.now());
+    let dialogs = dialogs(new.description, direct.body).in_order();
     let publication = Publication {
         etag: if direct.etag.is_empty() { ports.new_entity_tag(0) } else { direct.etag.to_owned_tag() },
         ruid: ports.new_ruid(),
         sender: direct.sender.to_vec(),
         body: direct.body.to_vec(),
         expires_at: Expiry::At(now + Seconds::from(new.expires)),
-        received_at: Some(now),
+        received_at: Some(ports.received_now(new.resource, None, &dialogs)),
         priority: priority(ports, &request, now),
-        dialogs: dialogs(new.description, direct.body).in_order(),
+        dialogs,
     };
     let replica = ports.replicates().then(|| announced(new, &request, &publication, Novelty::New));
     ports.publish(new.resource, Change::Insert(publication))?;
@@ -173,7 +173,7 @@ fn announced_elsewhere<P: Ports>(ports: &mut P, direct: &Direct<'_>, new: &Docum
         etag: etag.clone(),
         ruid: if is_insert { ports.new_ruid() } else { id_of(new, etag.view()) },
         body: if new.expires > 0 { direct.body.to_vec() } else { Vec::new() },
-        received_at: Some(ports.now()),
+        received_at: Some(ports.received_now(new.resource, Some(etag.view()), &Dialogs::default())),
         ..Publication::default()
     };
     let novelty = if is_insert { Novelty::New } else { Novelty::Changed };

@@ -44,6 +44,11 @@ impl Dialogs {
         self
     }
 
+    /// The hashes of the ids of those that have one.
+    pub fn ids(&self) -> Vec<u64> {
+        self.marks.iter().map(|mark| mark.id).collect()
+    }
+
     /// A view of them.
     pub fn view(&self) -> DialogView<'_> {
         DialogView { marks: &self.marks, sum: self.sum }
@@ -73,6 +78,11 @@ enum SameCall {
 }
 
 impl DialogView<'_> {
+    /// A copy of them.
+    pub fn to_owned_dialogs(&self) -> Dialogs {
+        Dialogs { marks: self.marks.to_vec(), sum: self.sum }
+    }
+
     fn all_ended(&self) -> bool {
         self.sum.count > 0 && self.sum.count == self.sum.ended
     }
@@ -95,7 +105,8 @@ impl DialogView<'_> {
         self.marks.len() == self.sum.count as usize && self.marks.iter().all(|mark| other.has(mark.id))
     }
 
-    fn has(&self, id: u64) -> bool {
+    /// Whether they have one whose id has this hash.
+    pub fn has(&self, id: u64) -> bool {
         self.marks.binary_search_by_key(&id, |mark| mark.id).is_ok()
     }
 

@@ -127,15 +127,16 @@ fn insert<P: Ports>(ports: &mut P, request: &PublishRequest<'_>, new: &Document<
     let body = request.body.unwrap_or_default();
     let now = ports.now();
     let etag = ports.new_entity_tag(0);
+    let dialogs = dialogs(new.description, body);
     let publication = Publication {
         etag: etag.clone(),
         ruid: ports.new_ruid(),
         sender: request.sender.to_vec(),
         body: body.to_vec(),
         expires_at: Expiry::At(now + Seconds::from(new.expires)),
-        received_at: Some(now),
+        received_at: Some(ports.received_now(new.resource, None, &dialogs)),
         priority: priority(ports, request, now),
-        dialogs: dialogs(new.description, body),
+        dialogs,
     };
     limits::new_publication(ports, new.resource, &publication.dialogs)?;
     let replica = ports.replicates().then(|| announced(new, request, &publication, Novelty::New));
@@ -202,7 +203,20 @@ pub(super) fn announced(
         ruid: publication.ruid.clone(),
         body: publication.body.clone(),
         again: false,
+        ended: Vec::new(),
     }
+}
+
+/// What is announced to the other nodes when a publication was removed, with the body that came with the removal.
+pub(super) fn announced_removal<P: Ports>(
+    ports: &P,
+    new: &Document<'_>,
+    request: &PublishRequest<'_>,
+    removed: &Publication,
+    body: &[u8],
+) -> Replica {
+    let ended = ports.ended_with(new.resource, removed);
+    Replica { body: body.to_vec(), ended, ..announced(new, request, removed, Novelty::Changed) }
 }
 
 pub(super) fn announce<P: Ports>(ports: &mut P, replica: Option<Replica>) {
@@ -215,9 +229,9 @@ pub(super) fn announce<P: Ports>(ports: &mut P, replica: Option<Replica>) {
 /// shows the last document only, watchers see this one once.
 fn publish_transient<P: Ports>(ports: &mut P, request: &PublishRequest<'_>, new: &Document<'_>) -> Result<(), Failure> {
     let body = request.body.unwrap_or_default();
-    end_dialogs_of(ports, new, body)?;
+    let received_at = Some(ports.received_now(new.resource, None, &dialogs(new.description, body)));
+    end_dialogs_of(ports, new, body, received_at)?;
     let etag = ports.new_entity_tag(0);
-    let received_at = Some(ports.now());
     let publication = Publication { etag: etag.clone(), body: body.to_vec(), received_at, ..Publication::default() };
     let replica = ports.replicates().then(|| {
         let known = Publication { ruid: ports.new_ruid(), ..publication.clone() };
@@ -243,15 +257,22 @@ pub(super) fn shown_once(new: &Document<'_>, publication: Publication) -> Option
     }
 }
 
-/// Ends what other documents say of the dialogs that `body` speaks of.
+/// Ends what other documents say of the dialogs that `body`, received at this moment, speaks of.
 ///
 /// # Errors
 ///
 /// Fails when the documents cannot be changed.
-pub(super) fn end_dialogs_of<P: Ports>(ports: &mut P, new: &Document<'_>, body: &[u8]) -> Result<(), Failure> {
+pub(super) fn end_dialogs_of<P: Ports>(
+    ports: &mut P,
+    new: &Document<'_>,
+    body: &[u8],
+    received_at: Option<Moment>,
+) -> Result<(), Failure> {
     let dialogs = dialogs(new.description, body);
     if !dialogs.marks.is_empty() {
+        let ids = dialogs.ids();
         ports.publish(new.resource, Change::End(dialogs))?;
+        ports.note_ended(new.resource, &ids, received_at);
     }
     Ok(())
 }
@@ -272,13 +293,15 @@ fn modify<P: Ports>(
         let changes = etag.changes().wrapping_add(1);
         ports.new_entity_tag(changes)
     };
+    let dialogs = request.body.map(|body| dialogs(new.description, body)).unwrap_or_default();
+    let received_at = Some(ports.received_now(new.resource, Some(etag), &dialogs));
     let change = Change::Modify(Modification {
         etag: etag.to_owned_tag(),
         new_etag: new_etag.clone(),
         body: request.body.map(Cow::Borrowed),
-        dialogs: request.body.map(|body| dialogs(new.description, body)).unwrap_or_default(),
+        dialogs,
         expires_at: Expiry::At(now + Seconds::from(new.expires)),
-        received_at: Some(now),
+        received_at,
         priority: priority(ports, request, now),
         sender: request.sender.to_vec(),
         line: shared_line(ports, new.description),
@@ -304,7 +327,7 @@ fn modify<P: Ports>(
                     etag: etag.to_owned_tag(),
                     ruid: ruid.unwrap_or_default(),
                     body: request.body.unwrap_or_default().to_vec(),
-                    received_at: Some(now),
+                    received_at,
                     ..Publication::default()
                 };
                 announce_modified(ports, request, new, &publication, new_etag);
@@ -371,13 +394,14 @@ pub(super) fn show_late<P: Ports>(ports: &mut P, late: &Late, taken: Taken) -> R
         ports.release_late(late);
         return Ok(());
     };
+    let dialogs = dialogs(&package, &late.body);
     let change = Change::Modify(Modification {
         etag: late.etag.clone(),
         new_etag: late.etag.clone(),
-        dialogs: dialogs(&package, &late.body),
+        received_at: Some(ports.received_now(&late.resource, Some(late.etag.view()), &dialogs)),
+        dialogs,
         body: Some(Cow::Borrowed(&late.body)),
         expires_at: stored.expires_at,
-        received_at: Some(ports.now()),
         priority: stored.priority,
         sender: stored.sender.clone(),
         line: None,
@@ -407,9 +431,7 @@ fn remove<P: Ports>(
     match matched(ports, new.resource, request, etag, Change::Remove(etag.to_owned_tag()))? {
         Applied::Removed(publication, place) => {
             let body = request.body.unwrap_or_default();
-            let replica = ports
-                .replicates()
-                .then(|| Replica { body: body.to_vec(), ..announced(new, request, &publication, Novelty::Changed) });
+            let replica = ports.replicates().then(|| announced_removal(ports, new, request, &publication, body));
             let shown = shown_at_the_end(ports, new, body, publication, place);
             let pending = queue_change(ports, request, new, Some(shown));
             answer(ports, 0, etag);

@@ -47,7 +47,13 @@ pub struct Replica {
     pub body: Vec<u8>,
     /// The message goes to a node of our kind that may know it: watchers are notified only of what is new there.
     pub again: bool,
+    /// For a removal among nodes of our kind: the dialogs, by the hashes of their ids, that ended with the document;
+    /// older documents of them are removed, too.
+    pub ended: Vec<u64>,
 }
+
+/// A removal names at most so many dialogs; documents of the others stay.
+pub(crate) const MOST_ENDED: usize = 64;
 
 impl Replica {
     /// The entity tag the publication has after the change.
@@ -69,6 +75,7 @@ impl Replica {
             is_new: false,
             body: Vec::new(),
             again: false,
+            ended: Vec::new(),
             ..self.clone()
         }
     }
@@ -111,6 +118,10 @@ impl Replica {
         stored(&mut out, ",\"cur_etag\":", self.new_etag.as_ref().map_or(b"", EntityTag::bytes));
         stored(&mut out, ",\"ruid\":", &self.ruid);
         stored(&mut out, ",\"body\":", &self.body);
+        if !self.ended.is_empty() {
+            let ids = self.ended.iter().take(MOST_ENDED).map(|id| format!("{id:016x}")).collect::<String>();
+            out.extend_from_slice(format!(",\"ended\":\"{ids}\"").as_bytes());
+        }
         out.extend_from_slice(if self.again { b",\"again\":1}" } else { b"}" });
         out
     }
@@ -165,6 +176,15 @@ pub(crate) fn text(object: &Value, name: &str) -> Option<Vec<u8>> {
     }
 }
 
+/// Hashes as 16 hexadecimal digits each; `None`: they are too many, or none.
+fn hashes(text: &[u8]) -> Option<Vec<u64>> {
+    let digits = std::str::from_utf8(text).ok().filter(|digits| digits.bytes().all(|c| c.is_ascii_hexdigit()))?;
+    let is_whole = digits.len() % 16 == 0 && digits.len() <= MOST_ENDED * 16;
+    is_whole.then(|| {
+        (0..digits.len() / 16).filter_map(|at| u64::from_str_radix(&digits[at * 16..][..16], 16).ok()).collect()
+    })
+}
+
 pub(crate) fn number(object: &Value, name: &str) -> Option<i64> {
     match object.get(name) {
         None | Some(Value::Null) => Some(0),
@@ -195,6 +215,7 @@ pub fn parse(body: &[u8]) -> Option<ReplicaMessage> {
                 ruid: text(&root, "ruid")?,
                 body: text(&root, "body")?,
                 again: number(&root, "again")? != 0,
+                ended: hashes(&text(&root, "ended")?)?,
             };
             replica.checked().map(|replica| ReplicaMessage::Update(Box::new(replica)))
         }
@@ -234,6 +255,25 @@ mod tests {
             message.push(b'}');
             let read: Value = serde_json::from_str(&as_text(&message)).expect("JSON");
             assert_eq!(text(&read, "body").as_deref(), Some(body));
+        }
+    }
+
+    #[test]
+    fn a_removal_names_a_bounded_number_of_dialogs() {
+        let read = |ended: Vec<u64>| {
+            let (domain, user, event) = (b"a".to_vec(), b"b".to_vec(), b"dialog".to_vec());
+            let removal = Replica { domain, user, event, etag: "e".into(), ended, ..Replica::default() };
+            match parse(&removal.to_json()) {
+                Some(ReplicaMessage::Update(replica)) => replica.ended,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert!(read(Vec::new()).is_empty());
+        assert_eq!(read(vec![1, u64::MAX]), [1, u64::MAX]);
+        let many: Vec<u64> = (0..MOST_ENDED as u64 + 1).collect();
+        assert_eq!(read(many.clone()), many[..MOST_ENDED]);
+        for bad in ["1".repeat(15), "g".repeat(16), "1".repeat(16 * (MOST_ENDED + 1))] {
+            assert_eq!(hashes(bad.as_bytes()), None);
         }
     }
 }

@@ -95,6 +95,7 @@ pub fn of_stored(resource: &Resource, event: &[u8], publication: &Publication, n
         ruid: publication.ruid.clone(),
         body: publication.body.clone(),
         again: reader == Reader::Ours,
+        ended: Vec::new(),
     }
 }
 
@@ -178,13 +179,27 @@ pub enum NotifiedBy {
     Announcer,
 }
 
+/// By which clock a node says when it has received a publication.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReceiptClock {
+    /// The one that nodes of our kind share: of two documents of the same dialogs it tells which is newer.
+    Shared,
+    /// A clock of its own.
+    Own,
+}
+
 /// Carries out a change that another node announced, and notifies our watchers unless they are left to that node.
 /// Returns what that node is answered: it still holds what was removed here.
 ///
 /// # Errors
 ///
 /// Fails with 400 when the event package is not known here, and when a store fails.
-pub fn apply<P: Ports>(ports: &mut P, replica: &Replica, notified_by: NotifiedBy) -> Result<Option<Replica>, Failure> {
+pub fn apply<P: Ports>(
+    ports: &mut P,
+    replica: &Replica,
+    notified_by: NotifiedBy,
+    clock: ReceiptClock,
+) -> Result<Option<Replica>, Failure> {
     let event = ports.packages().named(&replica.event).ok_or_else(|| {
         Failure::bad_request(format!("no event package: {}", String::from_utf8_lossy(&replica.event)))
     })?;
@@ -192,7 +207,7 @@ pub fn apply<P: Ports>(ports: &mut P, replica: &Replica, notified_by: NotifiedBy
     let resource = ports.uri_rule().resource(&uri::join(&replica.user, &replica.domain), event);
     let new = Document::without_request(&description, &resource);
     if replica.is_new && replica.expires == Seconds::ZERO {
-        publish::end_dialogs_of(ports, &new, &replica.body)?;
+        publish::end_dialogs_of(ports, &new, &replica.body, replica.received_at)?;
         if readable::shows(ports, &description, &replica.body) {
             let publication = Publication {
                 etag: replica.etag.clone(),
@@ -205,10 +220,16 @@ pub fn apply<P: Ports>(ports: &mut P, replica: &Replica, notified_by: NotifiedBy
         }
         return Ok(None);
     }
+    let has_ended = end_older(ports, replica, &new)?;
     for _ in 0..MOST_ATTEMPTS {
-        match carry_out(ports, replica, &new)? {
+        match carry_out(ports, replica, &new, clock)? {
             ReplicationOutcome::Overtaken => continue,
-            ReplicationOutcome::Nothing => return Ok(None),
+            ReplicationOutcome::Nothing => {
+                if has_ended {
+                    notify_watchers(ports, replica, &new, None, notified_by);
+                }
+                return Ok(None);
+            }
             ReplicationOutcome::Answer(correction) => return Ok(Some(correction)),
             ReplicationOutcome::Changed(transient_body) => {
                 notify_watchers(ports, replica, &new, transient_body, notified_by);
@@ -217,6 +238,29 @@ pub fn apply<P: Ports>(ports: &mut P, replica: &Replica, notified_by: NotifiedBy
         }
     }
     Ok(None)
+}
+
+/// A removal ends what is older of the same dialogs: the node that has removed the document never held it. `true`: there
+/// was such a document.
+///
+/// # Errors
+///
+/// Fails when the documents cannot be read.
+fn end_older<P: Ports>(ports: &mut P, replica: &Replica, new: &Document<'_>) -> Result<bool, Failure> {
+    if !replica.is_removal() || replica.ended.is_empty() {
+        return Ok(false);
+    }
+    ports.note_ended(new.resource, &replica.ended, replica.received_at);
+    let mut documents = ports.documents(new.resource)?;
+    documents.retain(|mine| ports.is_old(new.resource, &mine.dialogs, mine.received_at));
+    let (mut has_ended, mut failed) = (false, None);
+    for old in documents.into_iter().filter(|old| replica.ruid.is_empty() || old.ruid != replica.ruid) {
+        match ports.publish(new.resource, Change::Remove(old.etag)) {
+            Ok(applied) => has_ended |= matches!(applied, Applied::Removed(..)),
+            Err(error) => failed = Some(error),
+        }
+    }
+    failed.map_or(Ok(has_ended), |error| Err(error.into()))
 }
 
 /// A change that other processes were faster than so often is left to the comparison of the nodes.
@@ -234,7 +278,12 @@ enum ReplicationOutcome {
     Overtaken,
 }
 
-fn carry_out<P: Ports>(ports: &mut P, replica: &Replica, new: &Document<'_>) -> Result<ReplicationOutcome, Failure> {
+fn carry_out<P: Ports>(
+    ports: &mut P,
+    replica: &Replica,
+    new: &Document<'_>,
+    clock: ReceiptClock,
+) -> Result<ReplicationOutcome, Failure> {
     let resource = new.resource;
     let documents = ports.documents(resource)?;
     // After the documents: what goes meanwhile is found in one of the two.
@@ -245,10 +294,16 @@ fn carry_out<P: Ports>(ports: &mut P, replica: &Replica, new: &Document<'_>) -> 
     let life = Life::OF_HOST.of_message(replica, ports.expects_answers());
     let expires_at = Expiry::At(life.end(replica, ports.now()));
     let dialogs = publish::dialogs(new.description, &replica.body);
-    if replica.again && replica.is_new && is_replaced(&documents, replica, &dialogs) {
+    let step = step(&documents, replica);
+    let is_judged = replica.again || clock == ReceiptClock::Shared && matches!(step, ReplicationStep::Insert);
+    if is_judged && replica.expires > Seconds::ZERO && is_replaced(&documents, replica, &dialogs) {
         return Ok(ReplicationOutcome::Answer(replica.removal()));
     }
-    Ok(match step(&documents, replica) {
+    let is_unknown = matches!(step, ReplicationStep::Insert);
+    if is_judged && is_unknown && ports.is_old(resource, &dialogs, replica.received_at) {
+        return Ok(ReplicationOutcome::Answer(replica.removal()));
+    }
+    Ok(match step {
         ReplicationStep::Stale => ReplicationOutcome::Nothing,
         // Where nodes share a table, the change is in it and our watchers have to be notified.
         ReplicationStep::Known if !replica.again && ports.shares_publications() => {

@@ -16,8 +16,10 @@ use super::subscription::{Status, Subscription};
 use super::subscription_field::Field;
 use super::unreadable::Unreadable;
 use super::winfo::Watcher;
+use crate::cluster::old_documents::RemovedDocuments;
 use crate::presence::ports::server::Server;
 use crate::time::{Expiry, Moment};
+use std::cell::RefCell;
 use std::collections::{HashMap, HashSet, VecDeque};
 
 pub mod actors;
@@ -174,6 +176,8 @@ pub struct MemoryPorts {
     entries: Vec<Option<Entry>>,
     known: HashMap<(Key, Vec<u8>), Subscription>,
     removed: Vec<Vec<u8>>,
+    /// The dialogs that have ended, by the hashes of their ids.
+    ended_dialogs: RefCell<HashMap<(Key, u64), RemovedDocuments>>,
     next_id: u32,
 }
 
@@ -219,6 +223,7 @@ impl Default for MemoryPorts {
             entries: Vec::new(),
             known: HashMap::new(),
             removed: Vec::new(),
+            ended_dialogs: RefCell::default(),
             next_id: 0,
         }
     }

@@ -18,6 +18,7 @@ pub mod message_rate;
 pub mod node_id;
 mod node_messages;
 pub mod nodes;
+pub mod old_documents;
 mod own_removals;
 pub mod placing;
 mod ports;

@@ -13,6 +13,7 @@ use crate::server::authorizations::judgements::Judgements;
 use crate::server::cluster::cluster_state::ClusterState;
 use crate::server::cluster::door::Door;
 use crate::server::cluster::nodes::Nodes;
+use crate::server::cluster::old_documents::OldDocuments;
 use crate::server::cluster::placing::CachedView;
 use crate::server::cluster::removals::Tombstones;
 use crate::server::cluster::stock_nodes::StockNodes;
@@ -84,6 +85,8 @@ pub struct Shared {
     pub stock_nodes: &'static StockNodes,
     /// What was removed and may be announced again by another node.
     pub tombstones: &'static Tombstones,
+    /// The dialogs of documents that were removed.
+    pub old_documents: &'static OldDocuments,
     /// The dialogs made last (database-only mode).
     pub recent_dialogs: RecentDialogs,
     /// The SUBSCRIBEs that ended a subscription last (database-only mode), by dialog and CSeq.
@@ -140,6 +143,7 @@ impl Shared {
             cluster_state: shm::leak(ClusterState::new())?,
             stock_nodes: shm::leak(StockNodes::new())?,
             tombstones: shm::leak(Tombstones::new(rule))?,
+            old_documents: shm::leak(OldDocuments::new(rule))?,
             recent_dialogs: RecentDialogs::new(places(config))?,
             recent_ends: RecentDialogs::new(places(config))?,
             pending_deletions: shm::leak(PendingDeletions::new())?,

@@ -1,6 +1,7 @@
 //! What goes wrong in a simulated life, and when: made from the seed.
 use crate::node::{MESSAGES, NodeId};
 use crate::simulation::Random;
+use crate::wire::REFRESHES;
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Fault {
@@ -97,17 +98,18 @@ impl Plan {
         plan
     }
 
-    /// The same life while the nodes are upgraded from the version before, one after the other; some of them go back
+    /// The same life while the nodes are upgraded from an earlier version, one after the other; some of them go back
     /// once more.
     pub fn upgraded(mut self, random: &mut Random) -> Plan {
-        self.first_version = MESSAGES - 1;
+        // From the version before, and from the one that reads no refreshes.
+        self.first_version = if self.presentities % 2 == 0 { REFRESHES - 1 } else { MESSAGES - 1 };
         let mut upgrades: Vec<(NodeId, u8)> = (0..self.nodes).map(|node| (node, MESSAGES)).collect();
         for at in 1..self.nodes {
             upgrades.swap(at, random.below(at as u64 + 1) as usize);
         }
         if random.one_in(2) {
             let node = random.below(self.nodes as u64) as usize;
-            upgrades.extend([(node, MESSAGES - 1), (node, MESSAGES)]);
+            upgrades.extend([(node, self.first_version), (node, MESSAGES)]);
         }
         let mut at = FAULTS_FROM;
         for (node, version) in upgrades {

@@ -33,7 +33,7 @@ impl Cost {
     fn of(wire: &Wire) -> Cost {
         let (messages, bytes) = match wire {
             // dmq looks itself whether nodes answer; and so seldom do real nodes say how they place records.
-            Wire::Beat(_) | Wire::Share(_) => (0, 0),
+            Wire::Beat | Wire::Clock(_) | Wire::Share(_) => (0, 0),
             Wire::Refresh(_) => (1, REFRESH),
             Wire::Record(Record::Sub(_) | Record::Doc(_)) => (1, ANNOUNCEMENT),
             // One of many in a message.

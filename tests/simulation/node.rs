@@ -6,6 +6,7 @@ use crate::layers::cluster::exchange::{self, Pulling};
 use crate::layers::cluster::inheritance::{LeaseOutcome, LeaseRow, Successor, resolve};
 use crate::layers::cluster::lease::{ANSWERS_AFTER, Lease, LeaseState};
 use crate::layers::cluster::numbers::{BLOCK, Ceiling, above_takeover_margin, reserve};
+use crate::layers::cluster::old_documents::RemovedDocuments;
 use crate::layers::cluster::succession::{candidates, successor};
 use crate::layers::cluster::unsettled::{self, Difference};
 use crate::layers::cluster::version::Version;
@@ -18,7 +19,7 @@ mod documents;
 mod merging;
 mod placing;
 
-pub use crate::wire::{DialogId, Doc, MESSAGES, NodeId, PresentityId, Record, Refresh, Sub, Wire};
+pub use crate::wire::{CLOCKED, DialogId, Doc, MESSAGES, NodeId, PresentityId, Record, Refresh, Removal, Sub, Wire};
 
 /// A node that has not been seen for so long is lost, in milliseconds.
 pub const LOST_AFTER: u64 = 3_000;
@@ -58,8 +59,8 @@ pub struct Node {
     pub docs: BTreeMap<u32, Doc>,
     ended: BTreeMap<DialogId, Version>,
     gone: BTreeMap<u32, ()>,
-    /// When the latest document of a presentity that was removed had been received: older ones were replaced by it.
-    removed_at: BTreeMap<PresentityId, i64>,
+    /// What is known of the removed documents of each presentity: all of them are about one dialog.
+    removed: BTreeMap<PresentityId, RemovedDocuments>,
     due: BTreeMap<DialogId, ()>,
     /// Since when it claims what it has taken over; others may object.
     claimed: BTreeMap<DialogId, u64>,
@@ -126,7 +127,7 @@ impl Node {
             docs: BTreeMap::new(),
             ended: BTreeMap::new(),
             gone: BTreeMap::new(),
-            removed_at: BTreeMap::new(),
+            removed: BTreeMap::new(),
             due: BTreeMap::new(),
             claimed: BTreeMap::new(),
             restored: BTreeMap::new(),
@@ -180,6 +181,15 @@ impl Node {
     /// dmq finds its nodes again when they answer: who has not said what it speaks is asked.
     fn greet(&mut self, peer: NodeId, answer: bool) {
         self.send(peer, Wire::Hello { speaks: self.speaks, answer });
+        self.say_clock(peer);
+    }
+
+    /// Those that read it learn the cluster's clock.
+    fn say_clock(&mut self, peer: NodeId) {
+        if self.speaks >= CLOCKED {
+            let stamp = self.tick();
+            self.send(peer, Wire::Clock(stamp));
+        }
     }
 
     fn send(&mut self, to: NodeId, wire: Wire) {
@@ -400,7 +410,7 @@ impl Node {
         let stamp = self.tick();
         let now = Instant::at(self.now);
         for peer in self.peers.clone() {
-            self.send(peer, Wire::Beat(stamp));
+            self.send(peer, Wire::Beat);
             if !self.speak.contains_key(&peer) {
                 self.greet(peer, true);
             }
@@ -410,6 +420,7 @@ impl Node {
             }
             if self.now.saturating_sub(self.compared_at.get(&peer).copied().unwrap_or_default()) >= COMPARE_EVERY {
                 self.compared_at.insert(peer, self.now);
+                self.say_clock(peer);
                 exchange::compare(self, peer);
             }
         }
@@ -560,9 +571,9 @@ impl Node {
             _ => self.received.insert(from, self.now),
         };
         match wire {
-            Wire::Beat(stamp) => {
-                self.clock.observe(stamp, self.wall);
-            }
+            Wire::Beat => {}
+            Wire::Clock(_) if self.speaks < CLOCKED => {}
+            Wire::Clock(stamp) => _ = self.clock.observe(stamp, self.wall),
             Wire::Share(is_ready) => self.note_placement(from, is_ready),
             Wire::Offer { record, first, rest } => self.on_offer(record, first, rest),
             Wire::Held(record) => self.on_held(&record),

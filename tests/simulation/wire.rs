@@ -47,7 +47,16 @@ pub enum Record {
     Sub(Sub),
     End(DialogId, Version),
     Doc(Doc),
-    Gone(u32),
+    /// A document was removed, and with it what is older of the same presentity.
+    Gone(Removal),
+}
+
+/// The removal of a document.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Removal {
+    pub record: u32,
+    /// From version 4 on, where not every node holds everything: the presentity, and when the document was received.
+    pub ended: Option<(PresentityId, i64)>,
 }
 
 /// What a SUBSCRIBE has changed of a subscription that is otherwise as `unchanged` says.
@@ -61,7 +70,10 @@ pub struct Refresh {
 
 #[derive(Debug, Clone)]
 pub enum Wire {
-    Beat(Stamp),
+    /// The sender is there.
+    Beat,
+    /// The cluster's clock, as a hello and a comparison say it.
+    Clock(Stamp),
     /// How the sender places records: whether it has all that it should hold.
     Share(bool),
     /// What the first node holds and should not; those that should hold it after the receiver.
@@ -88,8 +100,10 @@ pub enum Wire {
 }
 
 /// The version of the messages, and the first one with refreshes.
-pub const MESSAGES: u8 = 3;
+pub const MESSAGES: u8 = 4;
 pub const REFRESHES: u8 = 3;
+/// The first one in which removals name what has ended, and nodes say the cluster's clock.
+pub const CLOCKED: u8 = 4;
 
 /// A digest of what a refresh leaves as it is.
 pub fn unchanged_of(sub: &Sub) -> u64 {

@@ -69,7 +69,7 @@ unsafe extern "C" fn on_joined_nodes() -> c_int {
 
 /// Says who we are to all nodes, also to those that have not shown yet that they know the secret.
 fn greet_all(context: &Context) -> bool {
-    let hello = cluster::hello(context.node_name(), HelloReply::Wanted, context.compared_kinds());
+    let hello = context.hello_text(HelloReply::Wanted);
     let others = dmq::nodes().into_iter().filter(|node| node.active && !node.local);
     // Each of them is greeted, whatever became of the one before.
     let unsent = others.filter(|node| !context.greet(&node.address, &hello)).count();
@@ -319,12 +319,14 @@ fn on_node_message(context: &mut Context, body: &[u8], from: Option<Address>) ->
     }
     nodes.mark_alive(&name, clock::now());
     let done = match (message, from) {
-        (NodeMessage::Hello { reply, compares, speaks }, Some(from)) => {
+        (NodeMessage::Hello { reply, compares, speaks, stamp }, Some(from)) => {
+            context.note_stamp(&name, stamp);
             nodes.of_name(&name, clock::now()).into_iter().for_each(|id| nodes.note_hello(id, compares, speaks));
             on_hello(context, &from, &name, reply, compares);
             Ok(())
         }
-        (NodeMessage::Compare(kind, comparison), Some(_)) => {
+        (NodeMessage::Compare(kind, comparison, stamp), Some(_)) => {
+            context.note_stamp(&name, stamp);
             if let Ok(id) = nodes.of_name(&name, clock::now()) {
                 context.on_comparison(id, kind, comparison);
             }
@@ -387,7 +389,7 @@ fn on_hello(context: &mut Context, from: &Address, their_name: &[u8], reply: Hel
     let kinds = context.compared_kinds();
     let Ok(id) = nodes.of_name(their_name, clock::now()) else { return };
     if reply == HelloReply::Wanted {
-        context.greet(from, &cluster::hello(name, HelloReply::Given, kinds));
+        context.greet(from, &context.hello_text(HelloReply::Given));
     }
     context.placement_settings().into_iter().for_each(|settings| _ = context.send_on(Channel::Nodes, from, &settings));
     if !nodes.joining.take_question() {

@@ -1,8 +1,10 @@
 //! The other nodes, which hold the same publications and subscriptions.
 use crate::presence::dialog::DialogId;
+use crate::presence::publication::{Dialogs, Publication};
 use crate::presence::replica::Replica;
 use crate::presence::resource::Resource;
 use crate::sip::entity_tag::EntityTag;
+use crate::time::Moment;
 
 /// What goes to other nodes, and what is known of them.
 pub trait Cluster {
@@ -18,6 +20,15 @@ pub trait Cluster {
     fn expects_answers(&self) -> bool;
     /// Whether a publication that another node speaks of was removed here, and would still live.
     fn was_removed(&self, resource: &Resource, ruid: &[u8], etag: EntityTag<&[u8]>) -> bool;
+    /// When a change counts as received that is made now, by the clock that nodes share: of the document of this entity
+    /// tag, if there is one, which speaks of these dialogs from then on.
+    fn received_now(&self, resource: &Resource, etag: Option<EntityTag<&[u8]>>, dialogs: &Dialogs) -> Moment;
+    /// Whether newer documents of all these dialogs were removed here.
+    fn is_old(&self, resource: &Resource, dialogs: &Dialogs, received_at: Option<Moment>) -> bool;
+    /// Dialogs, by the hashes of their ids, have ended with a document that was received then.
+    fn note_ended(&self, resource: &Resource, dialogs: &[u64], received_at: Option<Moment>);
+    /// The dialogs that have ended with a document that was removed here, for nodes that may hold older ones of them.
+    fn ended_with(&self, resource: &Resource, removed: &Publication) -> Vec<u64>;
     /// The node that sends the NOTIFYs of a subscription, where that is another one.
     fn served_elsewhere(&mut self, dialog: DialogId<'_>) -> Option<Vec<u8>>;
 }

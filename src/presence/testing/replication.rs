@@ -2,12 +2,16 @@
 use super::actors::{Publish, Subscribe, pidf};
 use super::{MemoryPorts, PRESENCE};
 use crate::presence::direct_publish::{self, Direct, DirectKind};
+use crate::presence::ports::cluster::Cluster;
 use crate::presence::ports::publications::Publications;
 use crate::presence::ports::server::Server;
+use crate::presence::publication::Dialogs;
 use crate::presence::replica::Replica;
 use crate::presence::replication;
-use crate::presence::replication::NotifiedBy;
+use crate::presence::replication::{NotifiedBy, ReceiptClock};
+use crate::presence::resource::Resource;
 use crate::sip::entity_tag::EntityTag;
+use crate::time::{Moment, Seconds};
 
 fn node() -> MemoryPorts {
     let mut server = MemoryPorts::default();
@@ -36,7 +40,7 @@ fn receive(server: &mut MemoryPorts, messages: &[&Replica]) -> Option<String> {
             true => NotifiedBy::Announcer,
             false => NotifiedBy::ThisNode,
         };
-        let _ = replication::apply(server, message, notified_by).expect("applied");
+        let _ = replication::apply(server, message, notified_by, ReceiptClock::Own).expect("applied");
     }
     let resource = server.resource("alice", PRESENCE);
     let documents = server.documents(&resource).expect("documents");
@@ -138,4 +142,78 @@ fn a_change_that_others_are_always_faster_than_is_left_to_the_comparison() {
         assert_eq!(receive(&mut server, &[&announced[1]]), Some(pidf(wanted)), "{faster}");
         assert_eq!(server.overtaken, left);
     }
+}
+
+/// A document of one dialog that another node holds and announces.
+fn announced_dialog(ruid: &str, received_at: i64, state: &str) -> Replica {
+    let body = format!("<dialog-info><dialog id=\"d\"><state>{state}</state></dialog></dialog-info>").into_bytes();
+    Replica {
+        domain: b"example.org".to_vec(),
+        user: b"alice".to_vec(),
+        event: b"dialog".to_vec(),
+        etag: EntityTag::new(ruid.as_bytes().to_vec()),
+        expires: Seconds(600),
+        received_at: Some(Moment::at(received_at)),
+        is_new: true,
+        ruid: ruid.as_bytes().to_vec(),
+        body,
+        ..Replica::default()
+    }
+}
+
+fn with_dialogs() -> (MemoryPorts, Resource) {
+    let server = node();
+    let package = server.packages.named(b"dialog").expect("the package dialog");
+    let resource = server.uri_rule().resource(b"sip:alice@example.org", package);
+    (server, resource)
+}
+
+/// What is announced of a dialog whose newer document was removed or is held, by which clock, and whether it is taken.
+fn an_older_document_of_a_dialog_is_not_taken_for_a_new_one(
+    (ended_at, again, clock, taken): (i64, bool, ReceiptClock, bool),
+) {
+    let (mut server, resource) = with_dialogs();
+    let known = announced_dialog("a", ended_at, "confirmed");
+    let dialogs = Dialogs::of(&known.body);
+    server.note_ended(&resource, &dialogs.ids(), known.received_at);
+    let other = Replica { again, ..announced_dialog("b", 50, "early") };
+    let answer = replication::apply(&mut server, &other, NotifiedBy::ThisNode, clock).expect("applied");
+    assert_eq!(answer, (!taken).then(|| other.removal()), "removed and then announced");
+    assert_eq!(server.documents(&resource).expect("documents").len(), usize::from(taken));
+
+    let (mut server, resource) = with_dialogs();
+    replication::apply(&mut server, &known, NotifiedBy::ThisNode, ReceiptClock::Own).expect("applied");
+    let answer = replication::apply(&mut server, &other, NotifiedBy::ThisNode, clock).expect("applied");
+    let held: Vec<_> = server.documents(&resource).expect("documents").into_iter().map(|held| held.ruid).collect();
+    assert_eq!((answer.is_none(), held), (taken, vec![if taken { b"b".to_vec() } else { b"a".to_vec() }]), "held");
+}
+
+table! { an_older_document_of_a_dialog_is_not_taken_for_a_new_one:
+    older_in_a_comparison => (51, true, ReceiptClock::Own, false);
+    newer_in_a_comparison => (49, true, ReceiptClock::Own, true);
+    of_the_same_second => (50, true, ReceiptClock::Own, true);
+    older_and_late => (51, false, ReceiptClock::Shared, false);
+    newer_and_announced => (49, false, ReceiptClock::Shared, true);
+    by_a_clock_of_its_own => (51, false, ReceiptClock::Own, true);
+}
+
+#[test]
+fn a_removal_ends_what_is_older_of_its_dialogs_alone() {
+    let (mut server, resource) = with_dialogs();
+    Subscribe::new("bob", "alice", "dialog").send(&mut server).expect("subscribed");
+    let mut apply = |message: &Replica| {
+        replication::apply(&mut server, message, NotifiedBy::ThisNode, ReceiptClock::Shared).expect("applied");
+        (server.documents(&resource).expect("documents").len(), server.sent_to("bob").len())
+    };
+    assert_eq!(apply(&announced_dialog("a", 50, "early")), (1, 2));
+    let unheard = announced_dialog("b", 50, "confirmed");
+    let ended = Dialogs::of(&unheard.body).ids();
+    let removal =
+        |received_at| Replica { ended: ended.clone(), received_at: Some(Moment::at(received_at)), ..unheard.removal() };
+    assert_eq!(apply(&removal(50)), (1, 2), "of the same second");
+    assert_eq!(apply(&Replica { ended: vec![7], ..removal(60) }), (1, 2), "of another dialog");
+    assert_eq!(apply(&removal(60)), (0, 3));
+    assert_eq!(apply(&removal(60)), (0, 3));
+    assert_eq!(apply(&Replica { again: true, ..announced_dialog("c", 55, "early") }), (0, 3));
+    assert_eq!(apply(&announced_dialog("d", 60, "early")), (1, 4));
 }

@@ -4,8 +4,8 @@ use crate::cluster::version::Version;
 use crate::host::clock;
 use crate::host::dmq::{self, Address, Channel};
 use crate::limited;
-use crate::presence::cluster::{Announcement, Ending, OwnershipClaim};
-use crate::presence::comparison::RecordKind;
+use crate::presence::cluster::{self, Announcement, Ending, OwnershipClaim};
+use crate::presence::comparison::{Comparison, RecordKind};
 use crate::presence::dialog::DialogId;
 use crate::presence::subscription::{Subscription, SubscriptionState};
 use crate::presence::subscription_field::Field;
@@ -64,6 +64,11 @@ impl Parts {
         if !self.broadcast_on(Channel::Nodes, body) {
             limited!(Error, "a change of a subscription could not be sent to the other nodes");
         }
+    }
+
+    /// A comparison message of this node.
+    pub(super) fn comparison_text(&self, kind: RecordKind, message: &Comparison) -> Vec<u8> {
+        cluster::compare(self.node_name(), kind, message, self.shared.cluster_state.tick())
     }
 
     /// Says how a subscription to this presentity is, to all nodes that hold it.

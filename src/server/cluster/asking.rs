@@ -3,7 +3,6 @@ use crate::cluster::clock::Stamp;
 use crate::cluster::lease::{ANSWERS_AFTER, LeaseState};
 use crate::host::clock;
 use crate::limited;
-use crate::presence::cluster;
 use crate::presence::comparison::RecordKind;
 use crate::server::cluster::nodes::Wait;
 use crate::server::shared::Parts;
@@ -60,7 +59,7 @@ impl Parts {
         for kind in self.kinds_asked_for() {
             for (id, address) in self.shared.nodes.asked(kind) {
                 let pull = self.shared.nodes.begin_pull(id, kind, since);
-                self.send_to_node(&address, &cluster::compare(self.node_name(), kind, &pull));
+                self.send_to_node(&address, &self.comparison_text(kind, &pull));
             }
         }
     }

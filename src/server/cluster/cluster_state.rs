@@ -6,7 +6,7 @@ use crate::server::cluster::held_lease::Arbitration;
 use crate::server::cluster::message_rate::MessageRates;
 use crate::server::cluster::placing::Placing;
 use crate::shm_safe::shm_safe;
-use crate::time::{AtomicInstant, AtomicMoment, Instant, Millis, Seconds};
+use crate::time::{AtomicInstant, AtomicMoment, Instant, Millis, Moment, Seconds};
 use std::sync::atomic::AtomicU64;
 
 /// So long at least other nodes may object to what was taken over before its watchers are notified.
@@ -60,6 +60,12 @@ impl ClusterState {
     /// A new stamp.
     pub fn tick(&self) -> Stamp {
         self.clock.tick(clock::wall_millis())
+    }
+
+    /// The cluster's clock, in seconds: not before the time of this node, by which its documents end.
+    pub fn moment(&self) -> Moment {
+        let millis = self.clock.millis(clock::wall_millis());
+        clock::now().max(Moment::at((millis / 1000) as i64))
     }
 
     /// Whether a line about a message that is not accepted may be written: one a minute.

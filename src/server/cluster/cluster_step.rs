@@ -1,6 +1,6 @@
 //! What a node does in the cluster every second, and when another one ends.
 use crate::host::{clock, dmq};
-use crate::presence::cluster::{self, HelloReply};
+use crate::presence::cluster::HelloReply;
 use crate::presence::comparison::RecordKind;
 use crate::presence::error::StoreError;
 use crate::presence::replication::Reader;
@@ -26,19 +26,19 @@ impl Context<'_> {
             return;
         }
         for address in self.shared.nodes.observe(&seen, now) {
-            self.greet(&address, &cluster::hello(name, HelloReply::Wanted, self.compared_kinds()));
+            self.greet(&address, &self.hello_text(HelloReply::Wanted));
             self.placement_settings().into_iter().for_each(|settings| _ = self.send_to_node(&address, &settings));
         }
         if now.is_each(HELLO_INTERVAL) {
             // Ours say who they are, and what they read; stock's nodes answer that they do not know what this is.
             let unknown = self.shared.nodes.unknown().into_iter();
             for address in unknown.filter(|address| !self.shared.stock_nodes.has(address)) {
-                self.send_to_node(&address, &cluster::hello(name, HelloReply::Wanted, self.compared_kinds()));
+                self.send_to_node(&address, &self.hello_text(HelloReply::Wanted));
             }
         }
         // dmq may be wrong: who answers is there.
         for address in self.shared.nodes.doubted(now) {
-            self.send_to_node(&address, &cluster::hello(name, HelloReply::Wanted, self.compared_kinds()));
+            self.send_to_node(&address, &self.hello_text(HelloReply::Wanted));
         }
         self.stock_step(&seen, now);
         // Nodes that compare are compared with; to the others everything is announced.
@@ -106,6 +106,7 @@ impl Context<'_> {
     pub fn clean_cluster(&mut self) -> Result<(), StoreError> {
         let now = clock::now();
         self.shared.tombstones.forget_old(now);
+        self.shared.old_documents.forget_past(now);
         let keeps_rows = self.storage.subscriptions.has_rows();
         if !self.config.shares_subscriptions || !self.database.is_configured() || !keeps_rows {
             return Ok(());

@@ -6,7 +6,7 @@ use crate::cluster::unsettled::ExchangeVerdict;
 use crate::common::counters::{self, Counter};
 use crate::host::{clock, log};
 use crate::limited;
-use crate::presence::cluster::{self, NodeMessage, dialog_key};
+use crate::presence::cluster::{self, HelloReply, NodeMessage, dialog_key};
 use crate::presence::comparison::{Comparison, RecordKind};
 use crate::presence::ports::publications::Publications;
 use crate::presence::ports::server::Server;
@@ -76,6 +76,11 @@ impl Context<'_> {
     pub fn compared_kinds(&self) -> u8 {
         let publications = self.config.compares_publications();
         u8::from(self.config.shares_subscriptions) | (u8::from(publications) << 1)
+    }
+
+    /// A hello of this node.
+    pub fn hello_text(&self, reply: HelloReply) -> Vec<u8> {
+        cluster::hello(self.node_name(), reply, self.compared_kinds(), self.shared.cluster_state.tick())
     }
 
     fn compares(&self, kind: RecordKind) -> bool {
@@ -338,7 +343,7 @@ impl ExchangePorts for Exchange<'_, '_> {
 
     fn send(&mut self, to: NodeId, message: Comparison) {
         if let Some(address) = self.context.shared.nodes.address(to) {
-            let text = cluster::compare(self.context.node_name(), self.kind, &message);
+            let text = self.context.comparison_text(self.kind, &message);
             self.context.send_to_node(&address, &text);
         }
     }

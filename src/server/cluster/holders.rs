@@ -1,11 +1,13 @@
 //! Who holds what belongs to a presentity, and who serves it, as this process sees it (`cluster_replicas`).
 use crate::cluster::digest::RecordKey;
+use crate::cluster::old_documents::RemovedDocuments;
 use crate::host::clock;
 use crate::host::dmq::{self, Address, Channel};
 use crate::presence::comparison::RecordKind;
 use crate::presence::dialog::DialogId;
 use crate::presence::placed::Placed;
 use crate::presence::publication::Publication;
+use crate::presence::replica::Replica;
 use crate::presence::replication::{self, Reader};
 use crate::presence::resource::Resource;
 use crate::presence::subscription_field::Field;
@@ -81,10 +83,33 @@ impl Parts {
             return;
         }
         let (event, now) = (self.packages().get(resource.event).name, clock::now());
-        let removal = replication::of_stored(resource, event, replaced, now, Reader::Ours).removal();
+        let ended = self.dialogs_ended_with(resource, replaced);
+        let stored = replication::of_stored(resource, event, replaced, now, Reader::Ours);
+        let removal = Replica { ended, ..stored.removal() };
         let name = [&resource.uri[..], event, replaced.etag.bytes()];
         let until = replaced.expires_at.moment().unwrap_or(now + Seconds::from(self.config.max_expires));
         self.note_removal(RecordKind::Publications, &resource.uri, name, &removal.to_json(), until);
+    }
+
+    /// Remembers the dialogs of a document that was received then and is gone, with all older ones of them.
+    pub(crate) fn note_ended_dialogs(&self, resource: &Resource, dialogs: &[u64], received_at: Option<Moment>) {
+        let Some(received_at) = received_at.filter(|_| self.config.replicates) else { return };
+        let until = clock::now() + Seconds::from(self.config.max_expires);
+        self.shared.old_documents.note(resource, dialogs.iter().copied(), RemovedDocuments { received_at, until });
+    }
+
+    /// The dialogs of a document that was removed here which no other document spoke of, where they are sent to other
+    /// nodes.
+    pub(crate) fn dialogs_ended_with(&self, resource: &Resource, removed: &Publication) -> Vec<u64> {
+        if self.config.replicas().is_none() {
+            return Vec::new();
+        }
+        let mut dialogs = removed.dialogs.ids();
+        dialogs.retain(|dialog| {
+            let known = self.shared.old_documents.of_dialog(resource, *dialog);
+            known.is_some_and(|known| removed.received_at.is_some_and(|at| at <= known.received_at))
+        });
+        dialogs
     }
 
     /// The change could not be carried out: the other document is where it was.

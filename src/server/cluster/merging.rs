@@ -85,6 +85,13 @@ fn going_on_above(mut subscription: Subscription, above: Option<Ceiling>) -> Sub
 }
 
 impl Context<'_> {
+    /// Another node has stamped something so: the cluster's clock is as late here from now on.
+    pub fn note_stamp(&self, node: &[u8], stamp: Stamp) {
+        if !self.shared.cluster_state.clock.observe(stamp, clock::wall_millis()) {
+            limited!(Warn, "the clock of {} is more than 5 minutes ahead of ours", log::show(node));
+        }
+    }
+
     /// Another node says how a subscription is now.
     ///
     /// # Errors
@@ -106,9 +113,7 @@ impl Context<'_> {
             false => self.shared.nodes.of_name(&other.claim.owner, clock::now())?,
         };
         let OwnershipClaim { epoch, stamp, ceiling, lease, .. } = other.claim;
-        if !self.shared.cluster_state.clock.observe(stamp, clock::wall_millis()) {
-            limited!(Warn, "the clock of {} is more than 5 minutes ahead of ours", log::show(&other.claim.owner));
-        }
+        self.note_stamp(&other.claim.owner, stamp);
         let ownership = Ownership { owner, epoch, stamp, ceiling: Ceiling::at(ceiling), lease, ..Ownership::default() };
         let Some((mine, own_ownership)) = self.owned_subscription(dialog) else {
             return self.on_new_subscription(other, ownership, from).map(|()| Merging::Done);

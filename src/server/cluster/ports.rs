@@ -1,16 +1,45 @@
 //! The ports of other nodes: changes of publications are announced to them.
+use crate::cluster::version;
 use crate::host::log;
 use crate::host::{clock, dmq};
 use crate::limited;
 use crate::presence::comparison::RecordKind;
 use crate::presence::dialog::DialogId;
 use crate::presence::ports::cluster::Cluster;
+use crate::presence::publication::{Dialogs, Publication, StoredDocument};
 use crate::presence::replica::Replica;
 use crate::presence::resource::Resource;
 use crate::server::context::Context;
+use crate::server::tables::resource_entry::Documents;
 use crate::sip::entity_tag::EntityTag;
 use crate::sip::uri;
-use crate::time::Seconds;
+use crate::time::{Moment, Seconds};
+
+impl Context<'_> {
+    /// When the document of an entity tag was received, and the latest of the others, held or removed, that speak of
+    /// some of these dialogs.
+    fn received_before(
+        &self,
+        resource: &Resource,
+        etag: Option<EntityTag<&[u8]>>,
+        dialogs: &Dialogs,
+    ) -> (Option<Moment>, Option<Moment>) {
+        let removed = dialogs.marks.iter().filter_map(|mark| self.shared.old_documents.of_dialog(resource, mark.id));
+        let (mut own, mut others) = (None, removed.map(|removed| removed.received_at).max());
+        let tables = &self.shared.tables;
+        let mut shard = tables.shard(resource.hash);
+        if let Some(Documents::Known(list)) = shard.entry(tables.rule(), resource).map(|entry| &entry.documents) {
+            for document in list.iter() {
+                if etag.is_some_and(|etag| document.etag() == etag) {
+                    own = document.received_at();
+                } else if document.dialogs().share_any(&dialogs.view()) {
+                    others = others.max(document.received_at());
+                }
+            }
+        }
+        (own, others)
+    }
+}
 
 impl Cluster for Context<'_> {
     fn replicates(&self) -> bool {
@@ -36,6 +65,22 @@ impl Cluster for Context<'_> {
     fn was_removed(&self, resource: &Resource, ruid: &[u8], etag: EntityTag<&[u8]>) -> bool {
         let tombstones = self.shared.tombstones;
         tombstones.has(tombstones.of_publication(resource, ruid, etag))
+    }
+    fn received_now(&self, resource: &Resource, etag: Option<EntityTag<&[u8]>>, dialogs: &Dialogs) -> Moment {
+        if !self.config.replicates {
+            return clock::now();
+        }
+        let (own, others) = self.received_before(resource, etag, dialogs);
+        version::received_at(self.shared.cluster_state.moment(), own, others)
+    }
+    fn is_old(&self, resource: &Resource, dialogs: &Dialogs, received_at: Option<Moment>) -> bool {
+        self.shared.old_documents.is_old(resource, dialogs, received_at)
+    }
+    fn note_ended(&self, resource: &Resource, dialogs: &[u64], received_at: Option<Moment>) {
+        self.note_ended_dialogs(resource, dialogs, received_at);
+    }
+    fn ended_with(&self, resource: &Resource, removed: &Publication) -> Vec<u64> {
+        self.dialogs_ended_with(resource, removed)
     }
     fn served_elsewhere(&mut self, dialog: DialogId<'_>) -> Option<Vec<u8>> {
         (!self.is_owned(dialog)).then(|| self.node_of(dialog))

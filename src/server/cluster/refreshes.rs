@@ -7,7 +7,7 @@ use crate::common::counters::{self, Counter};
 use crate::host::clock;
 use crate::host::dmq::{self, Address, Channel};
 use crate::limited;
-use crate::presence::cluster::{self, REFRESHES, dialog_key};
+use crate::presence::cluster::{REFRESHES, dialog_key};
 use crate::presence::comparison::RecordKind;
 use crate::presence::error::StoreError;
 use crate::presence::replica_refresh::{ReplicaRefresh, unchanged};
@@ -164,7 +164,7 @@ impl Context<'_> {
         let Ok(id) = self.shared.nodes.of_name(name, clock::now()) else { return };
         let now = clock::instant();
         if self.shared.nodes.pulling(id, RecordKind::Subscriptions).is_none_or(|pulling| !pulling.moves(now)) {
-            let want = cluster::compare(self.node_name(), RecordKind::Subscriptions, &ExchangeMessage::Want(vec![key]));
+            let want = self.comparison_text(RecordKind::Subscriptions, &ExchangeMessage::Want(vec![key]));
             self.answer_node(from, &want);
         }
     }

@@ -7,7 +7,7 @@ use crate::common::counters::{self, Counter};
 use crate::host::dmq::{Address, Channel};
 use crate::host::{clock, log, shm};
 use crate::limited;
-use crate::presence::cluster::Ending;
+use crate::presence::cluster::{CLOCKED, Ending};
 use crate::presence::dialog::DialogId;
 use crate::presence::error::{Failure, StoreError};
 use crate::presence::notification::{NotifyReason, StateChange};
@@ -15,7 +15,7 @@ use crate::presence::ports::notifications::Notifications;
 use crate::presence::ports::server::Server;
 use crate::presence::ports::subscriptions::Stored;
 use crate::presence::replica::Replica;
-use crate::presence::replication::NotifiedBy;
+use crate::presence::replication::{NotifiedBy, ReceiptClock};
 use crate::presence::subscription::{RowState, Status, Subscription, SubscriptionState};
 use crate::presence::subscription_field::Field;
 use crate::presence::winfo::{Extent, Watcher};
@@ -280,13 +280,21 @@ impl Context<'_> {
         }
     }
 
+    /// By which clock a node says when it has received a publication.
+    fn receipt_clock(&self, from: Option<&Address>) -> ReceiptClock {
+        match from.and_then(|from| self.shared.nodes.speaks(from)) {
+            Some(speaks) if speaks >= CLOCKED => ReceiptClock::Shared,
+            _ => ReceiptClock::Own,
+        }
+    }
+
     /// Another node announces a publication; it is answered where we know better.
     ///
     /// # Errors
     ///
     /// Fails when a store fails, and when the event package is not known here.
     pub fn on_replica(&mut self, replica: &Replica, from: Option<&Address>) -> Result<(), Failure> {
-        let correction = replication::apply(self, replica, self.notified_by(from))?;
+        let correction = replication::apply(self, replica, self.notified_by(from), self.receipt_clock(from))?;
         self.note_replica_of(&uri::join(&replica.user, &replica.domain));
         if let (Some(correction), Some(from)) = (correction, from) {
             self.send_on(Channel::Publications, from, &correction.to_json());

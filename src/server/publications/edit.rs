@@ -2,7 +2,7 @@
 //! leaves, and what follows from it for the table. Whatever can fail comes before the list is touched.
 use crate::host::no_memory::NoMemory;
 use crate::host::shm::ShmVec;
-use crate::presence::publication::{Applied, Keeps, Modification, Publication};
+use crate::presence::publication::{Applied, Keeps, Modification, Publication, StoredDocument};
 use crate::presence::row_limits::PublicationRows;
 use crate::server::publications::presentity_table::{BodyCell, RowChange, delete, update};
 use crate::server::publications::trims::Trims;
@@ -128,7 +128,10 @@ impl<'e> Edit<'e> {
     pub(crate) fn remove(&mut self, at: usize, is_watched: bool) -> Result<Applied, NoMemory> {
         self.make_room(1)?;
         let old = self.list.remove(at);
-        let removed = if is_watched { old.to_private() } else { old.without_body() };
+        let removed = match is_watched {
+            true => old.to_private(),
+            false => Publication { dialogs: old.dialogs().to_owned_dialogs(), ..old.without_body() },
+        };
         if self.behind.has_at_once(&removed.ruid) {
             self.rows.push(delete(&old));
         }
@@ -136,9 +139,14 @@ impl<'e> Edit<'e> {
         Ok(Applied::Removed(removed, at))
     }
 
-    /// The documents that have left, without their bodies.
+    /// The documents that have left, without their bodies, with those of their dialogs that no other one speaks of.
     pub(crate) fn removals(&self) -> Vec<Publication> {
-        self.left.iter().map(|(_, old)| old.without_body()).collect()
+        let without_body = |(_, old): &(usize, SharedPublication)| {
+            let mut dialogs = old.dialogs().to_owned_dialogs();
+            dialogs.marks.retain(|mark| !self.list.iter().any(|other| other.dialogs().has(mark.id)));
+            Publication { dialogs, ..old.without_body() }
+        };
+        self.left.iter().map(without_body).collect()
     }
 
     /// What is to be done to the table at once, and how the change is taken back. What has left the list waits for its

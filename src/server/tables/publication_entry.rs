@@ -116,9 +116,7 @@ impl SharedPublication {
 
     /// A private copy.
     pub fn to_private(&self) -> Publication {
-        let DialogView { marks, sum } = self.dialogs();
-        let dialogs = Dialogs { marks: marks.to_vec(), sum };
-        Publication { body: self.body().to_vec(), dialogs, ..self.without_body() }
+        Publication { body: self.body().to_vec(), dialogs: self.dialogs().to_owned_dialogs(), ..self.without_body() }
     }
 
     /// A private copy of all but the body, and of what is known of it.

@@ -1,20 +1,20 @@
 //! Publications at a simulated node.
-use super::{Doc, Node, PresentityId, Record};
-use crate::layers::cluster::version::received_after;
+use super::{CLOCKED, Doc, Node, PresentityId, Record, Removal};
+use crate::layers::cluster::old_documents::{RemovedDocuments, is_old};
+use crate::layers::cluster::version;
 use crate::time::Moment;
 
 impl Node {
     /// Publishes a value; returns what the phone knows its publication by from then on.
     pub fn publish(&mut self, presentity: PresentityId, known: (u32, u32), fresh: u32, value: u32) -> (u32, u32) {
         let now = (self.clock.millis(self.wall) / 1000) as i64;
-        let others = self.docs.values().filter(|doc| doc.presentity == presentity).map(|doc| doc.received_at);
-        let others = others.chain(self.removed_at.get(&presentity).copied()).max();
         let mine = self.docs.get(&known.0).filter(|doc| doc.changes == known.1).cloned();
         let (record, changes) = mine.as_ref().map_or((fresh, 0), |doc| (doc.record, doc.changes + 1));
-        let received_at = match &mine {
-            Some(doc) => now.max(doc.received_at),
-            None => received_after(Moment::at(now), others.map(Moment::at)).seconds(),
-        };
+        let others = self.docs.values().filter(|doc| doc.presentity == presentity && doc.record != record);
+        let others = others.map(|doc| Moment::at(doc.received_at));
+        let others = others.chain(self.removed.get(&presentity).map(|removed| removed.received_at)).max();
+        let own = mine.as_ref().map(|doc| Moment::at(doc.received_at));
+        let received_at = version::received_at(Moment::at(now), own, others).seconds();
         let etag = format!("{}.{}", self.id, self.tick().0).into_bytes();
         let doc = Doc { presentity, record, changes, received_at, etag, value };
         self.place(doc.clone());
@@ -25,17 +25,59 @@ impl Node {
     pub fn remove(&mut self, record: u32) {
         if let Some(doc) = self.docs.get(&record).cloned() {
             self.record_removal(record);
-            self.note_removal(doc.presentity, Record::Gone(record));
+            let removal = self.removal_of(&doc);
+            self.note_removal(doc.presentity, removal);
             self.changed(doc.presentity);
         }
     }
 
     pub(super) fn record_removal(&mut self, record: u32) {
         if let Some(doc) = self.docs.remove(&record) {
-            let latest = self.removed_at.entry(doc.presentity).or_default();
-            *latest = doc.received_at.max(*latest);
+            self.note_ended(doc.presentity, doc.received_at);
         }
         self.gone.insert(record, ());
+    }
+
+    /// A document that was received then has ended; of one that another replaces, that one is known.
+    fn note_ended(&mut self, presentity: PresentityId, received_at: i64) {
+        if self.docs.values().any(|doc| doc.presentity == presentity) {
+            return;
+        }
+        let removed = RemovedDocuments { received_at: Moment::at(received_at), until: Moment::at(received_at) };
+        let known = self.removed.entry(presentity).or_insert(removed);
+        *known = known.and(removed);
+    }
+
+    /// What is said of the removal of a document.
+    fn removal_of(&self, doc: &Doc) -> Record {
+        let is_told = self.places.replicas.is_some() && self.speaks >= CLOCKED;
+        let is_last = !self.docs.values().any(|other| other.presentity == doc.presentity);
+        let ended = (is_told && is_last).then_some((doc.presentity, doc.received_at));
+        Record::Gone(Removal { record: doc.record, ended })
+    }
+
+    /// Another node has removed a document, and with it what is older.
+    pub(super) fn merge_removal(&mut self, removal: Removal) {
+        let presentity = self.docs.get(&removal.record).map(|doc| doc.presentity);
+        let mut changed: Vec<PresentityId> = presentity.into_iter().collect();
+        self.record_removal(removal.record);
+        if let Some((presentity, received_at)) = removal.ended.filter(|_| self.speaks >= CLOCKED) {
+            let removed = RemovedDocuments { received_at: Moment::at(received_at), until: Moment::at(received_at) };
+            let known = self.removed.entry(presentity).or_insert(removed);
+            *known = known.and(removed);
+            let of_presentity = self.docs.values().filter(|doc| doc.presentity == presentity).cloned();
+            let old: Vec<Doc> = of_presentity.filter(|doc| self.is_old(doc)).collect();
+            for doc in old {
+                self.record_removal(doc.record);
+                changed.push(presentity);
+            }
+        }
+        changed.dedup();
+        changed.into_iter().for_each(|presentity| self.changed(presentity));
+    }
+
+    fn is_old(&self, doc: &Doc) -> bool {
+        is_old(Some(Moment::at(doc.received_at)), [self.removed.get(&doc.presentity).copied()])
     }
 
     /// Stores a document that is newer than what there is; `false`: it is not.
@@ -48,7 +90,7 @@ impl Node {
             .values()
             .filter(|other| other.presentity == doc.presentity && other.record != doc.record)
             .partition(|other| other.version().replaces(&doc.version()));
-        let replaced = self.removed_at.get(&doc.presentity).is_some_and(|at| doc.received_at <= *at);
+        let replaced = self.is_old(&doc);
         let is_new = !self.docs.contains_key(&doc.record);
         let (overtaken, older) =
             (!newer.is_empty() || is_new && replaced, older.iter().map(|other| other.record).collect::<Vec<_>>());
@@ -57,11 +99,11 @@ impl Node {
             return false;
         }
         let presentity = doc.presentity;
+        self.docs.insert(doc.record, doc);
         for record in older {
             self.record_removal(record);
-            self.keep_removal(presentity, Record::Gone(record));
+            self.keep_removal(presentity, Record::Gone(Removal { record, ended: None }));
         }
-        self.docs.insert(doc.record, doc);
         self.changed(presentity);
         true
     }

@@ -1,5 +1,5 @@
 //! What a simulated node makes of what the others say, and what it compares with them.
-use super::{ASK_MARGIN, Node, NodeId, PAGE, RECORDS_A_MESSAGE, Record, Refresh, Sub, Wire};
+use super::{ASK_MARGIN, Node, NodeId, PAGE, RECORDS_A_MESSAGE, Record, Refresh, Removal, Sub, Wire};
 use crate::layers::cluster::clock::{MOST_AHEAD, Stamp};
 use crate::layers::cluster::digest::{DigestEntry, KeyRange, RecordKey, mixed, state_of};
 use crate::layers::cluster::exchange::{self, ExchangeMessage, Pull, Pulling};
@@ -155,19 +155,16 @@ impl exchange::ExchangePorts for Node {
             Record::Sub(sub) => self.merge_sub(from, sub),
             Record::End(dialog, version) => self.merge_end(dialog, version),
             Record::Doc(doc) if self.gone.contains_key(&doc.record) => {
-                self.send(from, Wire::Record(Record::Gone(doc.record)));
+                let removal = Removal { record: doc.record, ended: None };
+                self.send(from, Wire::Record(Record::Gone(removal)));
             }
             Record::Doc(doc) => {
                 let record = doc.record;
                 if !self.place(doc) && self.gone.contains_key(&record) {
-                    self.send(from, Wire::Record(Record::Gone(record)));
+                    self.send(from, Wire::Record(Record::Gone(Removal { record, ended: None })));
                 }
             }
-            Record::Gone(record) => {
-                let presentity = self.docs.get(&record).map(|doc| doc.presentity);
-                self.record_removal(record);
-                presentity.into_iter().for_each(|presentity| self.changed(presentity));
-            }
+            Record::Gone(removal) => self.merge_removal(removal),
         }
     }
 

@@ -285,7 +285,9 @@ impl Node {
                 let is_watched = self.subs.values().any(|sub| sub.presentity == held.presentity);
                 let is_same = self.docs.get(&held.record).is_some_and(|doc| doc.etag == held.etag);
                 if is_same && !is_watched && !self.holds(held.presentity) {
-                    self.docs.remove(&held.record);
+                    // It goes on elsewhere, and may come back; what is older does not.
+                    self.record_removal(held.record);
+                    self.gone.remove(&held.record);
                 }
             }
             Record::End(..) | Record::Gone(..) => self.places.removals.retain(|(_, removal)| removal != record),

@@ -1,10 +1,13 @@
 //! What would go to other nodes is kept in a list.
+use crate::cluster::old_documents::{self, RemovedDocuments};
 use crate::presence::dialog::DialogId;
 use crate::presence::ports::cluster::Cluster;
+use crate::presence::publication::{Dialogs, Publication};
 use crate::presence::replica::Replica;
 use crate::presence::resource::Resource;
-use crate::presence::testing::MemoryPorts;
+use crate::presence::testing::{MemoryPorts, key};
 use crate::sip::entity_tag::EntityTag;
+use crate::time::Moment;
 
 impl Cluster for MemoryPorts {
     fn replicates(&self) -> bool {
@@ -21,6 +24,24 @@ impl Cluster for MemoryPorts {
     }
     fn was_removed(&self, _resource: &Resource, ruid: &[u8], _etag: EntityTag<&[u8]>) -> bool {
         !ruid.is_empty() && self.removed.iter().any(|removed| removed == ruid)
+    }
+    fn received_now(&self, _: &Resource, _: Option<EntityTag<&[u8]>>, _: &Dialogs) -> Moment {
+        self.now
+    }
+    fn is_old(&self, resource: &Resource, dialogs: &Dialogs, received_at: Option<Moment>) -> bool {
+        let ended = self.ended_dialogs.borrow();
+        let known = dialogs.marks.iter().map(|mark| ended.get(&(key(resource), mark.id)).copied());
+        old_documents::is_old(received_at, known)
+    }
+    fn note_ended(&self, resource: &Resource, dialogs: &[u64], received_at: Option<Moment>) {
+        let Some(received_at) = received_at else { return };
+        for dialog in dialogs {
+            let removed = RemovedDocuments { received_at, until: self.now };
+            self.ended_dialogs.borrow_mut().insert((key(resource), *dialog), removed);
+        }
+    }
+    fn ended_with(&self, _resource: &Resource, removed: &Publication) -> Vec<u64> {
+        removed.dialogs.ids()
     }
     fn served_elsewhere(&mut self, _dialog: DialogId<'_>) -> Option<Vec<u8>> {
         None
