@@ -35,6 +35,7 @@ pub fn send_on(request: SipMsg<'_>, to: &[u8]) -> bool {
 pub struct Failed<'a> {
     request: SipMsg<'a>,
     is_silence: bool,
+    code: i32,
     word: &'a mut usize,
 }
 
@@ -47,6 +48,11 @@ impl<'a> Failed<'a> {
     /// Whether no answer came.
     pub fn is_silence(&self) -> bool {
         self.is_silence
+    }
+
+    /// The code of the answer that tm would send.
+    pub fn code(&self) -> i32 {
+        self.code
     }
 
     /// The word of this request, which the next callback finds as this one leaves it.
@@ -67,5 +73,5 @@ pub unsafe fn failed<'a>(params: *mut sys::tmcb_params) -> Option<Failed<'a>> {
     let word = unsafe { (params.param as *mut usize).as_mut()? };
     // SAFETY: tm keeps the request during the callback.
     let request = unsafe { SipMsg::new(params.req)? };
-    Some(Failed { request, is_silence: is_silence(params.rpl), word })
+    Some(Failed { request, is_silence: is_silence(params.rpl), code: params.code, word })
 }

@@ -333,7 +333,8 @@ impl Simulation {
         }
         let is_cut = |from, to| self.plan.link(self.now, from, to).cut;
         let answers = |node: &NodeId| self.is_running(*node) && !is_cut(id, *node) && !is_cut(*node, id);
-        candidates.into_iter().find(answers)
+        let serves = |node: &NodeId| self.hosts[*node].node.may_serve_others();
+        candidates.into_iter().find(|node| answers(node) && serves(node))
     }
 
     fn is_quiet(&self) -> bool {

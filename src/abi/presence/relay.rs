@@ -24,6 +24,9 @@ const MARK: &[u8] = b"P-Presence-Node";
 /// A node that has not answered a request after so long is passed over, in milliseconds.
 const RELAY_TIMEOUT_MILLIS: u32 = 2_000;
 
+/// What a node answers that does not serve a request now.
+const NOT_SERVED: i32 = 503;
+
 /// A phone that no node has served may come back after so long, in seconds.
 const COME_BACK: u32 = 2;
 
@@ -58,7 +61,7 @@ pub(crate) fn elsewhere(context: &mut Context, message: SipMsg<'_>) -> Option<Re
     let asked_for = presentity(message);
     let about = about(message, asked_for.as_deref().unwrap_or_default());
     if let Some(value) = marked {
-        return refuse_stranger(context, message, value, &about).map(Err);
+        return refuse_stranger(context, message, value, &about).or_else(|| refuse_early(context)).map(Err);
     }
     let uri = known_presentity(context, message).or_else(|| asked_for.clone())?;
     let nodes = context.served_at(&uri);
@@ -115,6 +118,13 @@ fn refuse_stranger(context: &Context, message: SipMsg<'_>, value: &[u8], about: 
     Some(if is_of_cluster { Failure::overloaded(COME_BACK, text) } else { Failure::no_node(text) })
 }
 
+/// A node that has restarted has not all that it should hold yet: another one answers what is sent to it; the node that
+/// has sent it asks that one then.
+fn refuse_early(context: &Context) -> Option<Failure> {
+    let is_early = context.config.replicas().is_some() && !context.shared.cluster_state.placing.may_serve();
+    is_early.then(|| Failure::overloaded(COME_BACK, "this node does not have its share of the records yet"))
+}
+
 fn without_port(text: &str) -> &str {
     text.rsplit_once(':').map_or(text, |(address, _)| address)
 }
@@ -167,12 +177,15 @@ impl AskedNodes {
     }
 }
 
-/// tm has no answer of a node: the next one is asked, or the phone is answered that it may come back.
+/// tm has no answer of a node, or one that it does not serve now: the next one is asked, or the phone is answered that
+/// it may come back.
 unsafe extern "C" fn on_failure(_cell: *mut sys::cell, _kind: c_int, params: *mut sys::tmcb_params) {
     entry!(on_failure, {
         // SAFETY: `tm_relay::relay` has registered this entry, and tm calls it with the parameters of that request.
         let Some(mut failed) = (unsafe { tm_relay::failed(params) }) else { return };
-        let Some(context) = state::context().filter(|_| failed.is_silence()) else { return };
+        let Some(context) = state::context().filter(|_| failed.is_silence() || failed.code() == NOT_SERVED) else {
+            return;
+        };
         let request = failed.request();
         // This node may be the next one itself: it gets the request as the others do.
         let nodes = presentity(request).map(|uri| context.serving_nodes(&uri)).unwrap_or_default();

@@ -67,6 +67,17 @@ impl Placing {
         self.is_ready.load(Ordering::Relaxed)
     }
 
+    /// Whether this node serves what others send it: it has all that it should hold, or knows others of which none has.
+    /// One that knows no other yet cannot tell.
+    pub fn may_serve(&self) -> bool {
+        let is_unready = |placed: &PlacedNode| !placed.candidate.is_ready;
+        let none_is_ready = || {
+            let list = self.list.lock();
+            list.len() > 1 && list.iter().all(is_unready)
+        };
+        self.is_ready() || none_is_ready()
+    }
+
     /// This node has all that it should hold.
     pub fn note_ready(&self) {
         self.is_ready.store(true, Ordering::Relaxed);
@@ -263,6 +274,24 @@ mod tests {
         let view = View::of(&Placing::default(), 1);
         assert!(view.is_held_here(b"sip:a@b") && view.serving(b"sip:a@b").next().is_none());
         assert!(View::of(&placing(1), 3).is_held_here(b"sip:a@b"));
+    }
+
+    #[test]
+    fn a_node_without_its_share_serves_what_others_send_it_where_none_has_its_own() {
+        let (placing, at) = (Placing::default(), Instant::at(50_000));
+        assert!(!placing.may_serve(), "it knows no other");
+        for (seen, may_serve) in [(vec![false], false), (vec![false, true], false), (vec![false, false], true)] {
+            let of = |(at, is_ready): (usize, &bool)| {
+                (if at == 0 { NodeId::HERE } else { NodeId::at(at) }, at as u64, *is_ready)
+            };
+            placing.observe(&seen.iter().enumerate().map(of).collect::<Vec<_>>(), at);
+            assert_eq!(placing.may_serve(), may_serve, "{seen:?}");
+        }
+        placing.note_ready();
+        placing.observe(&[(NodeId::HERE, 0, true), (NodeId::at(1), 1, true)], at);
+        assert!(placing.may_serve());
+        placing.note_away(at);
+        assert!(!placing.may_serve());
     }
 
     #[test]

@@ -50,9 +50,9 @@ impl Node {
 
     /// What is said of the removal of a document.
     fn removal_of(&self, doc: &Doc) -> Record {
-        let is_told = self.places.replicas.is_some() && self.speaks >= CLOCKED;
+        let is_named = self.places.replicas.is_some() && self.speaks >= CLOCKED;
         let is_last = !self.docs.values().any(|other| other.presentity == doc.presentity);
-        let ended = (is_told && is_last).then_some((doc.presentity, doc.received_at));
+        let ended = (is_named && is_last).then_some((doc.presentity, doc.received_at));
         Record::Gone(Removal { record: doc.record, ended })
     }
 

@@ -81,6 +81,13 @@ impl Node {
         self.places.is_held_by(presentity, self.id)
     }
 
+    /// Whether it answers a request that another node has sent on to it, as `Placing::may_serve`.
+    pub fn may_serve_others(&self) -> bool {
+        let candidates = &self.places.candidates;
+        let none_is_ready = candidates.len() > 1 && candidates.iter().all(|candidate| !candidate.is_ready);
+        self.places.replicas.is_none() || self.places.is_ready || none_is_ready
+    }
+
     pub fn serves(&self, presentity: PresentityId) -> bool {
         self.places.replicas.is_none() || self.serving(presentity).contains(&self.id)
     }
