@@ -27,11 +27,11 @@ MODES = {"memory": dict(subs_db_mode=0, publ_cache=2), "write-through": dict(sub
 DIALOG = dict(event="dialog", ctype="application/dialog-info+xml")
 
 
-def nodes(count, mode="memory", modules=(), lan=None, begins=1, **presence):
+def nodes(count, mode="memory", modules=(), lan=None, begins=1, host="127.0.0.%d", **presence):
     """Nodes with loopback addresses of their own, from 127.0.0.`begins` on, or each on a machine of `lan`."""
     made = []
     for n in range(count):
-        address = lan.address(n) if lan else "127.0.0.%d" % (n + begins)
+        address = lan.address(n) if lan else host % (n + begins)
         node = Kamailio("ours", modules=(*modules, "dmq", "presence", "presence_xml", "presence_dialoginfo"),
                         route=ROUTE,
                         debug=2,

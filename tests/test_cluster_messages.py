@@ -65,10 +65,13 @@ def short_to(packets, *nodes):
 
 
 @pytest.mark.suite("cluster")
-@pytest.mark.parametrize("secret,length", [("", 0), (SECRET, 0), (SECRET, 80)], ids=["open", "secret", "long"])
-def test_a_refresh_is_one_small_packet_to_each_node(secret, length):
-    """However long the addresses of the phones are: From and To of 100 bytes, a Contact of 200."""
-    cluster = Cluster(3, cluster_secret=secret)
+@pytest.mark.parametrize("secret,length,host", [
+    ("", 0, None), (SECRET, 0, None), (SECRET, 80, None), (SECRET, 0, "127.100.100.10%d"),
+], ids=["open", "secret", "long", "far"])
+def test_a_refresh_is_one_small_packet_to_each_node(secret, length, host):
+    """However long the addresses of the phones are: From and To of 100 bytes, a Contact of 200; and with the longest
+    addresses of nodes that IPv4 has."""
+    cluster = Cluster(3, cluster_secret=secret, **(dict(host=host) if host else {}))
     with cluster as (a, b, c):
         alice, watcher = Client(a, "alice" + "a" * length), Client(a, "watcher" + "w" * length)
         alice.publish(body=pidf())
@@ -119,12 +122,14 @@ def test_a_node_of_an_older_version_is_announced_the_whole():
         watch.wait(1)
         wait_for(lambda: count(b) == 1, 10)
         wire, name = Wire(a, b), "%s:%d" % (b.address, b.port)
-        for version, kind in ((3, list), (2, dict), (3, list)):
+        for version, kind, named in ((4, list, ""), (3, list, "%s:%d" % (a.address, a.port)), (2, dict, None),
+                                     (3, list, "%s:%d" % (a.address, a.port)), (4, list, "")):
             # As it says who it is after it was replaced by that version.
             speak_as(b, a, {"action": "hello", "node": name, "answer": False, "v": version, "compares": 3})
             assert watch.refresh().code == 200
             sent = [json.loads(packet[3]) for packet in changes(wire.among_nodes(watcher, 1)) if packet[1] == b.address]
             assert [type(message) for message in sent] == [kind], sent
+            assert kind is dict or sent[0][1] == named, sent
             assert kind is list or (sent[0]["action"], sent[0]["remote_cseq"]) == ("subscription", watch.cseq)
         assert counted(b, "dmq_rejected") == 0
         wire.close(), watcher.close()

@@ -26,6 +26,9 @@ pub const MESSAGES: u8 = 4;
 /// Nodes whose messages have this version or a later one read [`NodeMessage::Refresh`].
 pub const REFRESHES: u8 = 3;
 
+/// Nodes whose messages have this version or a later one know by the From header who has sent a refresh without a name.
+pub const UNNAMED: u8 = 4;
+
 /// Nodes whose messages have this version or a later one say by the cluster's clock when they have received a
 /// publication.
 pub const CLOCKED: u8 = 4;

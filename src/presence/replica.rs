@@ -119,7 +119,7 @@ impl Replica {
         stored(&mut out, ",\"ruid\":", &self.ruid);
         stored(&mut out, ",\"body\":", &self.body);
         if !self.ended.is_empty() {
-            let ids = self.ended.iter().take(MOST_ENDED).map(|id| format!("{id:016x}")).collect::<String>();
+            let ids = self.ended.iter().take(MOST_ENDED).map(|id| format!("{id:016x}")).collect::<Vec<_>>().concat();
             out.extend_from_slice(format!(",\"ended\":\"{ids}\"").as_bytes());
         }
         out.extend_from_slice(if self.again { b",\"again\":1}" } else { b"}" });

@@ -40,6 +40,23 @@ fn is_plain(name: &[u8]) -> bool {
     !name.is_empty() && name.iter().all(|c| c.is_ascii_graphic() && !matches!(c, b'"' | b'\\'))
 }
 
+/// How such a message begins.
+const BEGIN: &[u8] = b"[\"r\",\"";
+
+/// A message without the name of its sender, for nodes that know it by the From header: from them `with_name` has it
+/// again, and with it the text that was sealed. `None`: it is no such message.
+pub fn without_name(text: &[u8]) -> Option<Vec<u8>> {
+    let rest = text.strip_prefix(BEGIN)?;
+    let end = rest.iter().position(|byte| *byte == b'"').filter(|end| *end > 0)?;
+    Some([BEGIN, &rest[end..]].concat())
+}
+
+/// The message that a node of this name has written with `without_name`. `None`: it has a name, or is no such message.
+pub fn with_name(text: &[u8], name: &[u8]) -> Option<Vec<u8>> {
+    let rest = text.strip_prefix(BEGIN).filter(|rest| rest.starts_with(b"\"") && is_plain(name))?;
+    Some([BEGIN, name, rest].concat())
+}
+
 impl ReplicaRefresh {
     /// The message of the node `name`; `None` for a name that needs escapes.
     pub fn to_json(&self, name: &[u8]) -> Option<Vec<u8>> {
@@ -102,6 +119,20 @@ mod tests {
         }
         let later = String::from_utf8(REFRESH.to_json(name).unwrap()).unwrap().replace(']', ",\"more\",{}]");
         assert_eq!(read(later.as_bytes()), Some((name.to_vec(), REFRESH)));
+    }
+
+    #[test]
+    fn a_refresh_without_a_name_is_that_of_the_node_it_comes_from() {
+        for name in [b"a:1".as_slice(), b"[2001:db8::1]:5060"] {
+            let text = REFRESH.to_json(name).unwrap();
+            let short = without_name(&text).unwrap();
+            assert_eq!((short.len(), read(&short)), (text.len() - name.len(), None));
+            assert_eq!(with_name(&short, name), Some(text.clone()));
+            assert_eq!((with_name(&text, name), without_name(&short)), (None, None));
+            assert_eq!((with_name(&short, b""), with_name(&short, b"a\"b")), (None, None));
+        }
+        let other = b"{\"action\":\"sync\"}";
+        assert_eq!((without_name(other), with_name(other, b"a:1")), (None, None));
     }
 
     #[test]

@@ -240,8 +240,8 @@ pub fn apply<P: Ports>(
     Ok(None)
 }
 
-/// A removal ends what is older of the same dialogs: the node that has removed the document never held it. `true`: there
-/// was such a document.
+/// A removal ends what is older of the same dialogs, which the node that has removed the document never held. `true`:
+/// there was such a document.
 ///
 /// # Errors
 ///

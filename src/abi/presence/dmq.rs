@@ -9,6 +9,7 @@ use crate::presence::comparison::RecordKind;
 use crate::presence::config::Config;
 use crate::presence::placed::Placed;
 use crate::presence::replica::{self, ReplicaMessage};
+use crate::presence::replica_refresh;
 use crate::presence::replication;
 use crate::presence::replication::Reader;
 use crate::server::cluster::full_sync::Owners;
@@ -17,6 +18,7 @@ use crate::server::cluster::stock_nodes::Outcome;
 use crate::server::context::{Context, Process};
 use crate::sys;
 use crate::time::Moment;
+use std::borrow::Cow;
 use std::ffi::c_int;
 
 /// The name of the channel on which our nodes speak with each other is the cluster's with this behind it: stock's
@@ -199,6 +201,13 @@ fn names_another(channel: Channel, body: &[u8], sealed_by: &[u8]) -> bool {
     channel == Channel::Nodes && cluster::sender(body).is_none_or(|sender| sender != sealed_by)
 }
 
+/// A message as its sender has sealed it: what leaves out the sender's name names the node that dmq received it from.
+fn with_sender<'b>(channel: Channel, body: &'b [u8], from: Option<&Address>) -> Cow<'b, [u8]> {
+    let named = || replica_refresh::with_name(body.trim_ascii_end(), &from?.name());
+    let named = if channel == Channel::Nodes { named() } else { None };
+    named.map_or(Cow::Borrowed(body), Cow::Owned)
+}
+
 /// # Safety
 /// Arguments of a dmq callback in progress.
 unsafe fn receive(
@@ -216,13 +225,16 @@ unsafe fn receive(
     let (code, reason) = match (message, state::context()) {
         (Some(message), Some(context)) if !is_within_rate(&context, message, from.as_ref()) => TOO_MANY,
         (Some(message), Some(context)) => match message.body() {
-            Header::Value(body) => match admit(&context, channel, message, body) {
-                Ok(()) => handle(&mut context.for_message_of_node(), body, from),
-                Err(answer) => {
-                    note_refused(&context, message);
-                    answer
+            Header::Value(body) => {
+                let body = &*with_sender(channel, body, from.as_ref());
+                match admit(&context, channel, message, body) {
+                    Ok(()) => handle(&mut context.for_message_of_node(), body, from),
+                    Err(answer) => {
+                        note_refused(&context, message);
+                        answer
+                    }
                 }
-            },
+            }
             _ => {
                 note_refused(&context, message);
                 BAD
@@ -321,8 +333,7 @@ fn on_node_message(context: &mut Context, body: &[u8], from: Option<Address>) ->
     let done = match (message, from) {
         (NodeMessage::Hello { reply, compares, speaks, stamp }, Some(from)) => {
             context.note_stamp(&name, stamp);
-            nodes.of_name(&name, clock::now()).into_iter().for_each(|id| nodes.note_hello(id, compares, speaks));
-            on_hello(context, &from, &name, reply, compares);
+            on_hello(context, &from, &name, (reply, compares, speaks));
             Ok(())
         }
         (NodeMessage::Compare(kind, comparison, stamp), Some(_)) => {
@@ -383,11 +394,12 @@ fn refresh_for(message: &Placed) {
 }
 
 /// One of our kind is there. The first one who says so after we joined is asked for all there is.
-fn on_hello(context: &mut Context, from: &Address, their_name: &[u8], reply: HelloReply, compares: u8) {
+fn on_hello(context: &mut Context, from: &Address, their_name: &[u8], (reply, compares, speaks): (HelloReply, u8, u8)) {
     let (config, name) = (context.process().config, context.node_name());
     let nodes = context.process().shared.nodes;
     let kinds = context.compared_kinds();
     let Ok(id) = nodes.of_name(their_name, clock::now()) else { return };
+    nodes.note_hello(id, compares, speaks);
     if reply == HelloReply::Wanted {
         context.greet(from, &context.hello_text(HelloReply::Given));
     }

@@ -7,10 +7,10 @@ use crate::common::counters::{self, Counter};
 use crate::host::clock;
 use crate::host::dmq::{self, Address, Channel};
 use crate::limited;
-use crate::presence::cluster::{REFRESHES, dialog_key};
+use crate::presence::cluster::{REFRESHES, UNNAMED, dialog_key};
 use crate::presence::comparison::RecordKind;
 use crate::presence::error::StoreError;
-use crate::presence::replica_refresh::{ReplicaRefresh, unchanged};
+use crate::presence::replica_refresh::{self, ReplicaRefresh, unchanged};
 use crate::presence::subscription::Subscription;
 use crate::presence::subscription_field::Field;
 use crate::server::cluster::merging::MergeBasis;
@@ -82,12 +82,15 @@ impl Parts {
         let is_receiver =
             |to: &Address| receivers.as_ref().is_none_or(|receivers| receivers.contains(to)) && self.may_receive(to);
         let others = dmq::nodes().into_iter().filter(|node| node.active && !node.local && is_receiver(&node.address));
+        let reads = |node: &dmq::DmqNode, version| self.shared.nodes.speaks(&node.address) >= Some(version);
         let (short_to, whole_to): (Vec<dmq::DmqNode>, Vec<dmq::DmqNode>) =
-            others.partition(|node| self.shared.nodes.speaks(&node.address) >= Some(REFRESHES));
+            others.partition(|node| reads(node, REFRESHES));
+        let (unnamed_to, short_to): (Vec<_>, Vec<_>) = short_to.into_iter().partition(|node| reads(node, UNNAMED));
         let sealed = |text: &[u8]| self.sealed(Channel::Nodes, text);
         let whole = if whole_to.is_empty() { Vec::new() } else { sealed(&whole()) };
-        let short = if short_to.is_empty() { Vec::new() } else { sealed(short) };
-        let texts = [(short_to, short), (whole_to, whole)];
+        let short = if unnamed_to.is_empty() && short_to.is_empty() { Vec::new() } else { sealed(short) };
+        let unnamed = replica_refresh::without_name(&short).unwrap_or_else(|| short.clone());
+        let texts = [(unnamed_to, unnamed), (short_to, short), (whole_to, whole)];
         let each = texts.iter().flat_map(|(nodes, text)| nodes.iter().map(move |node| (&node.address, text)));
         // Each of them is sent it, whatever became of the one before.
         if each.filter(|(to, text)| !dmq::send(Channel::Nodes, to, text)).count() > 0 {
