@@ -2,9 +2,10 @@
 //! newer one ([`version`]), what two nodes hold differently ([`digest`], [`exchange`]), how far the numbers of a dialog
 //! may have been counted by others ([`numbers`]), when a node must not speak ([`lease`]), who goes on for a lost node
 //! ([`succession`], [`arbiter`], [`inheritance`]), which nodes hold what ([`placement`]), that a message is one of ours
-//! ([`seal`]), that a request was sent on by one of ours ([`mark`]), what is exchanged less often because that
-//! changes nothing ([`unsettled`]), which documents are older than removed ones ([`old_documents`]), and how numbers are written in few characters ([`text64`]). Nothing here knows
-//! Kamailio, SIP or a clock of its own.
+//! ([`seal`]), that a request was sent on by one of ours ([`mark`]), once ([`taken_marks`]), what is exchanged less
+//! often because that changes nothing ([`unsettled`]), which documents are older than removed ones
+//! ([`old_documents`]), and how numbers are written in few characters ([`text64`]). Nothing here knows Kamailio, SIP or
+//! a clock of its own.
 pub mod arbiter;
 pub mod clock;
 pub mod digest;
@@ -17,6 +18,7 @@ pub mod old_documents;
 pub mod placement;
 pub mod seal;
 pub mod succession;
+pub mod taken_marks;
 pub mod text64;
 pub mod unsettled;
 pub mod version;

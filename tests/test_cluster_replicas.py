@@ -3,6 +3,7 @@ node that is lost takes nothing with it, and one that joins gets its share."""
 import os
 import re
 import signal
+import socket
 import time
 
 import pytest
@@ -317,6 +318,83 @@ def test_who_is_no_node_cannot_say_that_he_has_sent_a_request_on(more, why):
             for node in lit.nodes:
                 lamp.refresh(node)
                 lamp.publish(node, "confirmed")
+        wait_for(lit.shows, 40)
+
+
+@pytest.mark.suite("cluster")
+def test_a_node_that_has_restarted_leaves_requests_to_those_that_have_what_they_are_about():
+    """The others have not noticed yet that it was away and send it what its presentities get, and it holds nothing.
+    No phone is answered that its subscription or publication is not known."""
+    with Lit(3) as lit:
+        nodes, lamps = lit.nodes, lit.lamps
+        lit.hold(2)
+        home = nodes[1]
+        served = [lamp for lamp in lamps if primary_of(nodes, lamp.phone.uri, event="dialog") is home]
+        assert served
+        starts = home.log().count("has its share")
+        home.stop(signal.SIGKILL)
+        home.start()
+        early = 0
+        for turn in range(4):
+            for lamp in served:
+                # Both must be answered 200.
+                lamp.publish(nodes[0], "trying" if turn % 2 else "confirmed")
+                lamp.refresh(nodes[2])
+                early += home.log().count("has its share") == starts
+                lit.shows()
+        assert early > 0, "each request came when the node was ready"
+        wait_for(lambda: home.log().count("has its share") > starts, 40)
+        wait_for(lit.shows, 40)
+        lit.hold(2)
+        for lamp in lamps:
+            rising(lamp.watch)
+
+
+# Each request that another node has sent on, as it came.
+KEEP = """
+    if (is_present_hf("P-Presence-Node")) { xlog("L_NOTICE", "sent on <<<$mb>>>\n"); }
+"""
+
+
+def repeat(node, text):
+    """Sends a request once more, with a Via of one's own; returns the code of the answer."""
+    head, body = text.replace("\r\n", "\n").split("\n\n", 1)
+    lines = head.split("\n")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+        stranger.bind(("127.0.0.1", 0))
+        stranger.settimeout(3)
+        at = next(n for n, line in enumerate(lines) if line.lower().startswith("via:"))
+        lines[at] = "Via: SIP/2.0/UDP 127.0.0.1:%d;branch=z9hG4bKagain%d" % (
+            stranger.getsockname()[1], time.monotonic_ns())
+        stranger.sendto(("\r\n".join(lines) + "\r\n\r\n" + body).encode(), (node.address, node.port))
+        while True:
+            code = int(stranger.recv(65536).split()[1])
+            if code >= 200:
+                return code
+
+
+@pytest.mark.suite("cluster")
+def test_what_a_node_has_sent_on_is_carried_out_once():
+    """Who reads what nodes send each other cannot say the same again: a request that was sent on is taken again while
+    its transaction sends it, and not later."""
+    secret = dict(cluster_secret="s3cret-s3cret-s3cret")
+    # 127.0.0.1 is that of the phones, and of who repeats it.
+    with Lit(3, lamps=1, modules=("textops", "xlog"), script=KEEP, begins=2, **secret) as lit:
+        nodes, (lamp,) = lit.nodes, lit.lamps
+        lit.hold(2)
+        home = primary_of(nodes, lamp.phone.uri, event="dialog")
+        other = next(n for n in nodes if n is not home)
+        lamp.publish(other, "confirmed")
+        text = re.findall(r"sent on <<<(.*?)>>>", home.log(), re.S)[-1]
+        assert text.startswith("PUBLISH ") and "confirmed" in text
+        # Its entity tag is that of before.
+        assert repeat(home, text) == 412
+        rejected = stat(home, "dmq_rejected")
+        lamp.answer_for(4.5)
+        assert repeat(home, text) == 403
+        assert stat(home, "dmq_rejected") == rejected + 1
+        assert "it was received before" in home.log()
+        lamp.publish(other, "trying")
         wait_for(lit.shows, 40)
 
 

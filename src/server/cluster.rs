@@ -30,4 +30,5 @@ pub mod sending;
 pub mod stock_announce;
 pub mod stock_nodes;
 pub mod stock_subscriptions;
-pub mod takeover;
+pub mod taken_marks;
+mod takeover;

@@ -5,6 +5,7 @@ use crate::host::clock;
 use crate::server::cluster::held_lease::Arbitration;
 use crate::server::cluster::message_rate::MessageRates;
 use crate::server::cluster::placing::Placing;
+use crate::server::cluster::taken_marks::TakenMarks;
 use crate::shm_safe::shm_safe;
 use crate::time::{AtomicInstant, AtomicMoment, Instant, Millis, Moment, Seconds};
 use std::sync::atomic::AtomicU64;
@@ -29,6 +30,8 @@ pub struct ClusterState {
     claimed_at: AtomicInstant,
     /// When the node was started, in milliseconds since 1970.
     pub started: u64,
+    /// The requests that others have sent on here.
+    pub(super) taken_marks: TakenMarks,
     /// How many messages it has sealed.
     pub messages: AtomicU64,
     /// How many messages of other nodes and of strangers are looked at.
@@ -45,6 +48,7 @@ shm_safe!(ClusterState {
     seen_running,
     claimed_at,
     started,
+    taken_marks,
     messages,
     rates,
     refusal_at
@@ -54,7 +58,8 @@ impl ClusterState {
     /// The lease begins now.
     pub fn new() -> ClusterState {
         let (lease, started) = (Lease::new(clock::instant()), clock::wall_millis());
-        ClusterState { lease, started, ..ClusterState::default() }
+        let taken_marks = TakenMarks::since(Stamp::of_millis(started));
+        ClusterState { lease, started, taken_marks, ..ClusterState::default() }
     }
 
     /// A new stamp.

@@ -125,7 +125,8 @@ impl Door {
     }
 
     /// Whether a request that says so was sent on by a node; `is_of_node`: dmq knows a node at its address, which is
-    /// `source`; `own`: that of this node.
+    /// `source`; `own`: that of this node. Returns the authenticated header, which is good once; `None`: there is no
+    /// secret.
     ///
     /// # Errors
     /// It was not, as far as can be seen.
@@ -135,7 +136,7 @@ impl Door {
         (own, is_of_node): (&[u8], bool),
         (value, about): (&[u8], &About<'_>),
         now: Stamp,
-    ) -> Result<(), Closed> {
+    ) -> Result<Option<RelayMark>, Closed> {
         let address = address_of(source);
         // A node that asks the next one may be that one itself.
         let is_own = || address.is_some() && address == address_of(own);
@@ -144,8 +145,8 @@ impl Door {
         }
         match self.secrets.is_empty() {
             true if self.peers.is_empty() && !is_of_node => Err(Closed::Unknown),
-            true => Ok(()),
-            false => RelayMark::open(&self.secrets, value, about, now).map(|_| ()).map_err(Closed::Refused),
+            true => Ok(None),
+            false => RelayMark::open(&self.secrets, value, about, now).map(Some).map_err(Closed::Refused),
         }
     }
 
@@ -236,7 +237,10 @@ mod tests {
         let (open, peers, secret) = (door("", ""), door("", "10.0.0.1"), door("a secret of sixteen", ""));
         let both = door("a secret of sixteen", "10.0.0.1");
         let ask = |door: &Door, source: &[u8], value: &[u8]| {
-            door.admit_request(source, (own, source == node || source == own), (value, &about), now)
+            let is_of_node = source == node || source == own;
+            let admitted = door.admit_request(source, (own, is_of_node), (value, &about), now)?;
+            assert_eq!(admitted, door.has_secret().then(|| mark.clone()));
+            Ok(())
         };
         let (plain, sealed) = (open.mark(&mark, &about), secret.mark(&mark, &about));
         assert_eq!(plain, mark.node);

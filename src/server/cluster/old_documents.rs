@@ -11,16 +11,16 @@ use hashbrown::HashTable;
 /// At most so many dialogs are remembered; of more, those are forgotten first that would have been first.
 pub const MOST: usize = 100_000;
 
-struct EndedDialog {
+struct RemovedDialog {
     hash: u64,
     removed: RemovedDocuments,
 }
 
-shm_safe!(EndedDialog { hash, removed });
+shm_safe!(RemovedDialog { hash, removed });
 
 /// Dialogs whose documents were removed and may still live on other nodes, in shared memory.
 pub struct OldDocuments {
-    list: Lock<HashTable<EndedDialog, Shm>>,
+    list: Lock<HashTable<RemovedDialog, Shm>>,
     rule: UriComparison,
 }
 
@@ -47,7 +47,7 @@ impl OldDocuments {
             if let Some(known) = list.find_mut(hash, |ended| ended.hash == hash) {
                 known.removed = known.removed.and(removed);
             } else if list.try_reserve(1, |ended| ended.hash).is_ok() {
-                list.insert_unique(hash, EndedDialog { hash, removed }, |ended| ended.hash);
+                list.insert_unique(hash, RemovedDialog { hash, removed }, |ended| ended.hash);
             }
         }
     }
@@ -75,7 +75,7 @@ impl OldDocuments {
 }
 
 /// Forgets at least a quarter.
-fn make_room(list: &mut HashTable<EndedDialog, Shm>) {
+fn make_room(list: &mut HashTable<RemovedDialog, Shm>) {
     let mut ends: Vec<Moment> = list.iter().map(|ended| ended.removed.until).collect();
     let quarter = ends.len() / 4;
     let (_, first_to_stay, _) = ends.select_nth_unstable(quarter);

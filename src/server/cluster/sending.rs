@@ -1,6 +1,7 @@
 //! Messages to the other nodes: sealed where there is a secret, and sent to those that may receive them.
 use crate::cluster::clock::Stamp;
 use crate::cluster::mark::{About, RelayMark};
+use crate::cluster::seal::Refusal;
 use crate::cluster::seal::Sealed;
 use crate::common::counters::{self, Counter};
 use crate::host::clock;
@@ -87,7 +88,9 @@ impl Parts {
     ) -> Result<(), Closed> {
         let now = Stamp::of_millis(self.shared.cluster_state.clock.millis(clock::wall_millis()));
         let from = (own.as_bytes(), self.is_dmq_address(address));
-        self.shared.door.admit_request(address.as_bytes(), from, (value, about), now)
+        let mark = self.shared.door.admit_request(address.as_bytes(), from, (value, about), now)?;
+        let is_new = |mark: &RelayMark| self.shared.cluster_state.taken_marks.take(mark, clock::instant());
+        if mark.as_ref().is_none_or(is_new) { Ok(()) } else { Err(Closed::Refused(Refusal::Repeated)) }
     }
 
     /// Whether a node of the cluster may send from an address, as far as can be seen.
