@@ -244,7 +244,11 @@ TABLE = [
         True,
         lambda case: case.life.get("driver") == "postgres"
         and case.config["notifiers"] > 0
-        and (codes(("refresh",), 500, 200)(case) or case.kind == "script" and case.step["do"] == "refresh"),
+        and (
+            codes(("refresh",), 500, 200)(case)
+            or codes(("refresh",), 500, 481)(case)
+            or case.kind == "script" and case.step["do"] == "refresh"
+        ),
     ),
     (
         "watcher information beside notifiers",
