@@ -197,6 +197,9 @@ class Comparison:
             if self._is_apart(subject):
                 continue
             stock, ours = theirs.notifies.get(key, []), mine.notifies.get(key, [])
+            if any(step.get("dialog") == key and step.get("again") for step in self.life["steps"]):
+                # Two dialogs of one name: which of them is notified first is nobody's promise.
+                stock, ours = sorted(stock, key=repr), sorted(ours, key=repr)
             name = "NOTIFY after %s" % self._describe(mine)
             if len(stock) != len(ours):
                 show = lambda all_: [(dict(headers).get("subscription-state"), body) for headers, body in all_]

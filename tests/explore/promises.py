@@ -1,6 +1,8 @@
 """What watchers may rely on, judged from our side alone: nobody unauthorised is sent anything at a change, and the last
 accepted state is what every authorised watcher saw last."""
 
+import re
+
 from . import odd
 from .documents import mark
 from .side import named
@@ -38,6 +40,7 @@ class Promises:
         self.last, self.refused, self.odd = {}, set(), set()
         self.answers = {}
         self.unclear = set()  # presentities whose rules are broken, or say different things
+        self.names = {}  # dialogs -> the watcher, where a From is another one than that of the phone
         self.touched = False  # somebody else has changed rows, or the database has refused some
 
     def check(self):
@@ -53,7 +56,7 @@ class Promises:
             return True
         if dialog.to in self.unclear:
             return None
-        return self.rules.get(dialog.to, {}).get(dialog.who) == "allow"
+        return self.rules.get(dialog.to, {}).get(self.names.get(dialog, dialog.who)) == "allow"
 
     def _step(self, seen, step):
         if step["do"] == "rules":
@@ -75,11 +78,20 @@ class Promises:
             or any(name in step for name in ("from", "ruri", "headers"))
         ):
             self.odd.add(self.ours.dialogs.get(step["dialog"]))
+            if step["do"] == "subscribe":
+                self._named(step)
         for dialog, message in seen.raw:
             if dialog is not None:
                 self._notify(seen, step, dialog, message)
         if step["do"] == "publish" and seen.reply:
             self._published(seen, step)
+
+    def _named(self, step):
+        headers = step.get("headers")
+        written = step.get("from") or (headers.get("From") if isinstance(headers, dict) else None)
+        found = re.search(r"(?:sips?:)?([^@:<]+)@", str(written or ""))
+        if found:
+            self.names[self.ours.dialogs.get(step["dialog"])] = found[1]
 
     def _restarted(self, step):
         if self.config["cache"] == 2 or step["how"] == "kill" and self.config.get("ours", {}).get("publ_update_period"):

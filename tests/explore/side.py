@@ -32,7 +32,9 @@ def named_event(step):
     headers = step.get("headers")
     written = headers.get("Event", step["event"]) if isinstance(headers, dict) else step["event"]
     written = written[0] if isinstance(written, list) and written else written
-    return written if written == "dialog;sla" or not isinstance(written, str) else written.partition(";")[0].strip()
+    if written == "dialog;sla" or not isinstance(written, str):
+        return written
+    return re.match(r"[^;\s\x00]*", written.lstrip())[0]
 
 
 class Dialog:
