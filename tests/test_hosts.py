@@ -3,6 +3,7 @@ import os
 import pathlib
 import re
 import shutil
+import sqlite3
 import subprocess
 import tarfile
 
@@ -316,6 +317,9 @@ def test_sql_files_are_the_servers(tmp_path):
     assert done.returncode == 1 and done.stderr.count("\n") == 1 and "KAMAILIO_SHARE" in done.stderr, done.stderr
     shutil.copytree(SERVER.share / "db_sqlite", fake.source / "utils" / "kamctl" / "db_sqlite")
     assert create("source.sqlite").returncode == 0
+    with sqlite3.connect(tmp_path / "source.sqlite") as made:
+        assert made.execute("pragma page_size").fetchone() == (2048,)
+        assert made.execute("select table_version from version where table_name = 'active_watchers'").fetchone()
     shutil.copytree(SERVER.share / "db_sqlite", tmp_path / "share" / "kamailio" / "db_sqlite")
     (tmp_path / "share" / "kamailio" / "db_sqlite" / "rls-create.sql").unlink()
     assert "%s/share/kamailio/db_sqlite has no rls-create" % tmp_path in create("beside.sqlite").stderr
