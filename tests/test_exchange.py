@@ -3,6 +3,7 @@ subscription."""
 import collections
 import random
 import re
+import signal
 import threading
 import time
 
@@ -222,6 +223,40 @@ def test_swap(first, second, mode, event):
             if mode != "defaults":
                 assert other.rows("presentity") == [] and other.rows("active_watchers") == []
         alice.close(), bob.close()
+
+
+@pytest.mark.parametrize("seen", [1, 3, 20])
+def test_stock_that_is_killed_between_two_lives_leaves_no_trace(seen):
+    """Write-back (`subs_db_mode` 2): stock notifies and is killed before it has written. Nothing in the table says that
+    it was there, so that a start after an orderly stop, too, has to go on beyond what may have been sent since."""
+    options = dict(modules=("presence_xml",), workers=1)
+
+    def rows(server):
+        return sorted(tuple(sorted(row.items())) for row in server.rows("active_watchers"))
+
+    with Kamailio("ours", **options) as server:
+        bob = Client(server, "bob")
+        watch = bob.subscribe("sip:alice@example.org")
+        watch.wait(1)
+        bob.quiet(0.5)
+        server.stop()
+        left = rows(server)
+        assert len(left) == 1
+        for which, rounds, end in (("stock", seen, signal.SIGKILL), ("ours", 1, signal.SIGKILL),
+                                   ("ours", 1, signal.SIGTERM), ("ours", 1, signal.SIGTERM)):
+            highest = max(notify.cseq for notify in watch.notifies)
+            notified = len(watch.notifies)
+            other = Kamailio(which, folder=server.folder, **options)
+            other.port, other.listen = server.port, server.listen
+            with other:
+                for _ in range(rounds):
+                    assert watch.refresh().code == 200
+                numbers = [notify.cseq for notify in watch.wait(notified + rounds)[notified:]]
+                assert len(numbers) == rounds and min(numbers) > highest, (which, numbers, highest)
+                other.stop(end)
+            if which == "stock":
+                assert rows(server) == left, "stock has written: look for another way to show that it may not have"
+        bob.close()
 
 
 @pytest.mark.parametrize("mode", [0, 2])

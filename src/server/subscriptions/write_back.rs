@@ -79,7 +79,8 @@ impl WriteBack {
     }
 
     /// Raises the numbers of all rows by the reserve, where one statement can: NOTIFYs go on from there. Elsewhere each
-    /// row is written before its first NOTIFY.
+    /// row is written before its first NOTIFY. After an orderly stop, too: stock may have notified since and been
+    /// killed, and has left nothing in the table then.
     fn raise_rows(&self) -> bool {
         if self.config.shares_subscriptions || self.database.batch(1).is_none() {
             return false;
