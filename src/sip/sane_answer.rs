@@ -1,6 +1,7 @@
 //! Whether an answer passes Kamailio's `sanity_check()`, as far as that can be said of its text alone: whatever the
 //! host might read in another way counts as not sane here, and the host reads it.
 
+use super::blocks::has_any;
 use super::byte_class::{kind, kinds_in};
 
 /// Whether an answer in which [`super::answer::success_to_notify`] has found what it looks for is sane beyond doubt:
@@ -17,7 +18,7 @@ pub fn is_sane(answer: &[u8]) -> bool {
         }
         let Some(colon) = memchr::memchr(b':', line) else { return false };
         let (name, Some(value)) = (&line[..colon], line[colon..].strip_prefix(b": ")) else { return false };
-        if value.is_empty() || kinds_in(value) & kind::CONTROL != 0 {
+        if value.is_empty() || has_any(value, |c| (c < b' ') | (c == 0x7f)) {
             return false;
         }
         let is_sane = match name {
@@ -73,17 +74,27 @@ fn is_token(text: &[u8]) -> bool {
 /// One Via over UDP with its branch, and what the peer says of where the request came from.
 fn is_sane_via(value: &[u8]) -> bool {
     let Some(value) = value.strip_prefix(b"SIP/2.0/UDP ") else { return false };
-    let mut parts = value.split(|c| *c == b';');
-    parts.next().is_some_and(is_sane_host)
-        && parts.all(|part| match part.iter().position(|c| *c == b'=') {
-            None => part == b"rport",
-            Some(at) => match (&part[..at], &part[at + 1..]) {
-                (b"branch", branch) => is_token(branch),
-                (b"rport", port) => number(port).is_some_and(|port| port <= 65_535),
-                (b"received", host) => !host.is_empty() && host.iter().all(|c| c.is_ascii_digit() || *c == b'.'),
-                _ => false,
-            },
-        })
+    let mut rest = Some(value);
+    let mut next = || {
+        let text = rest?;
+        let end = memchr::memchr(b';', text).unwrap_or(text.len());
+        rest = text.get(end + 1..);
+        Some(&text[..end])
+    };
+    next().is_some_and(is_sane_host) && std::iter::from_fn(next).all(is_sane_via_parameter)
+}
+
+fn is_sane_via_parameter(parameter: &[u8]) -> bool {
+    if let Some(branch) = parameter.strip_prefix(b"branch=") {
+        return is_token(branch);
+    }
+    if let Some(port) = parameter.strip_prefix(b"rport=") {
+        return number(port).is_some_and(|port| port <= 65_535);
+    }
+    match parameter.strip_prefix(b"received=") {
+        Some(host) => !host.is_empty() && host.iter().all(|c| c.is_ascii_digit() || *c == b'.'),
+        None => parameter == b"rport",
+    }
 }
 
 /// `<sip:user@host>;tag=token`, with a port at most.
