@@ -474,6 +474,7 @@ mod tests {
             due: None,
             catches_up: false,
             written_cseq: 0,
+            copied_cseq: 0,
             arrival: 0,
             is_being_written: false,
             notify_history: NotifyHistory::default(),

@@ -223,7 +223,11 @@ impl KeptRows {
             }
             (stored.subscription.state.row_state, stored.is_being_written) = (RowState::Clean, true);
             // A row that is further already takes nothing that is behind it.
-            let further = stored.written_cseq.saturating_sub(copy.state.local_cseq).max(ahead);
+            let mut further = stored.written_cseq.saturating_sub(copy.state.local_cseq);
+            if ahead > 0 {
+                // Requests write the row, too.
+                further = stored.number_for_row(further.max(ahead)) - copy.state.local_cseq;
+            }
             copy.state.local_cseq = copy.state.local_cseq.saturating_add(further);
             copy.state.version = copy.state.version.saturating_add(further);
             copy

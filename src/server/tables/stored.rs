@@ -67,6 +67,7 @@ impl Tables {
         }
         let stored = shm::boxed(SubscriptionEntry {
             written_cseq,
+            copied_cseq: 0,
             arrival: self.arrivals.fetch_add(1, Ordering::Relaxed),
             is_being_written: false,
             subscription: shared,

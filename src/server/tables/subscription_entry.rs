@@ -65,6 +65,8 @@ pub struct SubscriptionEntry {
     pub catches_up: bool,
     /// The local CSeq that its row holds at least.
     pub written_cseq: u32,
+    /// The highest local CSeq of a copy that was made for its row, see [`Self::number_for_row`].
+    pub copied_cseq: u32,
     /// Which of all subscriptions it was when it came, or was read from its row: rows lie in the table in this order,
     /// about.
     pub arrival: u32,
@@ -88,6 +90,7 @@ shm_safe!(SubscriptionEntry {
     due,
     catches_up,
     written_cseq,
+    copied_cseq,
     arrival,
     is_being_written,
     notify_history,
@@ -102,6 +105,15 @@ impl SubscriptionEntry {
         let Ownership { epoch, stamp, ceiling, .. } = self.ownership;
         let (word, local) = (self.subscription.state.remote_cseq, self.subscription.state.local_cseq);
         HeldNumbers { version: Version { word, epoch, stamp, owner }, local, ceiling: ceiling.above(local) }
+    }
+
+    /// The local CSeq of a copy for its row, of which `ahead` NOTIFYs follow at once. The later of two copies has the
+    /// higher number, and a row takes nothing that is behind it: so it is as new as the newest copy that was written,
+    /// in whatever order the statements of several processes reach the database.
+    pub fn number_for_row(&mut self, ahead: u32) -> u32 {
+        let follows = self.subscription.state.local_cseq.saturating_add(ahead);
+        self.copied_cseq = follows.max(self.copied_cseq.saturating_add(1));
+        self.copied_cseq
     }
 
     /// Whether a pass has no NOTIFY of a change for it, or none any more.
