@@ -30,9 +30,14 @@ pub struct BatchEnd {
 impl BatchEnd {
     /// What was seen of `rows`, which were read with their keys.
     pub fn of<C: Column>(rows: &Rows<'_, C>) -> BatchEnd {
-        let is_cut = rows.cuts_unsigned();
-        BatchEnd { rows: rows.len(), last: rows.keys().map(|key| key_of(key, is_cut)).max().unwrap_or_default() }
+        BatchEnd { rows: rows.len(), last: keys_of(rows).max().unwrap_or_default() }
     }
+}
+
+/// The keys of `rows`, which were read with them.
+pub fn keys_of<C: Column>(rows: &Rows<'_, C>) -> impl Iterator<Item = i64> {
+    let is_cut = rows.cuts_unsigned();
+    rows.keys().map(move |key| key_of(key, is_cut))
 }
 
 /// A key as the driver has read it. Where it cuts unsigned numbers, one of 32 unsigned bits has come as a negative one;

@@ -228,6 +228,8 @@ fn uri_of(row: Row<'_, OfPublication>) -> Vec<u8> {
 
 /// A row that has expired.
 pub(crate) struct EndedRow {
+    /// The row's key.
+    pub key: i64,
     /// The row's resource; `None` for a package that is not loaded.
     pub resource: Option<Resource>,
     /// The event package as the row has it.
@@ -421,7 +423,8 @@ impl PresentityRows {
         let over = [("expires", Op::Lt, Value::Time(now.into())), ("expires", Op::Gt, Value::Int(0))];
         let read = |db: &Connection, page: &Page<'_>| {
             let rows = db.select_with_keys::<OfPublication>(table, &page.conditions, page.order)?;
-            let found = rows.iter().map(|row| EndedRow {
+            let found = rows.iter().zip(paging::keys_of(&rows)).map(|(row, key)| EndedRow {
+                key,
                 resource: packages
                     .named(row.bytes(OfPublication::Event))
                     .map(|event| rule.resource(&uri_of(row), event)),
