@@ -1,5 +1,4 @@
 //! What the presence server and the user agent share on the host: the database, statistics, ids.
-pub mod checkpoints;
 pub mod compared_rows;
 pub mod counters;
 pub mod database;

@@ -9,7 +9,7 @@ mod table_name;
 mod transaction;
 pub mod value;
 
-pub use connection::{Checkpointing, Connection, Driver, Printing, SqliteWay, Ways};
+pub use connection::{Connection, Driver, Printing, SqliteWay, Ways};
 pub use failure::{DbError, of_sqlite};
 pub use link::Borrowed;
 pub(crate) use rows::row_columns;

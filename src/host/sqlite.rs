@@ -10,16 +10,12 @@ use super::db::value::{Cell, Cond, Op, Value, number_of};
 use crate::log;
 use hashbrown::HashMap;
 use library::{Library, Statement, class};
-use settings::{Checkpointing, Settings, path_of};
+use settings::{Settings, path_of};
 use std::cell::RefCell;
 use std::fmt::Write;
 
 /// Statements wait so many milliseconds for another process that writes.
 pub const BUSY_TIMEOUT: &str = "PRAGMA busy_timeout=10000";
-
-/// So many pages of the log are written back by the process that writes the next change, where a timer has not done so
-/// in time.
-const LATEST_CHECKPOINT: u32 = 8_000;
 
 /// More statements than we have shapes of; reached only if shapes were made up at run time.
 const KEPT_STATEMENTS: usize = 128;
@@ -70,11 +66,7 @@ pub enum SqliteField {
 
 impl SqliteConnection {
     /// Opens the database of a URL; `None` where SQLite is not loaded or the URL names no file.
-    pub fn open(
-        url: &[u8],
-        settings: &Settings,
-        checkpoints: Checkpointing,
-    ) -> Option<Result<SqliteConnection, DbError>> {
+    pub fn open(url: &[u8], settings: &Settings) -> Option<Result<SqliteConnection, DbError>> {
         let (library, path) = (Library::loaded()?, path_of(url)?);
         let mut raw = std::ptr::null_mut();
         // SAFETY: a path that ends with a NUL, a place for the handle.
@@ -87,9 +79,6 @@ impl SqliteConnection {
         let _ = database.text(BUSY_TIMEOUT);
         if let Some(mode) = settings.journal_pragma() {
             let _ = database.text(&mode);
-        }
-        if checkpoints == Checkpointing::ByTimer {
-            let _ = database.text(&format!("PRAGMA wal_autocheckpoint={LATEST_CHECKPOINT}"));
         }
         Some(Ok(database))
     }
@@ -404,9 +393,7 @@ mod tests {
         assert!(!library.is_null(), "SQLite is not installed");
         let path = std::env::temp_dir().join(format!("kept-statements-{}.sqlite", std::process::id()));
         let url = format!("sqlite:///{}", path.display());
-        let database = SqliteConnection::open(url.as_bytes(), &Settings::default(), Checkpointing::ByWriters)
-            .expect("loaded")
-            .expect("open");
+        let database = SqliteConnection::open(url.as_bytes(), &Settings::default()).expect("loaded").expect("open");
         let kept = || database.statements.borrow().len();
         let before = kept();
         for n in 0..2 * KEPT_STATEMENTS {

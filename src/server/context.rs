@@ -1,5 +1,4 @@
 //! The presence server on Kamailio: one [`Context`] for each entry from the host, over what the process keeps.
-use crate::common::checkpoints::Checkpoints;
 use crate::common::database::Database;
 use crate::common::ids::Ids;
 use crate::host::msg::SipMsg;
@@ -69,8 +68,6 @@ pub struct Process {
     pub turn_retries: RefCell<TurnRetries>,
     /// Until then a table of watchers that cannot be written is left alone.
     pub watchers_rest_until: Cell<Option<Tick>>,
-    /// When the timer has written pages of SQLite's log back.
-    pub checkpoints: Checkpoints,
     /// Called by tm when a NOTIFY is completed.
     pub on_completed: tm::TmCallback,
 }

@@ -11,7 +11,7 @@ use crate::cluster::arbiter::LeaseTable;
 use crate::common::database::Database;
 use crate::common::ids::Ids;
 use crate::common::metrics::{self, Owner};
-use crate::host::db::{Checkpointing, Driver, Ways};
+use crate::host::db::{Driver, Ways};
 use crate::host::db_url::DbUrl;
 use crate::host::direct::{TimerKind, every_millis, take_answers_first};
 use crate::host::params::ParameterBlock;
@@ -101,7 +101,6 @@ pub(crate) fn start(commit: &'static [u8], host_version: &'static [u8]) -> Resul
         tick: Cell::new(0),
         turn_retries: Default::default(),
         watchers_rest_until: Default::default(),
-        checkpoints: Default::default(),
         on_completed: kr_presence_notify_completed,
     });
     let process = state::process().ok_or("no state")?;
@@ -109,8 +108,7 @@ pub(crate) fn start(commit: &'static [u8], host_version: &'static [u8]) -> Resul
 }
 
 fn ways(config: &Config) -> Ways {
-    let (sqlite, printing) = (config.sqlite_direct.into(), config.print_statements.into());
-    Ways { sqlite, printing, checkpoints: Checkpointing::ByWriters }
+    Ways { sqlite: config.sqlite_direct.into(), printing: config.print_statements.into() }
 }
 
 fn open_database(config: &Config, url: DbUrl) -> Result<Database, String> {
@@ -122,8 +120,7 @@ fn open_database(config: &Config, url: DbUrl) -> Result<Database, String> {
         (config.active_watchers_table, active_watchers_table::VERSION),
         (config.watchers_table, watchers_table::VERSION),
     ];
-    let ways = Ways { checkpoints: Checkpointing::ByTimer, ..ways(config) };
-    let database = open_tables(url, ways, &tables, Owner::Presence)?;
+    let database = open_tables(url, ways(config), &tables, Owner::Presence)?;
     if config.has_subscription_rows_only() && !database.compares_and_writes() {
         log!(
             Warn,

@@ -105,13 +105,6 @@ fn write_early() {
     }
 }
 
-fn checkpoint() {
-    let Some(process) = state::process() else { return };
-    if let Err(error) = process.checkpoints.step(process.database) {
-        crate::limited!(Error, "cannot write SQLite's log back into its file: {error}");
-    }
-}
-
 fn write_subscriptions(context: &Context, pass: Pass) {
     if let Err(error) = context.write_subscriptions(pass) {
         crate::limited!(Error, "cannot write subscriptions to the database: {error}");
@@ -235,7 +228,6 @@ pub(crate) unsafe extern "C" fn kr_presence_on_second(_ticks: c_uint, _param: *m
         each_on_its_own("judging again", judge_again);
         write_early();
         each_on_its_own("writing the watchers", write_watchers);
-        each_on_its_own("writing SQLite's log back", checkpoint);
         each_on_its_own("reading again", send_unread);
         each_on_its_own("missed changes", send_missed);
         each_on_its_own("late documents", || show_late_documents(Taken::Due));

@@ -7,7 +7,7 @@ use crate::agent::context::{AgentProcess, AgentShared};
 use crate::agent::{pua_table, settings};
 use crate::common::ids::Ids;
 use crate::common::metrics::{self, Owner};
-use crate::host::db::{Checkpointing, Ways};
+use crate::host::db::Ways;
 use crate::host::process::TimerProcess;
 use crate::host::{clock, process, slab, tm};
 use crate::pua::config::{Config, Mode};
@@ -30,8 +30,7 @@ pub(crate) fn start() -> Result<(), String> {
     if params.db_url().is_empty() {
         return Err("parameter db_url is empty: pua needs a database".into());
     }
-    let (sqlite, printing) = (config.sqlite_direct.into(), config.print_statements.into());
-    let ways = Ways { sqlite, printing, checkpoints: Checkpointing::ByWriters };
+    let ways = Ways { sqlite: config.sqlite_direct.into(), printing: config.print_statements.into() };
     let database = open_tables(params.db_url(), ways, &[(config.table, pua_table::VERSION)], Owner::Pua)?;
     slab::start(config.shm_slab.into()).map_err(|error| error.to_string())?;
     metrics::start().map_err(|error| error.to_string())?;

@@ -6,7 +6,6 @@ use crate::host::db::rows::{Column, ResultSet, Rows};
 use crate::host::db::table_name::TableName;
 use crate::host::db::value::{Cell, Cond};
 use crate::host::db_url::DbUrl;
-pub use crate::host::sqlite::settings::Checkpointing;
 use crate::host::sqlite::settings::WRITE_AHEAD;
 use crate::host::sqlite::{self, Verb};
 use crate::sys;
@@ -32,8 +31,6 @@ pub struct Ways {
     pub sqlite: SqliteWay,
     /// To MariaDB, MySQL and PostgreSQL.
     pub printing: Printing,
-    /// What becomes of SQLite's log.
-    pub checkpoints: Checkpointing,
 }
 
 /// Who prints statements for MariaDB, MySQL and PostgreSQL.
@@ -190,9 +187,7 @@ impl Driver {
             let _ = link.raw_query(WRITE_AHEAD.as_bytes());
         }
         let direct = match self.ways.sqlite {
-            SqliteWay::Direct => {
-                sqlite::SqliteConnection::open(self.url.for_driver(), &settings, self.ways.checkpoints)
-            }
+            SqliteWay::Direct => sqlite::SqliteConnection::open(self.url.for_driver(), &settings),
             SqliteWay::Driver => return Ok(Connection { driver: self.clone(), way: Way::Driver(link) }),
         };
         let way = match direct {
@@ -360,19 +355,6 @@ impl Connection {
         self.find_by_text(text).map(|_| ())
     }
 
-    /// Writes the pages of SQLite's log back into the file, as far as nobody still reads older ones; nothing elsewhere.
-    /// Nobody waits for it.
-    ///
-    /// # Errors
-    ///
-    /// Fails when the file cannot be written.
-    pub fn checkpoint(&self) -> Result<(), DbError> {
-        match &self.way {
-            Way::Driver(_) => Ok(()),
-            Way::Sqlite(database, _) => database.plain("PRAGMA wal_checkpoint(PASSIVE)"),
-        }
-    }
-
     fn find_by_text(&self, text: &str) -> Result<Option<ResultSet<'_>>, DbError> {
         match &self.way {
             Way::Driver(link) => link.raw_query(text.as_bytes()),
@@ -411,8 +393,7 @@ mod tests {
     fn writers_take_turns_where_nobody_says_what_was_written() {
         for (url, compares) in [("unixodbc://a:b@c/d", false), ("sqlite:///a", true), ("text:///a", true)] {
             let (url, functions) = (DbUrl::new(url.as_bytes()), sys::db_func_t::default());
-            let ways =
-                Ways { sqlite: SqliteWay::Driver, printing: Printing::Driver, checkpoints: Checkpointing::ByWriters };
+            let ways = Ways { sqlite: SqliteWay::Driver, printing: Printing::Driver };
             let driver = Driver { functions, url, ways };
             assert_eq!((driver.compares_and_writes(), driver.writers_take_turns()), (compares, true), "{url}");
         }

@@ -73,7 +73,7 @@ impl Connection {
 mod tests {
     use super::*;
     use crate::host::db::link::Link;
-    use crate::host::db::{Checkpointing, Driver, Printing, SqliteWay, Value, Ways, row_columns};
+    use crate::host::db::{Driver, Printing, SqliteWay, Value, Ways, row_columns};
     use crate::host::db_url::DbUrl;
     use crate::host::sqlite::SqliteConnection;
     use crate::sys;
@@ -85,7 +85,7 @@ mod tests {
         let url = DbUrl::new(format!("sqlite:///{path}").leak().as_bytes());
         let functions = sys::db_func_t::default();
         let database: SqliteConnection =
-            SqliteConnection::open(url.for_driver(), &Default::default(), Checkpointing::ByWriters).unwrap().unwrap();
+            SqliteConnection::open(url.for_driver(), &Default::default()).unwrap().unwrap();
         let link = Link {
             functions,
             raw: std::ptr::null_mut(),
@@ -95,8 +95,7 @@ mod tests {
             table: Default::default(),
         };
         database.text("create table if not exists t (id integer primary key, n integer)").unwrap();
-        let ways =
-            Ways { sqlite: SqliteWay::Direct, printing: Printing::Driver, checkpoints: Checkpointing::ByWriters };
+        let ways = Ways { sqlite: SqliteWay::Direct, printing: Printing::Driver };
         Connection { driver: Driver { functions, url, ways }, way: Way::Sqlite(database, link) }
     }
 

@@ -26,15 +26,6 @@ enum Access {
     ReadOnly,
 }
 
-/// Who writes the pages of SQLite's log back into the file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Checkpointing {
-    /// The process that writes, each 1,000 pages, as SQLite does by itself.
-    ByWriters,
-    /// A timer, with `Connection::checkpoint`; writers only where it is late.
-    ByTimer,
-}
-
 /// The file that the driver would open for a URL: what follows the host, up to the parameters.
 pub(crate) fn path_of(url: &[u8]) -> Option<CString> {
     let after = &url[memchr::memmem::find(url, b"://")? + 3..];
