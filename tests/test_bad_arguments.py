@@ -60,7 +60,7 @@ def test_arguments_of_another_type_and_too_many(server, command):
     (("presence.watcher_list", ""), "Empty presentity URI"),
     (("presence.watcher_list", ALICE, "all"), "all: allowed is full or basic"),
     (("presence.refreshWatchers", ALICE, "presence", "3"), "the type must be 0, 1 or 2"),
-    (("presence.refreshWatchers", ALICE, "presence", "0", "a", "b"), "a file goes with type 2 only"),
+    (("presence.refreshWatchers", ALICE, "presence", "0", "a", "b"), "Execution failed"),
     (("presence.updateWatchers", "nonsense", "presence"), "nonsense is no URI"),
     (("presence.updateWatchers", ALICE, ""), "Empty event parameter"),
     (("presence.subscription_end", BOB, ALICE, "presence", "why"), "reason why: allowed is"),

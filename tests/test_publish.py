@@ -231,6 +231,13 @@ def test_intervals_below_the_minimum(ours, phones):
     assert alice.subscribe(alice.uri, expires=10).reply.get("Expires") == "60"
 
 
+def test_no_interval_where_the_packages_is_below_the_minimum(both):
+    def scenario(server, phone, trace):
+        trace.message("PUBLISH", phone("alice").publish(body=pidf(), expires=None))
+
+    both(scenario, workers=1, presence=dict(subs_db_mode=0, publ_cache=2, min_expires=7000, max_expires=9000))
+
+
 def test_an_expired_publication_is_notified_once(ours, phones):
     server = ours(presence=dict(subs_db_mode=0, publ_cache=2, clean_period=1))
     alice, bob = phones(server, "alice"), phones(server, "bob")

@@ -144,3 +144,44 @@ def test_a_library_does_not_serve(function):
         finally:
             server.remove()
     assert lines[0] == lines[1] and "db_url not set" in lines[0]
+
+
+ANSWERED = """
+request_route {
+    if (is_method("OPTIONS")) { sl_send_reply("200", "OK"); exit; }
+    if (!t_newtran()) { sl_reply_error(); exit; }
+    if ($hdr(Subject) == "refused") t_reply("403", "No");
+    if (is_method("PUBLISH")) { handle_publish(); } else { handle_subscribe(); }
+    xlog("L_NOTICE", "SHOW code $retcode\\n");
+    if ($hdr(Subject) == "twice") { handle_publish(); xlog("L_NOTICE", "SHOW code $retcode\\n"); }
+    t_release();
+    exit;
+}
+"""
+
+
+@pytest.mark.parametrize("mode", ["memory", "write-through", "database-only"])
+def test_a_request_with_its_final_answer_is_not_handled(both, mode):
+    """-1, as with stock. Stock has made a row of it; ours has not: its sender cannot know."""
+    def scenario(server, phone, trace):
+        alice, bob = phone("alice"), phone("bob")
+        refused = ["Subject: refused"]
+        watch = bob.subscribe(alice.uri, extra=refused)
+        trace.message("SUBSCRIBE", watch.reply)
+        bob.quiet(0.3)
+        trace.messages("NOTIFY", watch.notifies)
+        seen = phone("carol").subscribe(alice.uri)
+        seen.wait(1)
+        trace.message("PUBLISH", alice.publish(body=pidf(), extra=refused))
+        seen.client.quiet(0.3)
+        trace.note("NOTIFYs of a refused document", len(seen.notifies))
+        trace.message("PUBLISH twice", alice.publish(body=pidf(), extra=["Subject: twice"]))
+        seen.client.quiet(0.3)
+        trace.note("NOTIFYs", len(seen.notifies))
+        trace.note("codes", [line.split("SHOW ")[1] for line in server.log().splitlines() if "SHOW " in line])
+        if server.which == "ours" and mode != "memory":
+            server.rpc("presence.cleanup")
+            assert [row["watcher_username"] for row in server.rows("active_watchers")] == [seen.client.user]
+            assert len(server.rows("presentity")) == 1
+
+    both(scenario, workers=1, route=ANSWERED, **MODES[mode])

@@ -69,9 +69,11 @@ pub fn handle<P: Ports>(ports: &mut P, request: &PublishRequest<'_>) -> Result<(
     let (package, _) = bad_event::asked_for(ports.packages(), request.event)?;
     ports.note_package(package);
     let description = *ports.packages().get(package);
+    // Who names no interval is granted the package's, whatever the least one is that may be asked for.
     let expires = ports
         .config()
         .grant(request.expires, description.default_expires)
+        .or(request.expires.is_none().then_some(description.default_expires))
         .ok_or_else(|| Failure::too_brief(ports.config().min_expires))?;
     if request.etag.is_none() && request.body.is_none() {
         return Err(Failure::invalid_request("neither an entity tag nor a body"));

@@ -39,7 +39,7 @@ pub(crate) fn resource_of(context: &Context, uri: &[u8], event: &[u8]) -> Option
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NotRefreshed {
     /// There is nothing by which they could be judged again, which is no fault.
-    #[error("{0} has no rules document")]
+    #[error("{0} has no rules")]
     NoRules(String),
     /// The refresh has failed.
     #[error("{0}")]
@@ -105,13 +105,13 @@ pub(crate) fn refresh_watchers_here(uri: &[u8], event: &[u8], kind: i32) -> Resu
     let done = match kind {
         0 => {
             let process = context.process();
+            if !process.registry.packages().get(resource.event).has(Trait::NeedsAuthorization) {
+                return Err(NotRefreshed::NoRules(log::show(event).into_owned()));
+            }
             let (user, domain) = crate::sip::uri::split(&resource.uri);
             let has_rules = process.registry.has_rules(resource.event, user, domain);
             match judgement::authorizations(&mut context, &resource) {
-                Ok(())
-                    if has_rules == Ok(false)
-                        && process.registry.packages().get(resource.event).has(Trait::NeedsAuthorization) =>
-                {
+                Ok(()) if has_rules == Ok(false) => {
                     return Err(NotRefreshed::NoRules(log::show(&resource.uri).into_owned()));
                 }
                 done => done,

@@ -234,6 +234,8 @@ pub unsafe extern "C" fn kr_presence_refresh_watchers(
             (2, Some((file_uri, filename))) => {
                 refresh_hard_state(uri, event, file_uri, filename).map_err(NotRefreshed::from)
             }
+            (2, None) => Err("type 2 needs the URI and the name of the document".into()),
+            (_, Some(_)) => Err("a document goes with type 2 alone".into()),
             _ => refresh_watchers(uri, event, kind),
         };
         match done {

@@ -2,7 +2,7 @@
 use crate::abi::presence::{relay, state};
 use crate::host::bytes::view_ptr;
 use crate::host::msg::{self, Header, SipMsg, parse_uri};
-use crate::host::{log, script};
+use crate::host::{log, script, tm};
 use crate::limited;
 use crate::presence::error::Failure;
 use crate::presence::subscription::Subscription;
@@ -44,6 +44,9 @@ pub(crate) unsafe fn handle_publish(msg: *mut sys::sip_msg, sender: *const sys::
     let sender = unsafe { view_ptr(sender) };
     #[cfg(feature = "fault-injection")]
     let _fault = inject_fault(message);
+    if is_answered_before(message, "PUBLISH") {
+        return -1;
+    }
     if let Some(done) = relay::elsewhere(&mut context, message) {
         return relayed(&mut context, message, "PUBLISH", done);
     }
@@ -61,6 +64,16 @@ pub(crate) unsafe fn handle_publish(msg: *mut sys::sip_msg, sender: *const sys::
             if failure.is_conditional() { 1 } else { -1 }
         }
     }
+}
+
+/// Whether the script has sent the final answer already: nothing is made of such a request, for its sender cannot learn
+/// of it.
+fn is_answered_before(message: SipMsg<'_>, what: &str) -> bool {
+    let is_answered = tm::is_answered(message);
+    if is_answered {
+        limited!(Warn, "{what} from {} is not handled: its final answer has been sent", who(message));
+    }
+    is_answered
 }
 
 /// What the script gets for a request that another node serves.
@@ -202,6 +215,9 @@ pub(crate) unsafe fn handle_subscribe(msg: *mut sys::sip_msg, watcher: GivenWatc
     // SAFETY: the script function's own message.
     let Some((mut context, message)) = (unsafe { state::context_for(msg) }) else { return -1 };
     context.process().last_subscription.replace(None);
+    if is_answered_before(message, "SUBSCRIBE") {
+        return -1;
+    }
     if let Some(done) = relay::elsewhere(&mut context, message) {
         return relayed(&mut context, message, "SUBSCRIBE", done);
     }

@@ -75,9 +75,7 @@ fn refresh(rpc: &Rpc, named: Kind) {
             calls::refresh_hard_state(&uri, &event, &file_uri, &filename).map_err(calls::NotRefreshed::from)
         }
         (2, ..) => return fault(rpc, "Not enough parameters"),
-        (_, uri, name) if [&uri, &name].into_iter().flatten().any(|given| !given.is_empty()) => {
-            return fault(rpc, "a file goes with type 2 only");
-        }
+        // What is given of a document beside another type is not looked at, as by stock.
         _ => calls::refresh_watchers(&uri, &event, kind),
     };
     if let Err(why) = done {
