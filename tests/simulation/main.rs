@@ -32,8 +32,11 @@ const REGRESSIONS: &[u64] = &[1, 2, 4, 5, 10, 19, 49, 56, 77, 117, 122, 171, 238
 const ARBITRATED_REGRESSIONS: &[u64] = &[1336];
 
 /// Seeds that have failed once with records on two nodes, on three, and on four.
-const PLACED_REGRESSIONS: [&[u64]; 3] =
-    [&[32, 76, 144, 738, 1046, 1416, 1515, 2013, 5080, 7050, 20913], &[2, 14, 136, 322, 347, 5080], &[5080, 7128]];
+const PLACED_REGRESSIONS: [&[u64]; 3] = [
+    &[32, 76, 144, 738, 1046, 1416, 1515, 2013, 5080, 7050, 20913, 30068, 30107],
+    &[2, 14, 136, 322, 347, 5080],
+    &[5080, 7128],
+];
 
 /// Seeds that have failed once where as many nodes were lost as there are copies.
 const LOSS_REGRESSIONS: &[u64] = &[10, 747, 5001, 5188];

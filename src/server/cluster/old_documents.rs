@@ -52,6 +52,18 @@ impl OldDocuments {
         }
     }
 
+    /// A document that was received then has not ended: it goes on, on other nodes. An earlier state of it is not old.
+    pub fn forget(&self, resource: &Resource, dialogs: &[u64], received_at: Option<Moment>) {
+        for dialog in dialogs {
+            let hash = self.hash(resource, *dialog);
+            let mut list = self.list.lock();
+            let is_of_it = |known: &RemovedDialog| known.hash == hash && Some(known.removed.received_at) == received_at;
+            if let Ok(found) = list.find_entry(hash, is_of_it) {
+                found.remove();
+            }
+        }
+    }
+
     /// What was removed of a dialog.
     pub fn of_dialog(&self, resource: &Resource, dialog: u64) -> Option<RemovedDocuments> {
         let hash = self.hash(resource, dialog);
@@ -124,6 +136,17 @@ mod tests {
         old.forget_past(Moment::at(101));
         assert!(!is_old(&["x"], 49));
         assert_eq!(fake::live_blocks(), before);
+    }
+
+    #[test]
+    fn a_document_that_goes_on_elsewhere_has_not_ended() {
+        let (old, resource) = (OldDocuments::new(RULE), resource(b"sip:a@b"));
+        let ids = dialogs(&["x", "y"]).ids();
+        old.note(&resource, ids.clone(), removed(50, 100));
+        old.note(&resource, [ids[0]], removed(60, 100));
+        old.forget(&resource, &ids, Some(Moment::at(50)));
+        assert_eq!(old.of_dialog(&resource, ids[0]), Some(removed(60, 100)), "a newer one has ended");
+        assert_eq!(old.of_dialog(&resource, ids[1]), None);
     }
 
     #[test]

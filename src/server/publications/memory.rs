@@ -3,7 +3,7 @@ use crate::host::no_memory::NoMemory;
 use crate::host::shm::{Shm, ShmVec};
 use crate::presence::error::StoreError;
 use crate::presence::order::Order;
-use crate::presence::publication::{Applied, Change, Keeps, Plan, Publication, StoredDocument};
+use crate::presence::publication::{Applied, Change, Keeps, Plan, Publication};
 use crate::presence::remembered::Digested;
 use crate::presence::resource::Resource;
 use crate::presence::row_limits::PublicationRows;
@@ -121,13 +121,6 @@ impl DocumentMemory {
         }
     }
 
-    /// A document has run out: older ones of its dialogs, which other nodes may hold, were replaced by it.
-    fn note_run_out(&self, resource: &Resource, old: &SharedPublication) {
-        if self.config.replicates {
-            self.note_ended_dialogs(resource, &old.dialogs().to_owned_dialogs().ids(), old.received_at());
-        }
-    }
-
     /// The removal of these publications could not be carried out: they live on, wherever they are now.
     pub(crate) fn forget_removals(&self, resource: &Resource, removals: &[Publication]) {
         for kept in removals {
@@ -225,7 +218,7 @@ impl DocumentMemory {
                 let mut at = 0;
                 while at < list.len() {
                     if list[at].expires_at().is_before(now) {
-                        garbage.push((resource.clone(), list.remove(at)));
+                        garbage.push(list.remove(at));
                     } else {
                         at += 1;
                     }
@@ -239,7 +232,6 @@ impl DocumentMemory {
                 }
             }
             drop(shard);
-            garbage.iter().for_each(|(resource, old)| self.note_run_out(resource, old));
             drop(garbage);
             if ended.len() >= limit {
                 break;

@@ -292,9 +292,8 @@ impl Node {
                 let is_watched = self.subs.values().any(|sub| sub.presentity == held.presentity);
                 let is_same = self.docs.get(&held.record).is_some_and(|doc| doc.etag == held.etag);
                 if is_same && !is_watched && !self.holds(held.presentity) {
-                    // It goes on elsewhere, and may come back; what is older does not.
-                    self.record_removal(held.record);
-                    self.gone.remove(&held.record);
+                    // It was not removed: it goes on elsewhere, and may come back as others know it.
+                    self.docs.remove(&held.record);
                 }
             }
             Record::End(..) | Record::Gone(..) => self.places.removals.retain(|(_, removal)| removal != record),
