@@ -410,3 +410,39 @@ def test_refreshes_at_a_node_that_does_not_own_the_subscription_are_short(databa
         short_to(packets, b, c)
         assert not [packet for packet in packets if re.match(r'\{"action":"(want|records)"', packet[3])], packets
         wire.close(), alice.close(), bob.close()
+
+
+@pytest.mark.suite("cluster")
+def test_the_leases_are_reached_by_db_cluster(database):
+    """With db_cluster in front of two ways to one database the second one serves when the first one is shut: the nodes
+    hold their leases, and one takes over from the other."""
+    cluster = Cluster(2, modules=("db_postgres", "db_cluster"), cluster_arbiter="database")
+    database.sql("DELETE FROM presence_leases;")
+    gates = [Gate(database.port) for _ in range(2)]
+    for node in cluster.nodes:
+        for n, gate in enumerate(gates):
+            url = database.url.replace(":%d/" % database.port, ":%d/" % gate.port)
+            node.extra_params += 'modparam("db_cluster", "connection", "way%d=>%s")\n' % (n, url)
+        node.extra_params += 'modparam("db_cluster", "cluster", "leases=>way0=9s9s;way1=8s8s")\n'
+        node.extra_params += 'modparam("db_postgres", "timeout", 2)\n'
+        node.presence["cluster_arbiter_url"] = "cluster://leases"
+    with cluster as (a, b):
+        alice = Client(a, "alice")
+        alice.publish(body=dialog_info("early"), **DIALOG)
+        time.sleep(0.5)
+        lamps = [Lamp(b, alice.uri) for _ in range(4)]
+        all_show(lamps, "early", 5)
+        wait_for(lambda: count(a) == 4, 5)
+
+        def hold():
+            return all("lease_held = 1" in n.rpc("stats.get_statistics", "presence:") for n in (a, b))
+
+        assert hold()
+        gates[0].shut()
+        listen(lamps, 8)
+        wait_for(hold, 30)
+        b.stop(signal.SIGKILL)
+        wait_for(lambda: taken(a) == 4, 20)
+        alice.publish(body=dialog_info("confirmed"), **DIALOG)
+        all_show(lamps, "confirmed", 5)
+        close(alice, *lamps)
