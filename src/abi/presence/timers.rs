@@ -6,6 +6,7 @@ use crate::host::tm::{self, ShownResponse};
 use crate::host::{clock, fork_signals, log, script};
 use crate::presence::config::Config;
 use crate::presence::dialog::DialogId;
+use crate::presence::error::StoreError;
 use crate::presence::expiry;
 use crate::presence::late::Taken;
 use crate::presence::ports::subscriptions::Subscriptions;
@@ -336,11 +337,15 @@ pub(crate) fn send_unread() {
     let mut pass = unread.begin_pass(&process.shared.tables, clock::instant());
     while failed < FAILED_READS {
         let Some(hash) = unread.next(&mut pass) else { break };
-        let mut is_read = false;
+        let mut is_read = Ok(false);
         each_on_its_own("reading again", || is_read = Context::new(process).paced().try_to_read(hash));
-        failed += usize::from(!is_read);
+        failed += match is_read {
+            Ok(true) => 0,
+            // The others would wait for the database, too.
+            Err(StoreError::Database) => FAILED_READS,
+            Ok(false) | Err(_) => 1,
+        };
     }
-    unread.end_pass(&pass, clock::instant());
 }
 
 /// Notifies the watchers of changes that not all of them could be notified of (database-only mode).

@@ -35,16 +35,18 @@ impl Context<'_> {
         self.send_what_is_due(hash);
     }
 
-    /// Sends for a resource whose state could not be read, if it can be read now. `false`: it cannot, or not for each
-    /// watcher, and is tried again.
-    pub fn try_to_read(mut self, hash: u64) -> bool {
+    /// Sends for a resource whose state could not be read, if it can be read now. `false`: not for each watcher, and it
+    /// is tried again.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the state still cannot be read: it is tried again.
+    pub fn try_to_read(mut self, hash: u64) -> Result<bool, StoreError> {
         let resource = self.shared.tables.shard(hash).entry_by_hash(hash).map(|entry| entry.resource());
-        if resource.is_some_and(|resource| self.may_be_notified(&resource).is_err()) {
-            return false;
-        }
+        resource.map_or(Ok(()), |resource| self.may_be_notified(&resource))?;
         self.shared.unread.is_read(hash);
         self.send_what_is_due(hash);
-        !self.shared.unread.waits(hash)
+        Ok(!self.shared.unread.waits(hash))
     }
 
     /// Whether the watchers of a resource can be notified of its state: it can be read, and it is known who may see it.
