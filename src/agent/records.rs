@@ -368,11 +368,7 @@ impl Records {
             if entry.record.state.row_state == RecordRowState::Clean {
                 entry.record.state.row_state = RecordRowState::Update;
             }
-            match fate {
-                RowOutcome::Refused => entry.aside = Aside::refused(now),
-                _ if !was_refused => entry.aside = Aside::later(now),
-                _ => {}
-            }
+            entry.aside = entry.aside.after(fate, now);
             is_news = fate == RowOutcome::Refused && !was_refused;
         });
         is_news

@@ -223,25 +223,55 @@ impl Pass {
     }
 }
 
+/// Why a row is set aside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum WhyAside {
+    /// The row could not be written in this pass, and is left for the next one.
+    #[default]
+    Kept,
+    /// The database has refused the row.
+    Refused,
+    /// The database had refused the row, and it could not be written in this pass either.
+    KeptAfterRefusal,
+}
+
+shm_safe!(
+    enum WhyAside {
+        Kept,
+        Refused,
+        KeptAfterRefusal,
+    }
+);
+
 /// When a set-aside row is tried again, kept in 32 bits beside its record; none for a row that is not set aside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Aside {
     until: Option<ShortMoment>,
-    /// The database has refused the row; otherwise it is only left for the next pass.
-    refused: bool,
+    why: WhyAside,
 }
 
-shm_safe!(Aside { until, refused });
+shm_safe!(Aside { until, why });
 
 impl Aside {
     /// Set aside by a refusal at `now`.
     pub fn refused(now: Moment) -> Aside {
-        Aside { until: Some((now + REFUSED_WAIT).into()), refused: true }
+        Aside { until: Some((now + REFUSED_WAIT).into()), why: WhyAside::Refused }
     }
 
     /// Left for a later pass than the one at `now`.
     pub fn later(now: Moment) -> Aside {
-        Aside { until: Some((now + Seconds(1)).into()), refused: false }
+        Aside { until: Some((now + Seconds(1)).into()), why: WhyAside::Kept }
+    }
+
+    /// After it was tried once more in the pass that began at `now`. No pass tries a row twice, and what was refused
+    /// counts as refused until it is written.
+    pub fn after(self, fate: RowOutcome, now: Moment) -> Aside {
+        match fate {
+            RowOutcome::Written => Aside::default(),
+            RowOutcome::Refused => Aside::refused(now),
+            RowOutcome::Kept if self.is_refused() => Aside { why: WhyAside::KeptAfterRefusal, ..Aside::later(now) },
+            RowOutcome::Kept => Aside::later(now),
+        }
     }
 
     /// Whether the row is left alone in the pass that began at `now`. The last pass tries what was refused before it.
@@ -249,12 +279,12 @@ impl Aside {
         let is_last = pass == Pass::Last;
         let horizon = if is_last { now + REFUSED_WAIT - Seconds(1) } else { now };
         let is_after = |moment: Moment| self.until.is_some_and(|until| Moment::from(until) > moment);
-        is_after(horizon) || (is_last && !self.refused && is_after(now))
+        is_after(horizon) || (is_last && self.why != WhyAside::Refused && is_after(now))
     }
 
     /// Whether the database has refused the row.
     pub fn is_refused(self) -> bool {
-        self.refused
+        self.why != WhyAside::Kept
     }
 }
 
@@ -290,6 +320,21 @@ mod tests {
                 && later.rests(Moment::at(1000), Pass::Last)
                 && !later.rests(Moment::at(1001), Pass::Regular)
         );
+    }
+
+    #[test]
+    fn a_refused_row_that_cannot_be_written_later_is_tried_once_in_a_pass() {
+        let refused = Aside::default().after(RowOutcome::Refused, Moment::at(1000));
+        for (pass, at) in [(Pass::Regular, 1300), (Pass::Last, 1100), (Pass::Last, 1300)] {
+            let now = pass.moment(Moment::at(at));
+            assert!(!refused.rests(now, pass), "{pass:?} at {at}");
+            let kept = refused.after(RowOutcome::Kept, now);
+            assert!(kept.is_refused() && kept.rests(now, pass), "{pass:?} at {at}");
+            assert_eq!(kept.after(RowOutcome::Written, now), Aside::default());
+            let next = now + Seconds(1);
+            assert!(!kept.rests(next, Pass::Regular) && !kept.rests(next, Pass::Last), "{pass:?} at {at}");
+        }
+        assert!(!Aside::default().after(RowOutcome::Kept, Moment::at(1000)).is_refused());
     }
 
     #[test]

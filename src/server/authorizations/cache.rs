@@ -1,5 +1,5 @@
 //! Authorizations of watchers, kept in shared memory, so that the `watchers` table is not asked at each SUBSCRIBE.
-use crate::common::row_groups::{Aside, Pass};
+use crate::common::row_groups::{Aside, Pass, RowOutcome};
 use crate::host::lock::Lock;
 use crate::host::no_memory::NoMemory;
 use crate::host::process_mutex::{ProcessMutex, ProcessMutexGuard};
@@ -369,15 +369,14 @@ impl AuthorizationCache {
         found
     }
 
-    /// The table does not take this authorization now; `true` when that was not known of it.
-    pub fn set_aside(&self, key: &AuthorizationKey<'_>, aside: Aside) -> bool {
+    /// The row of this authorization could not be written in the pass that began at `now`; `true` when it was not known
+    /// to be refused.
+    pub fn set_aside(&self, key: &AuthorizationKey<'_>, fate: RowOutcome, now: Moment) -> bool {
         let hash = self.rule.exact_hash(key);
         let mut shard = self.shard(hash).lock();
         let Some(cached) = shard.table.find_mut(hash, |cached| cached.is(hash, key)) else { return false };
         let was_refused = cached.aside.is_refused();
-        if aside.is_refused() || !was_refused {
-            cached.aside = aside;
-        }
+        cached.aside = cached.aside.after(fate, now);
         !was_refused
     }
 

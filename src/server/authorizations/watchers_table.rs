@@ -1,5 +1,5 @@
 //! Rows of `watchers`: what was decided about a watcher, remembered over its subscriptions.
-use crate::common::row_groups::{Aside, GROUP, GroupOutcome, Pass, RefusalLog, RowOutcome, Writer};
+use crate::common::row_groups::{GROUP, GroupOutcome, Pass, RefusalLog, RowOutcome, Writer};
 use crate::host::db::{Cond, Connection, DbError, Op, Value, row_columns};
 use crate::host::{clock, log};
 use crate::limited;
@@ -484,10 +484,10 @@ impl WatchersTable {
         match fate {
             RowOutcome::Written => authorizations.mark_written(key, authorization, now),
             RowOutcome::Kept => {
-                authorizations.set_aside(key, Aside::later(now));
+                authorizations.set_aside(key, fate, now);
             }
             RowOutcome::Refused => {
-                if authorizations.set_aside(key, Aside::refused(now)) {
+                if authorizations.set_aside(key, fate, now) {
                     let [presentity, user, host, _] = *key;
                     refusals.note(self.config.watchers_table, || {
                         format!("the watcher {} of {}", log::show(&uri::join(user, host)), log::show(presentity))

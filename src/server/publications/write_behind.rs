@@ -194,7 +194,7 @@ impl WriteBehind {
             return self.delete_removed(resource, ruid);
         }
         let was_refused = removed.aside.is_refused();
-        removed.aside = if fate == RowOutcome::Refused { Aside::refused(now) } else { Aside::later(now) };
+        removed.aside = removed.aside.after(fate, now);
         drop(shard);
         if fate == RowOutcome::Refused && !was_refused {
             refusals.note(self.config.presentity_table, || {
@@ -239,11 +239,7 @@ impl WriteBehind {
         document.row_state = document.row_state.max(lacks);
         // One that was changed meanwhile is another row.
         let same = document.etag() == publication.etag;
-        match fate {
-            RowOutcome::Refused if same => document.aside = Aside::refused(now),
-            _ if !was_refused => document.aside = Aside::later(now),
-            _ => {}
-        }
+        document.aside = document.aside.after(if same { fate } else { RowOutcome::Kept }, now);
         drop(shard);
         if fate == RowOutcome::Refused && !was_refused {
             refusals.note(self.config.presentity_table, || format!("a document of {}", log::show(&resource.uri)));

@@ -294,14 +294,8 @@ impl KeptRows {
                     stored.aside = if is_behind { Aside::later(now) } else { Aside::default() };
                     stored.written_cseq = stored.written_cseq.max(written);
                 }
-                RowOutcome::Refused => {
-                    (state.row_state, stored.aside) = (subscription.state.row_state, Aside::refused(now))
-                }
-                RowOutcome::Kept => {
-                    state.row_state = subscription.state.row_state;
-                    if !was_refused {
-                        stored.aside = Aside::later(now);
-                    }
+                RowOutcome::Refused | RowOutcome::Kept => {
+                    (state.row_state, stored.aside) = (subscription.state.row_state, stored.aside.after(fate, now));
                 }
             }
             Some(was_refused)
