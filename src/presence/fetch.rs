@@ -1,8 +1,9 @@
 //! Fetches (RFC 6665 4.4.3): a SUBSCRIBE with Expires 0 outside of a dialog asks for the state once.
-use super::error::StoreError;
+use super::error::Failure;
 use super::notification::{Notify, NotifyReason};
 use super::notifier;
 use super::ports::Ports;
+use super::subscribe::refused_for;
 use super::subscription::Subscription;
 
 /// A fetch whose state has been read. No NOTIFY follows its only one: a state that cannot be read is no answer, and one
@@ -17,12 +18,14 @@ impl Fetch {
     ///
     /// # Errors
     ///
-    /// Fails when the state cannot be read now, or it is not known what the watcher may see of it.
-    pub(super) fn read<P: Ports>(ports: &mut P, mut subscription: Subscription) -> Result<Fetch, StoreError> {
+    /// Fails when the state cannot be read now, it is not known what the watcher may see of it, or a string of the
+    /// request is none that the database could find.
+    pub(super) fn read<P: Ports>(ports: &mut P, mut subscription: Subscription) -> Result<Fetch, Failure> {
         subscription.state.expires_at = ports.now();
         subscription.state.version = 1;
         let notify = Notify { subscription, notify_reason: NotifyReason::Unsubscribe, slot: None };
-        let content = notifier::read_alone(ports, &notify)?;
+        let read = notifier::read_alone(ports, &notify);
+        let content = read.map_err(|error| refused_for(ports, error, &notify.subscription))?;
         Ok(Fetch { notify, content })
     }
 

@@ -291,7 +291,7 @@ fn answer_again<P: Ports>(
 
 /// A database that refuses a subscription, or a question about it, because of a string that its column does not take:
 /// the watcher has to change it.
-fn refused_for<P: Ports>(ports: &P, error: StoreError, subscription: &Subscription) -> Failure {
+pub(super) fn refused_for<P: Ports>(ports: &P, error: StoreError, subscription: &Subscription) -> Failure {
     let is_refused = error == StoreError::Refused && ports.row_limits().is_some();
     match subscription::misfit(subscription).filter(|_| is_refused) {
         Some(field) => {
