@@ -5,5 +5,6 @@ pub mod database;
 pub mod ids;
 pub mod metrics;
 pub mod paging;
+pub mod rest;
 pub mod row_groups;
 pub mod unwritten_rows;

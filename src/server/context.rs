@@ -1,6 +1,7 @@
 //! The presence server on Kamailio: one [`Context`] for each entry from the host, over what the process keeps.
 use crate::common::database::Database;
 use crate::common::ids::Ids;
+use crate::common::rest::Rests;
 use crate::host::msg::SipMsg;
 use crate::host::{clock, log, script, tm};
 use crate::presence::dialog::DialogId;
@@ -29,7 +30,7 @@ use crate::server::packages::prediction::Predictions;
 use crate::server::shared::Parts;
 use crate::server::storage::Storage;
 use crate::sip::uri;
-use crate::time::{Moment, Tick};
+use crate::time::Moment;
 use crate::{limited, limited_refusal};
 use std::cell::{Cell, RefCell};
 use std::ops::Deref;
@@ -66,8 +67,8 @@ pub struct Process {
     pub tick: Cell<i32>,
     /// Turns that it could not serve.
     pub turn_retries: RefCell<TurnRetries>,
-    /// Until then a table of watchers that cannot be written is left alone.
-    pub watchers_rest_until: Cell<Option<Tick>>,
+    /// What the timer leaves alone for a while after it could not be written.
+    pub rests: Rests,
     /// Called by tm when a NOTIFY is completed.
     pub on_completed: tm::TmCallback,
 }

@@ -100,7 +100,7 @@ pub(crate) fn start(commit: &'static [u8], host_version: &'static [u8]) -> Resul
         turn: Cell::new(0),
         tick: Cell::new(0),
         turn_retries: Default::default(),
-        watchers_rest_until: Default::default(),
+        rests: Default::default(),
         on_completed: kr_presence_notify_completed,
     });
     let process = state::process().ok_or("no state")?;

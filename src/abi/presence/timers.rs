@@ -69,53 +69,69 @@ pub(crate) fn update() {
 
 /// Writes what memory has and the tables have not.
 pub(crate) fn write_what_waits(context: impl Fn() -> Context<'static>, pass: Pass) {
-    each_on_its_own("writing subscriptions", || write_subscriptions(&context(), pass));
+    each_on_its_own("writing subscriptions", || {
+        let _ = write_subscriptions(&context(), pass);
+    });
     each_on_its_own("writing the watchers", || {
         if let Err(error) = context().storage.authorizations.write(pass) {
             crate::limited!(Error, "cannot write the watchers table: {error}");
         }
     });
-    each_on_its_own("writing publications", || write_publications(&mut context(), pass));
+    each_on_its_own("writing publications", || {
+        let _ = write_publications(&context(), pass);
+    });
 }
-
-/// How long [`update`] alone writes watchers after the table could not be written.
-const WATCHERS_REST: Seconds = Seconds(10);
 
 /// Writes the watchers that wait for their rows.
 fn write_watchers() {
     let Some(process) = state::process() else { return };
-    let now = clock::ticks();
-    let rests = process.watchers_rest_until.get().is_some_and(|until| until > now);
-    if rests || process.shared.authorizations.owed() == 0 {
+    if process.shared.authorizations.owed() == 0 {
         return;
     }
-    if let Err(error) = Context::new(process).storage.authorizations.write(Pass::Regular) {
-        process.watchers_rest_until.set(Some(now + WATCHERS_REST));
-        crate::limited!(Error, "cannot write the watchers table: {error}");
-    }
+    process.rests.watchers.unless_resting(clock::ticks(), || {
+        Context::new(process)
+            .storage
+            .authorizations
+            .write(Pass::Regular)
+            .inspect_err(|error| crate::limited!(Error, "cannot write the watchers table: {error}"))
+    });
 }
 
 /// Writes before its time what has piled up, so that the end of the server has little left to write.
 fn write_early() {
     let Some(process) = state::process().filter(|process| !process.config.keeps_what_has_ended()) else { return };
+    let now = clock::ticks();
     if process.shared.tables.unwritten.are_many() {
-        each_on_its_own("writing subscriptions early", || write_subscriptions(&Context::new(process), Pass::Regular));
+        each_on_its_own("writing subscriptions early", || {
+            process
+                .rests
+                .subscriptions
+                .unless_resting(now, || write_subscriptions(&Context::new(process), Pass::Regular));
+        });
     }
     if process.shared.unwritten_publications.are_many() {
-        each_on_its_own("writing publications early", || write_publications(&mut Context::new(process), Pass::Regular));
+        each_on_its_own("writing publications early", || {
+            process
+                .rests
+                .publications
+                .unless_resting(now, || write_publications(&Context::new(process), Pass::Regular));
+        });
     }
 }
 
-fn write_subscriptions(context: &Context, pass: Pass) {
-    if let Err(error) = context.write_subscriptions(pass) {
-        crate::limited!(Error, "cannot write subscriptions to the database: {error}");
-    }
+fn write_subscriptions(context: &Context, pass: Pass) -> Result<(), StoreError> {
+    let written = context.write_subscriptions(pass).map(drop);
+    written.inspect_err(|error| crate::limited!(Error, "cannot write subscriptions to the database: {error}"))
 }
 
-pub(crate) fn write_publications(context: &mut Context, pass: Pass) {
-    if let Err(error) = context.write_publications(pass) {
-        crate::limited!(Error, "cannot write publications to the database: {error}");
-    }
+/// Writes what the tables lack of publications, and logs what is in the way.
+///
+/// # Errors
+///
+/// Fails when the database cannot be written: it is tried again.
+pub(crate) fn write_publications(context: &Context, pass: Pass) -> Result<(), StoreError> {
+    let written = context.write_publications(pass).map(drop);
+    written.inspect_err(|error| crate::limited!(Error, "cannot write publications to the database: {error}"))
 }
 
 /// A NOTIFY has been answered, or will not be, as is known at `now`; `seen`
@@ -216,8 +232,8 @@ pub(crate) unsafe extern "C" fn kr_presence_on_update(_ticks: c_uint, _param: *m
 
 pub(crate) unsafe extern "C" fn kr_presence_on_publication_update(_ticks: c_uint, _param: *mut c_void) {
     entry!(kr_presence_on_publication_update, {
-        if let Some(mut context) = state::context().map(Context::paced) {
-            write_publications(&mut context, Pass::Regular);
+        if let Some(context) = state::context().map(Context::paced) {
+            let _ = write_publications(&context, Pass::Regular);
         }
     })
 }

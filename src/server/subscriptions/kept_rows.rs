@@ -159,9 +159,10 @@ impl KeptRows {
         if !self.database.is_configured() {
             return Ok(0);
         }
+        // Whatever fails from here on does not count as many rows again.
+        self.shared.tables.unwritten.begin_pass();
         self.delete_pending()?;
         let (now, mut refusals, mut total) = (pass.moment(clock::now()), RefusalLog::default(), 0);
-        self.shared.tables.unwritten.begin_pass();
         // What is found in a shard that a process has left in the middle of a change costs the others nothing.
         let (whole, broken) = self.shared.tables.whole_and_broken_shards();
         for shards in std::iter::once(whole.as_slice()).chain(broken.chunks(1)) {
