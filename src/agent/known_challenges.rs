@@ -46,20 +46,26 @@ impl KnownChallenges {
     /// How often the nonce of a challenge has been used, this time included. One that is new takes the place of what
     /// the server asked before for the same realm; without memory it is not kept.
     pub fn count(&self, server: &[u8], challenge: &[u8]) -> u32 {
-        let mut list = self.0.lock();
-        let is_it = |known: &&mut KnownChallenge| *known.server == *server && *known.challenge == *challenge;
-        if let Some(known) = list.iter_mut().find(is_it) {
-            known.count = known.count.saturating_add(1);
-            return known.count;
+        if let Some(count) = count_known(&mut self.0.lock(), server, challenge) {
+            return count;
         }
-        drop(list);
         let (Ok(its), Ok(copy)) = (shm::copy(server), shm::copy(challenge)) else { return 1 };
+        self.learn(KnownChallenge { server: its, challenge: copy, count: 1 })
+    }
+
+    /// Counts a challenge that this process did not find, and keeps it unless another process has learned it meanwhile.
+    fn learn(&self, learned: KnownChallenge) -> u32 {
         let mut list = self.0.lock();
-        list.retain(|known| *known.server != *server || !protect_the_same(&known.challenge, challenge));
+        let (server, challenge) = (&learned.server, &learned.challenge);
+        if let Some(count) = count_known(&mut list, server, challenge) {
+            drop(list);
+            return count;
+        }
+        list.retain(|known| known.server != *server || !protect_the_same(&known.challenge, challenge));
         if list.len() >= MOST {
             list.remove(0);
         }
-        list.push(KnownChallenge { server: its, challenge: copy, count: 1 });
+        list.push(learned);
         1
     }
 
@@ -67,6 +73,13 @@ impl KnownChallenges {
     pub fn forget(&self, server: &[u8]) {
         self.0.lock().retain(|known| *known.server != *server);
     }
+}
+
+/// Counts a challenge that is in the list.
+fn count_known(list: &mut [KnownChallenge], server: &[u8], challenge: &[u8]) -> Option<u32> {
+    let known = list.iter_mut().find(|known| *known.server == *server && *known.challenge == *challenge)?;
+    known.count = known.count.saturating_add(1);
+    Some(known.count)
 }
 
 #[cfg(test)]
@@ -89,6 +102,20 @@ mod tests {
         assert_eq!((known.count(b"a", &second), known.of(b"a")), (1, [&other[..], &second].join(&b'\n')));
         known.forget(b"a");
         assert_eq!((known.of(b"a"), known.of(b"b")), (Vec::new(), first.clone()));
+    }
+
+    #[test]
+    fn processes_that_learn_a_challenge_at_the_same_time_count_it_together() {
+        let known = KnownChallenges::new().unwrap();
+        let learned = || KnownChallenge {
+            server: shm::copy(b"a").unwrap(),
+            challenge: shm::copy(&line("r", "1")).unwrap(),
+            count: 1,
+        };
+        // None of them had found it.
+        let counts = [learned(), learned(), learned()].map(|learned| known.learn(learned));
+        assert_eq!((counts, known.count(b"a", &line("r", "1"))), ([1, 2, 3], 4));
+        assert_eq!(known.of(b"a"), line("r", "1"));
     }
 
     #[test]

@@ -329,8 +329,9 @@ impl AuthorizationCache {
         self.shards.iter().map(|shard| shard.lock().bytes).sum()
     }
 
-    /// Authorizations that the table does not have yet: at most `limit`, those first that began to wait first. Those
-    /// that rest are left out, see [`Aside::rests`].
+    /// Authorizations that the table does not have yet: at most `limit`, of one shard after the other; those that are
+    /// returned together are in the order in which they began to wait. Those that rest are left out, see
+    /// [`Aside::rests`].
     pub fn unwritten(&self, limit: usize, now: Moment, pass: Pass) -> Vec<OwedRow> {
         let mut found = Vec::new();
         for shard in self.shards.iter() {
