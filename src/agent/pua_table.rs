@@ -283,18 +283,24 @@ impl PuaRows<'_> {
         let table = self.table();
         let write = |db: &Connection, change: &RecordRowChange| -> Result<(), DbError> {
             match change {
-                RecordRowChange::Ended { row, written_etag } => {
+                RecordRowChange::Ended { row, written_etags } => {
                     let etag = EntityTag::new(row.get(RecordField::Etag));
                     db.delete(table, &identity(row, etag))?;
-                    match written_etag.as_ref().map(|written| written.view()) {
-                        Some(written) if written != etag => db.delete(table, &identity(row, written)),
-                        _ => Ok(()),
+                    let others = written_etags.iter().map(|written| written.view()).filter(|written| *written != etag);
+                    others.into_iter().try_for_each(|written| db.delete(table, &identity(row, written)))
+                }
+                RecordRowChange::Changed { record, row_etag, left_etag: Some(left) } => {
+                    // The table has the row, the copy that was left behind, or neither.
+                    db.delete(table, &identity(record, left.view()))?;
+                    if record.state.row_state != RecordRowState::Insert && row_etag != left {
+                        db.delete(table, &identity(record, row_etag.view()))?;
                     }
+                    db.insert(table, &cells(record))
                 }
                 RecordRowChange::Changed { record, .. } if record.state.row_state == RecordRowState::Insert => {
                     db.insert(table, &cells(record))
                 }
-                RecordRowChange::Changed { record, row_etag } => {
+                RecordRowChange::Changed { record, row_etag, left_etag: None } => {
                     db.update(table, &changing(record), &identity(record, row_etag.view()))
                 }
             }

@@ -23,6 +23,8 @@ struct RecordEntry {
     row_etag: EntityTag<ShmBox<[u8]>>,
     /// The entity tag of the copy that a process is writing, unless it ended while it did.
     written_etag: Option<EntityTag<ShmBox<[u8]>>>,
+    /// The entity tag of an earlier copy of which nobody has said what became of it: a row may have it.
+    left_etag: Option<EntityTag<ShmBox<[u8]>>>,
     /// The record is as in that copy.
     is_as_copied: bool,
     /// When its row is tried again that could not be written.
@@ -31,7 +33,7 @@ struct RecordEntry {
     has_ended: bool,
 }
 
-shm_safe!(RecordEntry { hash, record, row_etag, written_etag, is_as_copied, aside, has_ended });
+shm_safe!(RecordEntry { hash, record, row_etag, written_etag, left_etag, is_as_copied, aside, has_ended });
 
 impl RecordEntry {
     fn lives(&self) -> bool {
@@ -40,21 +42,30 @@ impl RecordEntry {
 
     /// The table has no row of it, unless a process is writing one.
     fn has_no_row(&self) -> bool {
-        self.record.state.row_state == RecordRowState::Insert && self.written_etag.is_none()
+        self.record.state.row_state == RecordRowState::Insert && self.written_etag.is_none() && self.left_etag.is_none()
     }
 
     /// The rows that are to be deleted: the one that is known, and what is being written.
     fn end(&self) -> RecordRowChange {
         let with_tag = |tag: &EntityTag<ShmBox<[u8]>>| self.record.with(&[(RecordField::Etag, tag.bytes())]);
-        let written_etag = self.written_etag.as_ref().map(|tag| tag.to_owned_tag());
-        RecordRowChange::Ended { row: with_tag(&self.row_etag), written_etag }
+        let copied = [&self.left_etag, &self.written_etag].into_iter().flatten();
+        let written_etags = copied.map(|tag| tag.to_owned_tag()).collect();
+        RecordRowChange::Ended { row: with_tag(&self.row_etag), written_etags }
     }
 
     /// A copy of what its row lacks, and takes note that it is being written; `None` without memory.
     fn take_change(&mut self) -> Option<RecordRowChange> {
         let tag = EntityTag::new(self.record.get(RecordField::Etag)).map(shm::copy).ok()?;
-        (self.written_etag, self.is_as_copied) = (Some(tag), true);
-        Some(RecordRowChange::Changed { record: self.record.to_private(), row_etag: self.row_etag.to_owned_tag() })
+        // The process that wrote the copy before may have ended: what the table has of it is not known.
+        if let Some(left) = self.written_etag.replace(tag) {
+            self.left_etag = Some(left);
+        }
+        self.is_as_copied = true;
+        Some(RecordRowChange::Changed {
+            record: self.record.to_private(),
+            row_etag: self.row_etag.to_owned_tag(),
+            left_etag: self.left_etag.as_ref().map(|tag| tag.to_owned_tag()),
+        })
     }
 }
 
@@ -65,8 +76,8 @@ pub enum RecordRowChange {
     Ended {
         /// The record, with the entity tag of its row.
         row: Record,
-        /// The entity tag of the copy that a process was writing when it ended.
-        written_etag: Option<EntityTag>,
+        /// The entity tags of copies that processes were writing when they ended.
+        written_etags: Vec<EntityTag>,
     },
     /// A record that is new or changed, with the entity tag that its row has.
     Changed {
@@ -74,6 +85,8 @@ pub enum RecordRowChange {
         record: Record,
         /// The entity tag of its row.
         row_etag: EntityTag,
+        /// The entity tag of a copy that a process was writing when it ended: whether the table has it is not known.
+        left_etag: Option<EntityTag>,
     },
 }
 
@@ -191,6 +204,7 @@ impl Records {
             record: shared,
             row_etag,
             written_etag: None,
+            left_etag: None,
             is_as_copied: false,
             aside: Aside::default(),
             has_ended: false,
@@ -342,7 +356,10 @@ impl Records {
     /// The row of a record that has ended is deleted. One that may not be deleted ends by its own time. What a process
     /// is writing is not there yet, and is deleted by the next pass.
     fn note_ended(&self, row: &Record) {
-        self.settle(row, |entry| entry.record.state.row_state = RecordRowState::Insert);
+        self.settle(row, |entry| {
+            entry.record.state.row_state = RecordRowState::Insert;
+            entry.left_etag = None;
+        });
     }
 
     /// The row is as the copy; a record that has changed since is newer again, and of one that was removed meanwhile
@@ -352,6 +369,7 @@ impl Records {
             if let Some(tag) = entry.written_etag.take() {
                 entry.row_etag = tag;
             }
+            entry.left_etag = None;
             let is_same = std::mem::take(&mut entry.is_as_copied);
             entry.record.state.row_state = if is_same { RecordRowState::Clean } else { RecordRowState::Update };
             entry.aside = Aside::default();

@@ -219,7 +219,7 @@ impl Bench {
         for change in self.records.take_changes(now, Pass::Regular) {
             let (record, etag, is_there) = match &change {
                 RecordRowChange::Ended { row, .. } => (row, EntityTag::new(row.get(RecordField::Etag).to_vec()), false),
-                RecordRowChange::Changed { record, row_etag } => (record, row_etag.clone(), true),
+                RecordRowChange::Changed { record, row_etag, .. } => (record, row_etag.clone(), true),
             };
             let is_row = |known: &Record| same(known, record) && known.get(RecordField::Etag) == etag.bytes();
             self.rows.retain(|known| !is_row(known));

@@ -79,8 +79,8 @@ fn a_refused_row_rests_until_its_record_changes() {
 /// The entity tags of the rows that are to be deleted.
 fn ended(records: &Records) -> Vec<Vec<u8>> {
     let tags = |change: RecordRowChange| match change {
-        RecordRowChange::Ended { row, written_etag } => {
-            let written = written_etag.map(|tag| tag.bytes().to_vec());
+        RecordRowChange::Ended { row, written_etags } => {
+            let written = written_etags.iter().map(|tag| tag.bytes().to_vec());
             Some(row.get(RecordField::Etag).to_vec()).into_iter().chain(written).collect()
         }
         RecordRowChange::Changed { .. } => Vec::new(),
@@ -209,7 +209,8 @@ fn what_a_process_was_writing_when_it_ended_is_written_by_the_next_pass() {
     for _ in 0..3 {
         // Nobody says what became of these.
         let changes = records.take_changes(Moment::at(1), Pass::Regular);
-        let [RecordRowChange::Ended { row, .. }, RecordRowChange::Changed { record, row_etag }] = &changes[..] else {
+        let [RecordRowChange::Ended { row, .. }, RecordRowChange::Changed { record, row_etag, .. }] = &changes[..]
+        else {
             panic!("one has ended, one has changed: {changes:?}")
         };
         assert_eq!((row.get(RecordField::Id), record.get(RecordField::Etag)), (&b"a"[..], &b"2"[..]));
@@ -218,6 +219,35 @@ fn what_a_process_was_writing_when_it_ended_is_written_by_the_next_pass() {
     let changes = records.take_changes(Moment::at(2), Pass::Last);
     changes.iter().for_each(|change| assert!(!records.note_fate(change, RowOutcome::Written, Moment::at(2))));
     assert!(records.take_changes(Moment::at(3), Pass::Last).is_empty());
+}
+
+#[test]
+fn a_copy_that_was_left_behind_is_replaced() {
+    for fate in [RowOutcome::Kept, RowOutcome::Refused, RowOutcome::Written] {
+        let records = Records::new(7).unwrap();
+        records.insert(&record("a", "1")).unwrap();
+        // The process that took it has ended: the table may have the row.
+        drop(records.take_changes(Moment::at(0), Pass::Regular));
+        let a = records.find(&search(b"a")).unwrap();
+        records.replace(&a, &a.with(&[(RecordField::Etag, b"2")])).unwrap();
+        let changes = records.take_changes(Moment::at(1), Pass::Last);
+        let [RecordRowChange::Changed { left_etag, record, .. }] = &changes[..] else { panic!("{changes:?}") };
+        assert_eq!((left_etag.clone(), record.get(RecordField::Etag)), (Some(EntityTag::from("1")), &b"2"[..]));
+        records.note_fate(&changes[0], fate, Moment::at(1));
+        records.replace(&a, &a.with(&[(RecordField::Etag, b"3")])).unwrap();
+        let changes = records.take_changes(Moment::at(9), Pass::Last);
+        let [RecordRowChange::Changed { left_etag, row_etag, .. }] = &changes[..] else { panic!("{changes:?}") };
+        match fate {
+            RowOutcome::Written => assert_eq!((left_etag, row_etag), (&None, &EntityTag::from("2"))),
+            _ => assert_eq!(*left_etag, Some(EntityTag::from("1")), "{fate:?}"),
+        }
+        records.note_fate(&changes[0], RowOutcome::Kept, Moment::at(9));
+        records.remove(&a);
+        let row = if fate == RowOutcome::Written { "2" } else { "1" };
+        assert!(ended(&records).contains(&row.as_bytes().to_vec()), "{fate:?}");
+        write_all(&records);
+        assert!(ended(&records).is_empty(), "{fate:?}");
+    }
 }
 
 #[test]
