@@ -18,6 +18,7 @@
 #include "modules/tm/config.h"
 #include "modules/tm/t_hooks.h"
 #include <dlfcn.h>
+#include <errno.h>
 
 /* tm's own settings and lists, which it exports to nobody but the linker */
 static void **settings;
@@ -169,10 +170,31 @@ void kr_direct_signature(str *line)
 		*line = user_agent_hdr;
 }
 
+/* 0 when the request was sent; otherwise the errno that says why not, or -1 where none does. */
 int kr_direct_send(const struct kr_destination *destination, char *text, int len)
 {
 	struct dest_info to = whole(destination);
-	return msg_send(&to, text, len);
+	errno = 0;
+	if(msg_send(&to, text, len) >= 0)
+		return 0;
+	/* The core has written its line in between: what only writing brings about says nothing. */
+	switch(errno) {
+		case EMSGSIZE:
+		case ENETUNREACH:
+		case EHOSTUNREACH:
+		case ENETDOWN:
+		case EADDRNOTAVAIL:
+		case EAFNOSUPPORT:
+		case EINVAL:
+		case EPERM:
+		case EACCES:
+		case ENOBUFS:
+		case ENOMEM:
+		case EAGAIN:
+			return errno;
+		default:
+			return -1;
+	}
 }
 
 /* Whether several requests may go into one write: nobody looks at each of them, and the transport has no frames. */

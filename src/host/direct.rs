@@ -168,10 +168,17 @@ impl Destination {
         unsafe { sys::kr_direct_is_same(&self.0, &other.0) != 0 }
     }
 
-    /// Gives a request to the host. `false`: it was not sent.
-    pub fn send(&self, request: &[u8]) -> bool {
+    /// Gives a request to the host.
+    ///
+    /// # Errors
+    ///
+    /// Fails when this machine could not send it: with the system's number for why, below 0 where there is none.
+    pub fn send(&self, request: &[u8]) -> Result<(), i32> {
         // SAFETY: the host reads the structure and the bytes during the call.
-        unsafe { sys::kr_direct_send(&self.0, request.as_ptr() as *mut _, request.len() as i32) >= 0 }
+        match unsafe { sys::kr_direct_send(&self.0, request.as_ptr() as *mut _, request.len() as i32) } {
+            0 => Ok(()),
+            errno => Err(errno),
+        }
     }
 
     /// Whether a reply comes from where the request went.

@@ -139,7 +139,7 @@ pub fn taken_writes() -> Vec<usize> {
 #[unsafe(no_mangle)]
 unsafe extern "C" fn kr_direct_send(_: *const sys::kr_destination, _: *mut c_char, length: c_int) -> c_int {
     WRITES.with_borrow_mut(|writes| writes.push(length as usize));
-    length
+    0
 }
 
 #[unsafe(no_mangle)]

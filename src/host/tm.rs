@@ -57,7 +57,12 @@ pub struct Completed<'a> {
     pub reply: TmReply<'a>,
     /// The answer was taken from the datagram, and no message was made of it.
     is_unread: bool,
+    /// Without tm, and not sent: the system's number for why, and the size.
+    unsent: Option<(i32, usize)>,
 }
+
+/// The status of a request that this machine could not send (RFC 3261 8.1.3.1).
+const TRANSPORT_FAILED: i32 = 503;
 
 /// The lines that name the dialog of a request: they are read when they are asked for.
 #[derive(Clone, Copy)]
@@ -89,6 +94,13 @@ pub enum TransactionOutcome<'a> {
     Taken(u16),
     /// No answer came in time.
     Silence,
+    /// This machine could not send it.
+    Unsent {
+        /// The system's number for why; below 0 where there is none.
+        errno: i32,
+        /// The size of the request.
+        bytes: usize,
+    },
 }
 
 impl<'a> Completed<'a> {
@@ -99,14 +111,35 @@ impl<'a> Completed<'a> {
             TransactionOutcome::Answered(reply, code) => (TmReply::of(reply), i32::from(code), false),
             TransactionOutcome::Taken(code) => (TmReply::none(), i32::from(code), true),
             TransactionOutcome::Silence => (TmReply::none(), 408, false),
+            TransactionOutcome::Unsent { .. } => (TmReply::none(), TRANSPORT_FAILED, false),
+        };
+        let unsent = match outcome {
+            TransactionOutcome::Unsent { errno, bytes } => Some((errno, bytes)),
+            _ => None,
         };
         let dialog = DialogLines::InHead(head, places);
-        Completed { cell: std::ptr::null_mut(), dialog, code, reply, is_unread }
+        Completed { cell: std::ptr::null_mut(), dialog, code, reply, is_unread, unsent }
     }
 
     /// Whether no answer came.
     pub fn is_silence(&self) -> bool {
         self.reply.is_missing() && !self.is_unread
+    }
+
+    /// Whether this machine could not send the request: tm makes the same status of that (RFC 3261 8.1.3.1).
+    pub fn is_unsent(&self) -> bool {
+        self.is_silence() && self.code == TRANSPORT_FAILED
+    }
+
+    /// Why the request was not sent, as far as it is known here.
+    pub fn why_unsent(&self) -> String {
+        match self.unsent {
+            Some((errno, bytes)) if errno > 0 => {
+                format!("{} ({bytes} bytes)", std::io::Error::from_raw_os_error(errno))
+            }
+            Some((_, bytes)) => format!("the host could not send it ({bytes} bytes)"),
+            None => "tm could not send it".into(),
+        }
     }
 
     /// The transaction; null where it was none of tm's.
@@ -274,6 +307,7 @@ pub unsafe fn completed<'a, T>(
         code: params.code,
         reply: TmReply { raw: params.rpl, life: PhantomData },
         is_unread: false,
+        unsent: None,
     };
     // SAFETY: the word that `send_in_dialog` was given, of this type by the caller's word; tm calls back once.
     Some((done, unsafe { CallbackParam::handed_back(word) }))

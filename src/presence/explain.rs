@@ -196,6 +196,9 @@ fn because(
         Status::Active if notify_history.failed != 0 && notify_history.failed_cseq == subscription.state.local_cseq => {
             let next = match notify_history.failed {
                 408 => "look at NAT, the firewall and the contact: the phone cannot be reached there",
+                503 => {
+                    "look for \"could not be sent\" in this server's log, else at the phone's: it refused the NOTIFY"
+                }
                 _ => "look at the phone's own log: it refused the NOTIFY",
             };
             Diagnosis::new(format!("active, but the last NOTIFY was answered {}", notify_history.failed), next)

@@ -38,9 +38,16 @@ pub struct ClientTransaction {
     interval: u32,
     t2: u32,
     is_proceeding: bool,
+    failed: Option<TransportError>,
 }
 
-shm_safe!(ClientTransaction { started, resend_at, ends_at, interval, t2, is_proceeding });
+shm_safe!(ClientTransaction { started, resend_at, ends_at, interval, t2, is_proceeding, failed });
+
+/// This machine could not send a request: the system's number that says why; below 0 where none does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TransportError(pub i32);
+
+shm_safe!(TransportError(errno));
 
 /// What a transaction wants when its time has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +75,7 @@ impl ClientTransaction {
             interval: t1,
             t2: timers.t2.max(SHORTEST_PAUSE),
             is_proceeding: false,
+            failed: None,
         }
     }
 
@@ -86,9 +94,20 @@ impl ClientTransaction {
         self.is_proceeding = true;
     }
 
-    /// Whether timer F has fired at `now`.
+    /// The request could not be sent again: the transaction ends, and that counts as a 503 (RFC 3261 17.1.4, 8.1.3.1).
+    /// The first sending may fail: timer E makes a second try.
+    pub fn fail(&mut self, why: TransportError) {
+        self.failed = Some(why);
+    }
+
+    /// Why the request could not be sent again.
+    pub fn failed(&self) -> Option<TransportError> {
+        self.failed
+    }
+
+    /// Whether timer F has fired at `now`, or the transport has failed.
     pub fn is_over(&self, now: u64) -> bool {
-        now >= self.ends_at
+        now >= self.ends_at || self.failed.is_some()
     }
 
     /// Timers E and F. A clock that has jumped makes for one sending, not for all that were missed.
@@ -158,6 +177,17 @@ mod tests {
         for provisional in [None, Some(100)] {
             assert_eq!(life(TIMERS, Reliability::Reliable, provisional), (vec![], 30_000));
         }
+    }
+
+    #[test]
+    fn an_error_of_the_transport_ends_the_wait() {
+        let mut transaction = ClientTransaction::start(0, TIMERS, Reliability::Unreliable);
+        assert_eq!(transaction.due(500), TimerAction::Resend);
+        assert!(!transaction.is_over(500) && transaction.failed().is_none());
+        transaction.fail(TransportError(90));
+        assert!(transaction.is_over(500));
+        assert_eq!(transaction.failed(), Some(TransportError(90)));
+        assert_eq!(transaction.due(1_500), TimerAction::Timeout, "it is not sent once more");
     }
 
     #[test]

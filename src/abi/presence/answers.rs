@@ -59,7 +59,7 @@ pub(crate) unsafe extern "C" fn kr_presence_on_resend(
     })
 }
 
-/// Ends what was not answered in time (timer F).
+/// Ends what was not answered in time (timer F), and what could not be sent.
 pub(crate) unsafe extern "C" fn kr_presence_on_timeouts(
     _now: sys::ticks_t,
     _timer: *mut sys::timer_ln,
@@ -67,9 +67,9 @@ pub(crate) unsafe extern "C" fn kr_presence_on_timeouts(
 ) -> sys::ticks_t {
     entry!(kr_presence_on_timeouts, AGAIN, {
         if let Some(process) = state::process() {
-            process.shared.engine.take_timed_out(|pending| {
+            process.shared.engine.take_timed_out(|pending, outcome| {
                 each_on_its_own("a NOTIFY without an answer", || {
-                    complete(pending, TransactionOutcome::Silence, clock::micro_tick())
+                    complete(pending, outcome, clock::micro_tick());
                 });
             });
         }

@@ -10,6 +10,7 @@ use crate::presence::error::StoreError;
 use crate::presence::expiry;
 use crate::presence::late::Taken;
 use crate::presence::ports::subscriptions::Subscriptions;
+use crate::presence::remembered::NotifyOutcome;
 use crate::presence::subscription::Subscription;
 use crate::scoped_value::ScopedValue;
 use crate::server::cluster::arbitration::Beating;
@@ -147,16 +148,23 @@ pub(crate) fn completed(
     // What came to nothing is no answer, and is not waited for any more.
     let answered = under_way.filter(|under_way| under_way.is_udp && !done.is_silence());
     answered.into_iter().for_each(|answered| process.shared.senders.note_answer(answered.began(now)));
-    metrics::notify_answered(NotifyAnswer {
-        event: under_way.map(|under_way| under_way.event),
-        code: done.code,
-        is_silence: done.is_silence(),
-        waited,
-    });
+    match under_way.filter(|_| done.is_unsent()) {
+        Some(unsent) => note_unsent(done, unsent),
+        None => metrics::notify_answered(NotifyAnswer {
+            event: under_way.map(|under_way| under_way.event),
+            code: done.code,
+            is_silence: done.is_silence(),
+            waited,
+        }),
+    }
     log_answer(process.parts.config, done, waited);
     let has_route = process.notify_reply.get().is_some_and(|route| route.exists());
     let number = under_way.and_then(|under_way| under_way.number);
-    number.into_iter().for_each(|number| process.parts.shared.note_answer(number, done.code, now));
+    let note = |number| match done.is_unsent() {
+        true => process.parts.shared.history.note_answer(number, NotifyOutcome::NotSent, now),
+        false => process.parts.shared.note_answer(number, done.code, now),
+    };
+    number.into_iter().for_each(note);
     if done.code < 300 && !has_route {
         return; // All is well, and nobody wants to know.
     }
@@ -171,12 +179,30 @@ pub(crate) fn completed(
     context.notify_answered(dialog, done.cseq(), code);
 }
 
+/// Takes note of a NOTIFY that this machine could not send, and could not send again. That is no answer of the watcher:
+/// its subscription stays, and the next change is sent to it.
+#[cold]
+fn note_unsent(done: &tm::Completed<'_>, unsent: UnderWay) {
+    metrics::notify_unsent(unsent.event, 1);
+    limited!(
+        Error,
+        "NOTIFY to {}, Call-ID {}, could not be sent, the next change is sent again: {}",
+        log::show(done.peer().unwrap_or_default()),
+        log::show(done.call_id()),
+        done.why_unsent()
+    );
+}
+
 /// The answer to the NOTIFY that `Context::log_notify` has written a line of.
 fn log_answer(config: &Config, done: &tm::Completed<'_>, waited: Option<Micros>) {
     if !log::enabled(config.log_level) {
         return;
     }
-    let answer = if done.is_silence() { "not answered".into() } else { format!("answered {}", done.code) };
+    let answer = match done.is_silence() {
+        true if done.is_unsent() => "not sent".into(),
+        true => "not answered".into(),
+        false => format!("answered {}", done.code),
+    };
     let (call_id, millis) = (log::show(done.call_id()), waited.unwrap_or_default().millis().0);
     let text = format!("NOTIFY {answer} after {millis} ms, CSeq {} : {call_id}", done.cseq());
     log::write(c"presence", config.log_facility, config.log_level, &text);

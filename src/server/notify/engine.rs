@@ -18,7 +18,7 @@ use crate::server::notify::under_way::UnderWay;
 use crate::shm_safe::shm_safe;
 use crate::sip::answer::{self, Success};
 use crate::sip::branch::{Branch, BranchOrigin, BranchSecret, TransactionKey};
-use crate::sip::client_transaction::{ClientTransaction, Reliability, Timers};
+use crate::sip::client_transaction::{ClientTransaction, Reliability, Timers, TransportError};
 use crate::sip::request::{Head, Lines};
 use crate::sip::sane_answer::is_sane;
 use crate::sip::target::{Carrier, NextHop, Target};
@@ -52,6 +52,11 @@ impl Pending {
     /// What tm would call a completed transaction, and what it has carried.
     pub fn completed<'a>(&'a self, outcome: TransactionOutcome<'a>) -> (Completed<'a>, UnderWay) {
         (Completed::without_tm(&self.head, self.lines.of_dialog(), outcome), self.under_way)
+    }
+
+    /// How many bytes the request has.
+    fn len(&self) -> usize {
+        self.head.len() + self.body.as_deref().map_or(0, <[u8]>::len)
     }
 
     /// The whole request.
@@ -238,10 +243,10 @@ impl Engine {
             scratch.joined.push(&destination, &scratch.text);
             return Some(());
         }
-        if !destination.send(&scratch.text) {
+        if destination.send(&scratch.text).is_err() {
             count(Counter::NotifyTransportErrors);
             // What a connection does not take is tm's to send, unless it was answered all the same; what the network
-            // does not take is sent again when its time comes, as by tm.
+            // does not take is tried once more when timer E fires, as by tm.
             let taken_back = || self.transactions.answer(key, TAKEN_BACK, now, |_| (), |_, _| ());
             if reliability == Reliability::Reliable && taken_back() == Answered::Final {
                 return None;
@@ -321,15 +326,19 @@ impl Engine {
         let copy = |pending: &Pending| (pending.destination.clone(), pending.request());
         self.transactions.turn(clock::millis(), copy, |(destination, request)| {
             count(Counter::NotifyResent);
-            if !destination.send(&request) {
+            destination.send(&request).map_err(|errno| {
                 count(Counter::NotifyTransportErrors);
-            }
+                TransportError(errno)
+            })
         });
     }
 
-    /// Takes the NOTIFYs that were not answered in time.
-    pub fn take_timed_out(&self, mut each: impl FnMut(&Pending)) {
-        self.transactions.take_timed_out(clock::millis(), |pending, _| each(pending));
+    /// Takes the NOTIFYs that were not answered in time or could not be sent, with what they have come to.
+    pub fn take_timed_out(&self, mut each: impl FnMut(&Pending, TransactionOutcome<'_>)) {
+        self.transactions.take_timed_out(clock::millis(), |pending, failed| {
+            let unsent = |why: TransportError| TransactionOutcome::Unsent { errno: why.0, bytes: pending.len() };
+            each(pending, failed.map_or(TransactionOutcome::Silence, unsent));
+        });
     }
 }
 

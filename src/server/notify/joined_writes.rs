@@ -29,7 +29,7 @@ impl Write {
         if self.notifies > 1 {
             count(Counter::NotifyJoinedWrites);
         }
-        if !self.destination.send(&self.text) {
+        if self.destination.send(&self.text).is_err() {
             count_many(Counter::NotifyTransportErrors, self.notifies);
         }
     }
