@@ -34,7 +34,8 @@ pub(super) fn checked<'a, P: Ports>(
     let Some(content_type) = given.content_type else {
         return Err(Failure::bad_request("a body without Content-Type"));
     };
-    let media = content_type[..content_type.iter().position(|c| *c == b';').unwrap_or(content_type.len())].trim_ascii();
+    let media = media_type(content_type);
+    let media = media.as_ref();
     if let Some(coding) = given.content_coding.filter(|_| !is_decoded(media, whole)) {
         let why = format!("unsupported Content-Encoding: {}", String::from_utf8_lossy(coding));
         return Err(Failure::unsupported_coding(why));
@@ -53,6 +54,18 @@ pub(super) fn checked<'a, P: Ports>(
         return ports.in_utf8(whole).map(Cow::Owned).ok_or_else(refuse);
     }
     if ports.reads(body) { Ok(Cow::Borrowed(body)) } else { Err(refuse()) }
+}
+
+/// The media type in a Content-Type, without its parameters and the white space around its slash (RFC 3261 25.1).
+fn media_type(content_type: &[u8]) -> Cow<'_, [u8]> {
+    let end = content_type.iter().position(|c| *c == b';').unwrap_or(content_type.len());
+    let media = content_type[..end].trim_ascii();
+    match media.iter().position(|c| *c == b'/') {
+        Some(at) if media.iter().any(u8::is_ascii_whitespace) => {
+            Cow::Owned([media[..at].trim_ascii_end(), b"/", media[at + 1..].trim_ascii_start()].concat())
+        }
+        _ => Cow::Borrowed(media),
+    }
 }
 
 /// Whether a body under a Content-Encoding is its text all the same: the host's gzcompress module decodes a body where

@@ -108,6 +108,13 @@ table! { a_request_that_cannot_be_understood_is_refused:
     a_document_type => (415, publish::PublishRequest { body: Some(b"<!DOCTYPE a [<!ENTITY b 'c'>]><a/>"), ..whole() });
     a_type_with_parameters_in_any_case => (200, publish::PublishRequest { content_type: Some(b"Application/PIDF+XML; \
         charset=utf-8"), ..whole() });
+    a_type_with_white_space => (200, publish::PublishRequest {
+        content_type: Some(b"application\t / \r\n PIDF+xml ;x=\"a;b / c\""), ..whole()
+    });
+    a_type_with_a_space_in_its_name => (415, publish::PublishRequest {
+        content_type: Some(b"application/pidf +xml"), ..whole()
+    });
+    two_types => (415, publish::PublishRequest { content_type: Some(b"application/pidf+xml, text/plain"), ..whole() });
     an_event_with_parameters => (200, publish::PublishRequest { event: Some(b"presence;id=7"), ..whole() });
     the_event_in_any_case => (200, publish::PublishRequest { event: Some(b"Presence"), ..whole() });
 }
