@@ -92,7 +92,8 @@ impl Field {
             _ if text.len() > self.most() => Some(Flaw::TooLong(self.most())),
             Field::EventId => Token::new(text).err(),
             Field::ToTag | Field::FromTag | Field::CallId => Word::new(text).err(),
-            Field::Contact | Field::LocalUri | Field::RemoteUri => UriText::new(text).err(),
+            Field::Contact => UriText::of_contact(text).err(),
+            Field::LocalUri | Field::RemoteUri => UriText::new(text).err(),
             // A tab between its words is white space (RFC 3261 20.41, 25.1), and the text is only shown.
             Field::UserAgent => {
                 text.split(|byte| *byte == b'\t').any(|words| !is_clean(words)).then_some(Flaw::Control)

@@ -121,11 +121,32 @@ impl<'a> UriText<'a> {
         bounded(text, most::URI, kind::SPACE | kind::BRACKET).or_else(|flaw| UriText::quoted(text, flaw)).map(UriText)
     }
 
+    /// Checks the URI of a Contact, which becomes that of a request line: a quoted value of a parameter may hold angle
+    /// brackets there (`+sip.instance="<urn:uuid:...>"`).
+    ///
+    /// # Errors
+    ///
+    /// Fails as [`UriText::new`] does, but for such brackets.
+    pub fn of_contact(text: &'a [u8]) -> Result<Self, Flaw> {
+        UriText::new(text).or_else(|flaw| UriText::with_brackets(text, flaw).map(UriText))
+    }
+
     /// A parameter with a quoted value: phones write them, and between `<` and `>` a quote ends nothing.
     #[cold]
     fn quoted(text: &[u8], flaw: Flaw) -> Result<&[u8], Flaw> {
         let is_whole = flaw == Flaw::Separator && !text.iter().any(|byte| matches!(byte, b' ' | b'<' | b'>'));
         if is_whole { Ok(text) } else { Err(flaw) }
+    }
+
+    #[cold]
+    fn with_brackets(text: &[u8], flaw: Flaw) -> Result<&[u8], Flaw> {
+        let mut is_quoted = false;
+        let is_whole = text.iter().all(|byte| {
+            is_quoted ^= *byte == b'"';
+            // Where a quote ends that holds a backslash is not the same for all.
+            !matches!(byte, b' ' | b'\\') && (is_quoted || !matches!(byte, b'<' | b'>'))
+        });
+        if flaw == Flaw::Separator && is_whole && !is_quoted { Ok(text) } else { Err(flaw) }
     }
 }
 
@@ -327,6 +348,13 @@ mod tests {
         assert_eq!(UriText::new(b"sip:a@b;x=\"c d\""), Err(Flaw::Separator));
         assert_eq!(UriText::new(b"sip:a@b;x=\"<c>\""), Err(Flaw::Separator));
         assert!(UriText::new(b"sip:a@b;x=\"c\"").is_ok());
+        let instance = b"sip:a@b;+sip.instance=\"<urn:uuid:1>\";ob";
+        assert!(UriText::new(instance).is_err() && UriText::of_contact(instance).is_ok());
+        for bad in
+            ["sip:a@b;x=<c>", "sip:a@b;x=\"c\">", "sip:a@b;x=\"<c", "sip:a@b;x=\"< >\"", "sip:a@b;x=\"\\\"<\"", ""]
+        {
+            assert!(UriText::of_contact(bad.as_bytes()).is_err(), "{bad}");
+        }
         assert_eq!(HostPart::new("h\u{fffe}".as_bytes()), Err(Flaw::Separator));
         assert!(HostPart::new(b"[2001:db8::1]").is_ok() && Word::new(b"a84b4c76e66710@pc33").is_ok());
     }

@@ -1,5 +1,6 @@
 //! Where a request goes without a look into the DNS (RFC 3263 4): a URI with the address of its host.
 use super::byte_class::{kind, kinds_in};
+use super::text::unquoted;
 use crate::shm_safe::shm_safe;
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -210,11 +211,11 @@ pub fn goes_over_udp(uri: &[u8]) -> bool {
 
 /// A URI, or the first one of a list in brackets.
 fn first_uri(uri: &[u8]) -> &[u8] {
-    let uri = match memchr::memchr(b'<', uri) {
+    let uri = match unquoted(uri, b'<') {
         Some(at) => &uri[at + 1..],
         None => uri,
     };
-    &uri[..memchr::memchr(b'>', uri).unwrap_or(uri.len())]
+    &uri[..unquoted(uri, b'>').unwrap_or(uri.len())]
 }
 
 /// `192.0.2.1`, `192.0.2.1:5060`, `[2001:db8::1]:5060`.
@@ -408,6 +409,19 @@ mod tests {
         ] {
             assert_eq!(named(uri), Some("a.example"), "{uri}");
         }
+    }
+
+    #[test]
+    fn brackets_in_quotes_end_no_uri() {
+        for uri in [
+            "sip:bob@a.example;+sip.instance=\"<urn:uuid:1>\"",
+            "<sip:a.example;lr;x=\">\">,<sip:b.example>",
+            "\"<sip:b.example>\" <sip:a.example>",
+            ",<sip:a.example;lr;x=a b>",
+        ] {
+            assert_eq!(name_to_look_up(uri.as_bytes()), Some(&b"a.example"[..]), "{uri}");
+        }
+        assert!(!goes_over_udp(b"sip:bob@a.example;x=\"<1>\";transport=tcp"));
     }
 
     #[test]

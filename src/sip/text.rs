@@ -13,6 +13,19 @@ pub fn leading_number(text: &[u8]) -> Option<i64> {
         .then(|| digits.fold(0, |number: i64, digit| number.saturating_mul(10).saturating_add(i64::from(digit - b'0'))))
 }
 
+/// Where a byte is first found outside of quoted strings, as the host's parser of addresses looks for it.
+pub fn unquoted(text: &[u8], wanted: u8) -> Option<usize> {
+    if memchr::memchr(b'"', text).is_none() {
+        return memchr::memchr(wanted, text);
+    }
+    let (mut is_quoted, mut before) = (false, 0);
+    text.iter().position(|byte| {
+        is_quoted ^= *byte == b'"' && !(is_quoted && before == b'\\');
+        before = *byte;
+        !is_quoted && *byte == wanted
+    })
+}
+
 /// Appends the decimal digits of `number`.
 pub fn push_number(out: &mut Vec<u8>, number: i64) {
     if number < 0 {
@@ -120,6 +133,20 @@ pub fn to_base64(bytes: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_quoted_is_passed_over() {
+        for (text, at) in [
+            ("a<b", Some(1)),
+            ("\"<\"<", Some(3)),
+            ("\"<", None),
+            ("\"\\\"<\"<", Some(5)),
+            ("\\\"<\"<", Some(4)),
+            ("", None),
+        ] {
+            assert_eq!(unquoted(text.as_bytes(), b'<'), at, "{text}");
+        }
+    }
 
     #[test]
     fn numbers_are_written_in_decimal() {

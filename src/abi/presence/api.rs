@@ -199,7 +199,7 @@ impl<'a> Views<'a> {
         let from = message.from().ok_or("From")?;
         let Header::Value(contact) = message.contact() else { return Err("Contact") };
         let call_id = message.call_id().ok_or("Call-ID")?;
-        UriText::new(contact).map_err(|_| "Contact")?;
+        UriText::of_contact(contact).map_err(|_| "Contact")?;
         Word::new(call_id).map_err(|_| "Call-ID")?;
         for (name, party) in [("To", &to), ("From", &from)] {
             let good = UriText::new(party.uri).is_ok() && (party.tag.is_empty() || Word::new(party.tag).is_ok());

@@ -13,6 +13,7 @@ use crate::sip::columns;
 use crate::sip::entity_tag::EntityTag;
 use crate::sip::route_set::RouteSet;
 use crate::sip::transport::Transport;
+use crate::sip::uri::has_host;
 use crate::sys;
 use std::ffi::c_int;
 
@@ -289,8 +290,10 @@ fn subscribe_request<'a>(
     let from = message.from().filter(|from| !from.tag.is_empty()).ok_or_else(|| bad("From"))?;
     let to = message.to().ok_or_else(|| bad("To"))?;
     let Header::Value(contact) = message.contact() else { return Err(bad("Contact")) };
-    let contact = UriText::new(contact).map_err(|flaw| Failure::flawed("Contact", flaw))?;
-    parse_uri(contact.bytes()).ok_or_else(|| bad("Contact URI"))?;
+    let contact = UriText::of_contact(contact).map_err(|flaw| Failure::flawed("Contact", flaw))?;
+    if parse_uri(contact.bytes()).is_none() && !has_host(contact.bytes()) {
+        return Err(bad("Contact URI"));
+    }
     let call_id = message.call_id().ok_or_else(|| bad("Call-ID"))?;
     // A CSeq ends at 2^31 (RFC 3261 8.1.1.5): one beyond would lock the watcher out of its dialog.
     let cseq = message.cseq().filter(|number| *number < 1 << 31).ok_or_else(|| bad("CSeq"))?;
