@@ -10,7 +10,7 @@ use crate::common::counters::{self, Counter};
 use crate::common::database::{Database, StoreError};
 use crate::common::ids::Ids;
 use crate::common::row_groups::{GROUP, GroupOutcome, Pass, RefusalLog, RowOutcome, TakenRows};
-use crate::host::msg::{Header, SipMsg};
+use crate::host::msg::{Header, SipMsg, routes_of};
 use crate::host::no_memory::NoMemory;
 use crate::host::shm::{self, CallbackParam, NumberOnly};
 use crate::host::{clock, log, tm};
@@ -287,7 +287,7 @@ pub fn read_answer(reply: Option<SipMsg<'_>>, code: i32) -> Option<FinalResponse
             _ => Vec::new(),
         },
         challenges: if matches!(code, 401 | 407) { challenges(reply) } else { Vec::new() },
-        route_set: RouteSet::of_caller(reply.record_routes()).routes,
+        route_set: RouteSet::of_caller(reply.record_routes(), routes_of).routes,
     })
 }
 

@@ -75,6 +75,34 @@ pub fn uri_of_address(address: &[u8]) -> Option<&[u8]> {
     uri.iter().position(|c| *c == b'>').map(|end| uri[..end].trim_ascii())
 }
 
+/// The routes of a Record-Route header's value, as the host's parser finds them; `None` where it refuses the value.
+pub fn routes_of(value: &[u8]) -> Option<Vec<&[u8]>> {
+    struct Routes(*mut sys::rr);
+    impl Drop for Routes {
+        fn drop(&mut self) {
+            // SAFETY: null, or the list that the parser made.
+            unsafe { sys::kr_free_rr(self.0) };
+        }
+    }
+    // What the host refuses is an error in its log: without a bracket there is no need to ask.
+    if !value.contains(&b'<') {
+        return None;
+    }
+    let mut list = Routes(std::ptr::null_mut());
+    // SAFETY: the parser reads so many bytes, and makes a list of views of them.
+    if unsafe { sys::kr_parse_rr_body(value.as_ptr() as *mut _, value.len() as i32, &mut list.0) } < 0 {
+        return None;
+    }
+    // SAFETY: elements of the list, which lives until the end of this function.
+    let parsed = std::iter::successors(unsafe { list.0.as_ref() }, |route| unsafe { route.next.as_ref() });
+    let start = value.as_ptr() as usize;
+    let text = |route: &sys::rr| {
+        let at = (route.nameaddr.name.s as usize).checked_sub(start)?;
+        value.get(at..at.checked_add(usize::try_from(route.len).ok()?)?)
+    };
+    parsed.map(text).collect()
+}
+
 /// The host's case-insensitive hash of two strings, as its RPC shows it.
 pub fn case_hash(a: &[u8], b: &[u8]) -> u32 {
     // SAFETY: the hash reads both strings.
@@ -111,12 +139,12 @@ impl<'a> Parsed<'a> {
     }
 
     /// The values of the headers of this name, ignoring case, from this one on.
-    fn named(self, name: &[u8]) -> impl Iterator<Item = &'a [u8]> {
+    fn named(self, name: &[u8]) -> impl Iterator<Item = &'a [u8]> + Clone {
         self.that(|found| found.eq_ignore_ascii_case(name))
     }
 
     /// The values of the headers whose names are meant, from this one on.
-    fn that(self, is_meant: impl Fn(&[u8]) -> bool) -> impl Iterator<Item = &'a [u8]> {
+    fn that(self, is_meant: impl Fn(&[u8]) -> bool + Clone) -> impl Iterator<Item = &'a [u8]> + Clone {
         let all = std::iter::successors(Some(self), |header| header.next());
         all.filter(move |header| header.name().is_some_and(&is_meant)).filter_map(Parsed::body)
     }
@@ -270,7 +298,7 @@ impl<'a> SipMsg<'a> {
     }
 
     /// The Record-Route headers, from the top down.
-    pub fn record_routes(&self) -> impl Iterator<Item = &'a [u8]> {
+    pub fn record_routes(&self) -> impl Iterator<Item = &'a [u8]> + Clone {
         // The message knows the first of them.
         Parsed::named(header!(self.record_route), b"Record-Route")
     }

@@ -1,5 +1,6 @@
 //! The route set of a dialog, as Record-Route headers have it (RFC 3261 12.1, 20.30).
 use super::checked::unfolded;
+use super::text::unquoted;
 use super::uri::is_sip_uri;
 
 /// The routes of a dialog, in the order in which a request passes them.
@@ -9,54 +10,109 @@ pub struct RouteSet {
     pub routes: Vec<u8>,
     /// There is one after them that cannot be read.
     pub is_cut_off: bool,
+    is_unusual: bool,
 }
 
 impl RouteSet {
     /// That of the one who received the request: the headers from the top down, as the request or its answer has them.
-    pub fn of_callee<'a>(headers: impl Iterator<Item = &'a [u8]>) -> RouteSet {
-        let mut set = RouteSet::default();
-        for header in headers {
-            let (routes, is_whole) = read(header);
-            routes.iter().for_each(|route| set.push(route));
-            set.is_cut_off = !is_whole;
-            if !is_whole {
-                break;
-            }
-        }
-        set
+    pub fn of_callee<'a>(headers: impl Iterator<Item = &'a [u8]> + Clone, host: HostParser) -> RouteSet {
+        RouteSet::sendable(|host| RouteSet::from_above(headers.clone(), host), host)
     }
 
     /// That of the one who sent the request: from the bottom up.
-    pub fn of_caller<'a>(headers: impl Iterator<Item = &'a [u8]>) -> RouteSet {
+    pub fn of_caller<'a>(headers: impl Iterator<Item = &'a [u8]> + Clone, host: HostParser) -> RouteSet {
+        RouteSet::sendable(|host| RouteSet::from_below(headers.clone(), host), host)
+    }
+
+    /// The routes as the host reads them; where it could not read them on one line again, when it sends, those of the
+    /// usual form.
+    fn sendable(set_by: impl Fn(HostParser) -> RouteSet, host: HostParser) -> RouteSet {
+        let set = set_by(host);
+        let is_sendable = !set.is_unusual || set.routes.is_empty() || host(&set.routes).is_some();
+        if is_sendable { set } else { set_by(|_| None) }
+    }
+
+    fn from_above<'a>(headers: impl Iterator<Item = &'a [u8]>, host: HostParser) -> RouteSet {
         let mut set = RouteSet::default();
-        for header in headers.collect::<Vec<_>>().into_iter().rev() {
-            let (routes, is_whole) = read(header);
-            if !is_whole {
-                // Which of its routes the last one is cannot be said.
-                set.is_cut_off = true;
+        for header in headers {
+            let found = read(header, host);
+            set.is_unusual |= found.is_unusual;
+            set.is_cut_off = !(found.routes.iter().all(|route| set.push(route)) && found.is_whole);
+            if set.is_cut_off {
                 break;
             }
-            routes.iter().rev().for_each(|route| set.push(route));
         }
         set
     }
 
-    fn push(&mut self, route: &[u8]) {
-        if !self.routes.is_empty() {
-            self.routes.push(b',');
+    fn from_below<'a>(headers: impl Iterator<Item = &'a [u8]>, host: HostParser) -> RouteSet {
+        let mut set = RouteSet::default();
+        for header in headers.collect::<Vec<_>>().into_iter().rev() {
+            let found = read(header, host);
+            set.is_unusual |= found.is_unusual;
+            // Which of the routes of a broken one is the last cannot be said.
+            set.is_cut_off = !(found.is_whole && found.routes.iter().rev().all(|route| set.push(route)));
+            if set.is_cut_off {
+                break;
+            }
+        }
+        set
+    }
+
+    /// Appends a route; `false`: requests could not go there first.
+    fn push(&mut self, route: &[u8]) -> bool {
+        match self.routes.is_empty() {
+            true if !leads_somewhere(route) => return false,
+            true => {}
+            false => self.routes.push(b','),
         }
         self.routes.extend_from_slice(route);
+        true
     }
 }
 
-/// The routes of one header, and whether they are all that it has.
-fn read(header: &[u8]) -> (Vec<Vec<u8>>, bool) {
+/// Reads the value of a Record-Route header as the host does, and gives its routes as they stand there; `None` where
+/// the host refuses it. The text has no control characters.
+pub type HostParser = fn(&[u8]) -> Option<Vec<&[u8]>>;
+
+/// The routes of one header.
+struct HeaderRoutes {
+    routes: Vec<Vec<u8>>,
+    /// They are all that it has.
+    is_whole: bool,
+    /// The host has read them.
+    is_unusual: bool,
+}
+
+/// Reads one header. URIs are taken as they came (RFC 3261 12.1.1): what has another form than the usual one is left to
+/// the host's parser, which will send by it.
+fn read(header: &[u8], host: HostParser) -> HeaderRoutes {
+    let (routes, is_whole) = read_by(header, |route| is_route(route).then(|| route.to_vec()));
+    if is_whole {
+        return HeaderRoutes { routes, is_whole, is_unusual: false };
+    }
+    if let Some(routes) = unfolded(header).as_deref().and_then(host) {
+        let routes = routes.into_iter().map(<[u8]>::to_vec).collect();
+        return HeaderRoutes { routes, is_whole: true, is_unusual: true };
+    }
+    // One of them is broken: those before it are taken.
+    let by_host = |route: &[u8]| match host(route).as_deref() {
+        Some([one]) => Some(one.to_vec()),
+        _ => None,
+    };
+    let (routes, is_whole) =
+        read_by(header, |route| if is_route(route) { Some(route.to_vec()) } else { by_host(route) });
+    HeaderRoutes { routes, is_whole, is_unusual: true }
+}
+
+/// The routes up to the first one that cannot be read in this way, and whether they are all.
+fn read_by(header: &[u8], take: impl Fn(&[u8]) -> Option<Vec<u8>>) -> (Vec<Vec<u8>>, bool) {
     let (mut routes, mut rest) = (Vec::new(), header);
     loop {
         let end = end_of_route(rest);
         let (first, after) = rest.split_at(end);
-        let Some(route) = unfolded(first.trim_ascii()).filter(|route| is_route(route)) else { return (routes, false) };
-        routes.push(route.into_owned());
+        let Some(route) = unfolded(first.trim_ascii()).and_then(|route| take(&route)) else { return (routes, false) };
+        routes.push(route);
         match after {
             [] => return (routes, true),
             // The comma.
@@ -72,7 +128,7 @@ fn end_of_route(text: &[u8]) -> usize {
         match byte {
             _ if is_escaped => is_escaped = false,
             b'\\' if in_quotes => is_escaped = true,
-            b'"' if !in_brackets => in_quotes = !in_quotes,
+            b'"' => in_quotes = !in_quotes,
             b'<' if !in_quotes => in_brackets = true,
             b'>' if !in_quotes => in_brackets = false,
             b',' if !in_quotes && !in_brackets => return at,
@@ -80,6 +136,12 @@ fn end_of_route(text: &[u8]) -> usize {
         }
     }
     text.len()
+}
+
+/// Whether a request can go to a route first: its URI is one of SIP.
+fn leads_somewhere(route: &[u8]) -> bool {
+    let uri = unquoted(route, b'<').map_or(&b""[..], |at| &route[at + 1..]);
+    is_sip_uri(&uri[..unquoted(uri, b'>').unwrap_or(uri.len())])
 }
 
 /// `"name" <sip:host;lr>;parameter=value`.
@@ -152,8 +214,43 @@ mod tests {
     use super::*;
 
     fn of_callee(headers: &[&str]) -> (String, bool) {
-        let set = RouteSet::of_callee(headers.iter().map(|header| header.as_bytes()));
+        let set = RouteSet::of_callee(headers.iter().map(|header| header.as_bytes()), |_| None);
         (String::from_utf8(set.routes).unwrap(), set.is_cut_off)
+    }
+
+    /// A host that takes what has brackets and no question mark, and cuts it behind them.
+    fn host(value: &[u8]) -> Option<Vec<&[u8]>> {
+        let routes = value.split_inclusive(|byte| *byte == b'>').map(|route| route.strip_prefix(b",").unwrap_or(route));
+        (value.ends_with(b">") && !value.contains(&b'?')).then(|| routes.collect())
+    }
+
+    fn by_host(headers: &[&str]) -> (String, bool) {
+        let set = RouteSet::of_callee(headers.iter().map(|header| header.as_bytes()), host);
+        (String::from_utf8(set.routes).unwrap(), set.is_cut_off)
+    }
+
+    #[test]
+    fn the_host_reads_what_has_another_form() {
+        let odd = "<sip:a;lr;x=\"y, z\">";
+        assert_eq!(by_host(&[odd, "<sip:b;lr>"]), (format!("{odd},<sip:b;lr>"), false));
+        assert_eq!(by_host(&["<sip:b;lr>,,<sip:a b>"]), ("<sip:b;lr>,,<sip:a b>".into(), false));
+        assert_eq!(by_host(&["<sip:a;x=\"1\r\n 2\">"]), ("<sip:a;x=\"1 2\">".into(), false));
+        // It refuses the whole for one of them: those before it are read by themselves.
+        assert_eq!(by_host(&[&format!("{odd}, <sip:a?\">, {odd}")]), (odd.into(), true));
+        assert_eq!(by_host(&["<sip:a;x=\"\x01\">"]), (String::new(), true));
+        for nowhere in ["<tel:1>", "<>", "<sip:>", "< sip:a>", "\"name\" <tel:1>"] {
+            assert_eq!(by_host(&[nowhere, "<sip:a>"]), (String::new(), true), "{nowhere}");
+            assert_eq!(by_host(&["<sip:a>", nowhere]), (format!("<sip:a>,{nowhere}"), false), "{nowhere}");
+        }
+        // What it could not read again in its place is not taken.
+        let joined_badly: HostParser = |value| host(value).filter(|_| !value.ends_with(b"b>"));
+        let headers = [odd, "<sip:a>", "<sip:b>"].map(str::as_bytes);
+        let set = RouteSet::of_callee(headers.into_iter(), joined_badly);
+        assert_eq!((set.routes, set.is_cut_off), (Vec::new(), true));
+        let set = RouteSet::of_callee(headers[..2].iter().copied(), joined_badly);
+        assert_eq!((set.routes, set.is_cut_off), (format!("{odd},<sip:a>").into_bytes(), false));
+        let set = RouteSet::of_caller([odd, "<sip:b>,,<sip:c d>"].map(str::as_bytes).into_iter(), host);
+        assert_eq!((set.routes, set.is_cut_off), (format!(",<sip:c d>,<sip:b>,{odd}").into_bytes(), false));
     }
 
     #[test]
@@ -203,7 +300,7 @@ mod tests {
             assert_eq!(of_callee(&[&format!("{good}, {broken}")]), (good.into(), true), "{broken}");
             assert_eq!(of_callee(&[broken]), (String::new(), true), "{broken}");
             let from_below =
-                RouteSet::of_caller([broken, "<sip:b;lr>, <sip:c;lr>", good].map(str::as_bytes).into_iter());
+                RouteSet::of_caller([broken, "<sip:b;lr>, <sip:c;lr>", good].map(str::as_bytes).into_iter(), |_| None);
             assert_eq!(
                 (&*from_below.routes, from_below.is_cut_off),
                 (&b"<sip:edge;lr>,<sip:c;lr>,<sip:b;lr>"[..], true)
@@ -213,7 +310,7 @@ mod tests {
 
     #[test]
     fn a_caller_passes_them_from_below() {
-        let set = RouteSet::of_caller(["<sip:a>, <sip:b>", "<sip:c>"].map(str::as_bytes).into_iter());
+        let set = RouteSet::of_caller(["<sip:a>, <sip:b>", "<sip:c>"].map(str::as_bytes).into_iter(), |_| None);
         assert_eq!((&*set.routes, set.is_cut_off), (&b"<sip:c>,<sip:b>,<sip:a>"[..], false));
     }
 }

@@ -4,7 +4,7 @@ use crate::abi::presence::requests::who;
 use crate::abi::presence::{calls, module, state, subscription_hash_table as table};
 use crate::host::bytes::{lend, view, view_ptr};
 use crate::host::log;
-use crate::host::msg::{AddressHeader, Header, SipMsg};
+use crate::host::msg::{AddressHeader, Header, SipMsg, routes_of};
 use crate::host::pkg::{PkgStr, PkgText};
 use crate::presence::event_package::Trait;
 use crate::sip::checked::{HostPart, UriText, UserPart, Word, is_clean, most};
@@ -254,7 +254,7 @@ unsafe fn fill_subscription(
     if let Some(flag) = unsafe { to_tag_made.as_mut() } {
         *flag = c_int::from(made);
     }
-    let routes = RouteSet::of_callee(message.record_routes()).routes;
+    let routes = RouteSet::of_callee(message.record_routes(), routes_of).routes;
     if routes.len() > most::ROUTES {
         return Err("Record-Route");
     }

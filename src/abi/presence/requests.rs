@@ -1,7 +1,7 @@
 //! From a message to a PUBLISH or SUBSCRIBE that `presence` understands.
 use crate::abi::presence::{relay, state};
 use crate::host::bytes::view_ptr;
-use crate::host::msg::{self, Header, SipMsg, parse_uri};
+use crate::host::msg::{self, Header, SipMsg, parse_uri, routes_of};
 use crate::host::{log, script, tm};
 use crate::limited;
 use crate::presence::error::Failure;
@@ -268,7 +268,7 @@ fn party<'a>(what: &str, party: msg::AddressHeader<'a>) -> Result<subscribe::Par
 /// The route set on one line; empty: there is none. What cannot be read is no reason to refuse, and takes no route from
 /// those above it: a proxy adds its own on top of what the client wrote, and NOTIFYs pass it.
 fn route_set(message: SipMsg<'_>) -> Result<Vec<u8>, Failure> {
-    let set = RouteSet::of_callee(message.record_routes());
+    let set = RouteSet::of_callee(message.record_routes(), routes_of);
     if set.is_cut_off {
         let who = who(message);
         limited!(Warn, "SUBSCRIBE of {who} has a Record-Route that cannot be read: it and those below are passed over");

@@ -7,7 +7,7 @@ use crate::abi::pua::start::{restore, start};
 use crate::abi::pua::state;
 use crate::agent::context::AgentContext;
 use crate::common::row_groups::Pass;
-use crate::host::msg::{Header, SipMsg};
+use crate::host::msg::{Header, SipMsg, routes_of};
 use crate::host::process;
 use crate::log;
 use crate::pua::dialog::{self, ReceivedNotify};
@@ -103,7 +103,7 @@ fn update_contact(context: &mut AgentContext, message: SipMsg<'_>) -> Result<boo
         Header::Missing => b"",
         Header::Bad => return Err("has a Contact that cannot be parsed".into()),
     };
-    let route_set = RouteSet::of_callee(message.record_routes()).routes;
+    let route_set = RouteSet::of_callee(message.record_routes(), routes_of).routes;
     let state = SubscriptionStateHeader::read(message.find(b"Subscription-State").unwrap_or_default());
     let said = ReceivedNotify { contact, route_set: &route_set, state };
     let dialog = Dialog { pres_uri: from.uri, watcher_uri: to.uri, call_id, from_tag: to.tag, to_tag: from.tag };
