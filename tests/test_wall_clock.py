@@ -6,8 +6,9 @@ import pytest
 
 from kit.kamailio import Kamailio
 from kit.responder import Responder
-from kit.sip import Client, pidf
+from kit.sip import Client, dialog_info, pidf
 from kit.wall_clock import WallClock
+from test_cluster import DIALOG, Cluster, at, wait_for
 
 MODES = {
     "memory": dict(subs_db_mode=0, publ_cache=2), "write-through": dict(subs_db_mode=1, publ_cache=1),
@@ -145,3 +146,77 @@ def test_the_user_agent_refreshes_by_the_steady_clock(ours, tmp_path, step):
         assert server.rpc("pua.list").count("sip:a@example.org") == 1
     finally:
         presence_server.close()
+
+
+def of_one_call(state, dialog_id="call"):
+    return dialog_info(state, "p", dialog_id=dialog_id)
+
+
+def received(node):
+    """When the documents of a node were received, by their rows."""
+    return [row["received_time"] for row in node.rows("presentity")]
+
+
+def held(node):
+    return node.rpc("presence.publications").count("etag:")
+
+
+@pytest.mark.suite("cluster")
+@pytest.mark.parametrize("step", [7200, -7200])
+def test_a_document_that_follows_a_step_of_the_clock_and_a_restart_stays(tmp_path, step):
+    """The clock of one node is set, its rows bear that time once, and after a restart a newer document of the same
+    dialog, published at the one node and at the other, is taken by both."""
+    clock = WallClock(tmp_path)
+    with Cluster(2, publ_cache=1, publ_update_period=1, clean_period=1) as (a, b):
+        b.stop()
+        b.environment = clock.environment
+        b.start()
+        time.sleep(2)
+        phone = Client(b, "p")
+        clock.set_by(step)
+        assert phone.publish(body=of_one_call("early"), **DIALOG).code == 200
+        wait_for(lambda: len(received(b)) == 1, 10)
+        latest = max(time.time(), time.time() + step)
+        assert abs(received(b)[0] - latest) < 60 or step < 0, (received(b), time.time())
+        assert received(b)[0] < latest + 60
+        wait_for(lambda: held(a) == 1, 10)
+        b.restart()
+        time.sleep(3)
+        for node, state in ((b, "confirmed"), (a, "early"), (b, "confirmed")):
+            assert at(phone, node).publish(body=of_one_call(state), **DIALOG).code == 200
+            wait_for(lambda: [held(n) for n in (a, b)] == [1, 1], 10)
+            phone.quiet(6)
+            shown = [n.rpc("presence.publications") for n in (a, b)]
+            assert [held(n) for n in (a, b)] == [1, 1], shown
+            lamp = phone.subscribe(phone.uri, event="dialog", expires=0)
+            assert state in lamp.wait(1)[-1].text, (state, lamp.notifies[-1].text)
+        phone.close()
+
+
+@pytest.mark.suite("cluster")
+@pytest.mark.parametrize("is_removed", [False, True])
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_node_whose_clock_is_ten_minutes_ahead_keeps_nothing_from_being_published(tmp_path, is_removed, restarted):
+    clock = WallClock(tmp_path)
+    with Cluster(3, publ_cache=1) as (a, b, c):
+        c.stop()
+        clock.set_by(600)
+        c.environment = clock.environment
+        c.start()
+        time.sleep(6)
+        phone = Client(c, "p")
+        tag = phone.publish(body=of_one_call("early"), **DIALOG).get("SIP-ETag")
+        wait_for(lambda: [held(n) for n in (a, b, c)] == [1] * 3, 10)
+        if is_removed:
+            assert phone.publish(etag=tag, expires=0, event="dialog").code == 200
+            wait_for(lambda: [held(n) for n in (a, b, c)] == [0] * 3, 10)
+        if restarted:
+            a.restart()
+            time.sleep(7)
+        assert at(phone, a).publish(body=of_one_call("confirmed"), **DIALOG).code == 200
+        phone.quiet(8)
+        assert [held(n) for n in (a, b, c)] == [1] * 3, [n.rpc("presence.publications") for n in (a, b, c)]
+        for node in (a, b, c):
+            lamp = at(phone, node).subscribe(phone.uri, event="dialog", expires=0)
+            assert "confirmed" in lamp.wait(1)[-1].text, lamp.notifies[-1].text
+        phone.close()

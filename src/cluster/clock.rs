@@ -2,6 +2,8 @@
 //! never goes back, so that what happens after a message is stamped later than what the message says, whatever the
 //! clocks say.
 use crate::shm_safe::shm_safe;
+use crate::time::Seconds;
+use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A moment of the cluster: milliseconds since 1970 in the upper 48 bits, a counter in the lower 16.
@@ -24,6 +26,50 @@ impl Stamp {
     /// The stamp so many milliseconds earlier.
     pub const fn before(self, millis: u64) -> Stamp {
         Stamp(self.0.saturating_sub(millis << 16))
+    }
+
+    /// The second it is in.
+    pub const fn second(self) -> ClusterSecond {
+        let seconds = self.millis() / 1000;
+        let seconds = if seconds > LATEST as u64 { LATEST } else { seconds as u32 };
+        match NonZeroU32::new(seconds) {
+            Some(seconds) => ClusterSecond(seconds),
+            None => ClusterSecond(NonZeroU32::MIN),
+        }
+    }
+}
+
+/// A second since 1970 by the cluster's clock: when a document was received. It is compared with its like alone; what
+/// ends, and what was how long ago, is a [`Moment`](crate::time::Moment) of the node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClusterSecond(NonZeroU32);
+
+shm_safe!(ClusterSecond(number));
+
+/// No clock shows a later second: half a year of seconds before 32 bits end, for what has to come after it.
+const LATEST: u32 = u32::MAX - (1 << 24);
+
+impl ClusterSecond {
+    /// The second that a message or a row has; `None` for what no clock shows.
+    pub fn at(seconds: i64) -> Option<ClusterSecond> {
+        let seconds = u32::try_from(seconds).ok().filter(|seconds| *seconds <= LATEST)?;
+        NonZeroU32::new(seconds).map(ClusterSecond)
+    }
+
+    /// Seconds since 1970.
+    pub const fn seconds(self) -> i64 {
+        self.0.get() as i64
+    }
+
+    /// The next second.
+    #[must_use]
+    pub const fn next(self) -> ClusterSecond {
+        ClusterSecond(self.0.saturating_add(1))
+    }
+
+    /// How long ago an earlier one was; no time where it is later.
+    pub const fn since(self, earlier: ClusterSecond) -> Seconds {
+        Seconds(self.0.get().saturating_sub(earlier.0.get()) as i64)
     }
 }
 
@@ -91,6 +137,17 @@ mod tests {
         let clock = HybridClock::new();
         let before = clock.tick(9_000_000);
         assert!(clock.tick(1_000) > before);
+    }
+
+    #[test]
+    fn a_second_is_one_that_a_clock_can_show() {
+        let at = |seconds| ClusterSecond::at(seconds).map(ClusterSecond::seconds);
+        assert_eq!([-5, 0, i64::MAX, i64::from(u32::MAX)].map(at), [None; 4]);
+        assert_eq!([1, 1_795_630_561].map(at), [Some(1), Some(1_795_630_561)]);
+        let (one, late) = (Stamp::default().second(), Stamp(u64::MAX).second());
+        assert_eq!((one.seconds(), at(late.seconds())), (1, Some(late.seconds())));
+        assert!(late.next() > late && Stamp::of_millis(5_999).second() == ClusterSecond::at(5).unwrap());
+        assert_eq!((one.next().since(one), one.since(late)), (Seconds(1), Seconds::ZERO));
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! Which of two states of a record is the newer one. Every node comes to the same answer, whatever it receives first.
-use super::clock::{MOST_AHEAD, Stamp};
+use super::clock::{ClusterSecond, Stamp};
 use crate::shm_safe::shm_safe;
-use crate::time::{Millis, Moment, Seconds};
 
 /// The version of a subscription: the larger one counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -29,7 +28,7 @@ pub struct DocumentVersion<'a> {
     /// How often its publication has changed.
     pub changes: u32,
     /// When it was received by the cluster's clock, where that is known.
-    pub received_at: Option<Moment>,
+    pub received_at: Option<ClusterSecond>,
     /// The publication's entity tag.
     pub etag: &'a [u8],
     /// A digest of its body.
@@ -55,16 +54,19 @@ impl DocumentVersion<'_> {
 }
 
 /// When a change of a document counts as received: `now` by the cluster's clock, not before what the document was
-/// (`own`), and after the `others` of the same dialogs that it replaces, held or removed; nothing counts as received
-/// more than [`MOST_AHEAD`] after `now` for their sake.
-pub fn received_at(now: Moment, own: Option<Moment>, others: Option<Moment>) -> Moment {
-    let after = others.map(|others| (others + Seconds(1)).min(now + Millis(MOST_AHEAD).seconds()));
-    now.max(own.unwrap_or(now)).max(after.unwrap_or(now))
+/// (`own`), and after the `others` of the same dialogs that it replaces, held or removed, however far ahead the clock
+/// was that these were received by: what replaces them is newer on every node.
+pub fn received_at(now: ClusterSecond, own: Option<ClusterSecond>, others: Option<ClusterSecond>) -> ClusterSecond {
+    now.max(own.unwrap_or(now)).max(others.map_or(now, ClusterSecond::next))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn at(second: i64) -> ClusterSecond {
+        ClusterSecond::at(second).expect("a second")
+    }
 
     #[test]
     fn the_watchers_word_decides_then_the_hands_then_the_time() {
@@ -79,22 +81,22 @@ mod tests {
     fn two_changes_of_one_publication_are_decided_alike_everywhere() {
         let document =
             |changes, received_at, etag: &'static [u8]| DocumentVersion { changes, received_at, etag, body: 0 };
-        let (a, b) = (document(1, Some(Moment::at(10)), b"a"), document(1, Some(Moment::at(10)), b"b"));
+        let (a, b) = (document(1, Some(at(10)), b"a"), document(1, Some(at(10)), b"b"));
         assert!(b.is_newer(&a) && !a.is_newer(&b) && !a.is_newer(&a));
-        assert!(document(2, Some(Moment::at(1)), b"a").is_newer(&document(1, Some(Moment::at(9)), b"z")));
-        assert!(document(0, Some(Moment::at(9)), b"a").replaces(&document(7, Some(Moment::at(8)), b"z")));
-        assert!(!document(0, Some(Moment::at(8)), b"z").replaces(&document(7, Some(Moment::at(8)), b"a")));
+        assert!(document(2, Some(at(1)), b"a").is_newer(&document(1, Some(at(9)), b"z")));
+        assert!(document(0, Some(at(9)), b"a").replaces(&document(7, Some(at(8)), b"z")));
+        assert!(!document(0, Some(at(8)), b"z").replaces(&document(7, Some(at(8)), b"a")));
     }
 
     #[test]
     fn what_replaces_a_document_is_received_later() {
-        let (at, known) = (Moment::at, |second| Some(Moment::at(second)));
-        assert_eq!(received_at(at(100), None, None), at(100));
-        assert_eq!(received_at(at(100), None, known(160)), at(161));
-        assert_eq!(received_at(at(100), None, known(90)), at(100));
-        assert_eq!(received_at(at(100), known(130), None), at(130));
-        assert_eq!(received_at(at(100), known(130), known(130)), at(131));
-        let latest = at(100) + Millis(MOST_AHEAD).seconds();
-        assert_eq!(received_at(at(100), None, known(9_000)), latest, "a clock that is wrong is not followed for ever");
+        let known = ClusterSecond::at;
+        let received = |own, others| received_at(at(100), own, others);
+        assert_eq!(received(None, None), at(100));
+        assert_eq!(received(None, known(160)), at(161));
+        assert_eq!(received(None, known(90)), at(100));
+        assert_eq!(received(known(130), None), at(130));
+        assert_eq!(received(known(130), known(130)), at(131));
+        assert_eq!(received(None, known(9_000)), at(9_001), "as far ahead as its clock was");
     }
 }

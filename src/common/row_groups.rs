@@ -243,10 +243,11 @@ shm_safe!(
     }
 );
 
-/// When a set-aside row is tried again, kept in 32 bits beside its record; none for a row that is not set aside.
+/// When a set-aside row is tried again, kept in 48 bits beside its record; none for a row that is not set aside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Aside {
-    until: Option<ShortMoment>,
+    /// The upper and the lower half of the second, so that the record needs no room to align it; 0 for none.
+    until: [u16; 2],
     why: WhyAside,
 }
 
@@ -255,12 +256,12 @@ shm_safe!(Aside { until, why });
 impl Aside {
     /// Set aside by a refusal at `now`.
     pub fn refused(now: Moment) -> Aside {
-        Aside { until: Some((now + REFUSED_WAIT).into()), why: WhyAside::Refused }
+        Aside { until: halves(now + REFUSED_WAIT), why: WhyAside::Refused }
     }
 
     /// Left for a later pass than the one at `now`.
     pub fn later(now: Moment) -> Aside {
-        Aside { until: Some((now + Seconds(1)).into()), why: WhyAside::Kept }
+        Aside { until: halves(now + Seconds(1)), why: WhyAside::Kept }
     }
 
     /// After it was tried once more in the pass that began at `now`. No pass tries a row twice, and what was refused
@@ -278,7 +279,9 @@ impl Aside {
     pub fn rests(self, now: Moment, pass: Pass) -> bool {
         let is_last = pass == Pass::Last;
         let horizon = if is_last { now + REFUSED_WAIT - Seconds(1) } else { now };
-        let is_after = |moment: Moment| self.until.is_some_and(|until| Moment::from(until) > moment);
+        let [upper, lower] = self.until.map(i64::from);
+        let until = upper * 0x1_0000 + lower;
+        let is_after = |moment: Moment| until > 0 && until > moment.seconds();
         is_after(horizon) || (is_last && self.why != WhyAside::Refused && is_after(now))
     }
 
@@ -286,6 +289,11 @@ impl Aside {
     pub fn is_refused(self) -> bool {
         self.why != WhyAside::Kept
     }
+}
+
+fn halves(until: Moment) -> [u16; 2] {
+    let seconds = ShortMoment::from(until).seconds();
+    [(seconds >> 16) as u16, seconds as u16]
 }
 
 #[cfg(test)]

@@ -105,14 +105,15 @@ fn modify<P: Ports>(ports: &mut P, direct: &Direct<'_>, new: &Document<'_>) -> R
     let body = body.or(held.as_ref().map(|late| late.body.as_slice()));
     // The caller knows in which order it calls.
     let dialogs = dialogs(new.description, body.unwrap_or_default()).in_order();
-    let received_at = Some(ports.received_now(new.resource, Some(direct.etag), &dialogs));
+    let stamp = ports.stamp_now(new.resource, Some(direct.etag), &dialogs);
     let change = Change::Modify(Modification {
         etag: direct.etag.to_owned_tag(),
         new_etag: direct.etag.to_owned_tag(),
         body: body.map(Cow::Borrowed),
         dialogs,
         expires_at: Expiry::At(now + Seconds::from(new.expires)),
-        received_at,
+        received_at: Some(now),
+        stamp,
         priority: priority(ports, &request, now),
         sender: direct.sender.to_vec(),
         line: None,
@@ -123,7 +124,7 @@ fn modify<P: Ports>(ports: &mut P, direct: &Direct<'_>, new: &Document<'_>) -> R
     if ports.replicates() {
         let ruid = ruid_of(ports, new.resource, direct.etag)?;
         let (etag, body) = (direct.etag.to_owned_tag(), direct.body.to_vec());
-        let publication = Publication { etag: etag.clone(), ruid, body, received_at, ..Publication::default() };
+        let publication = Publication { etag: etag.clone(), ruid, body, stamp, ..Publication::default() };
         announce_modified(ports, &request, new, &publication, etag);
     }
     if *keeps == Keeps::Nothing {
@@ -143,7 +144,8 @@ fn insert<P: Ports>(ports: &mut P, direct: &Direct<'_>, new: &Document<'_>) -> R
         sender: direct.sender.to_vec(),
         body: direct.body.to_vec(),
         expires_at: Expiry::At(now + Seconds::from(new.expires)),
-        received_at: Some(ports.received_now(new.resource, None, &dialogs)),
+        received_at: Some(now),
+        stamp: ports.stamp_now(new.resource, None, &dialogs),
         priority: priority(ports, &request, now),
         dialogs,
     };
@@ -173,7 +175,7 @@ fn announced_elsewhere<P: Ports>(ports: &mut P, direct: &Direct<'_>, new: &Docum
         etag: etag.clone(),
         ruid: if is_insert { ports.new_ruid() } else { id_of(new, etag.view()) },
         body: if new.expires > 0 { direct.body.to_vec() } else { Vec::new() },
-        received_at: Some(ports.received_now(new.resource, Some(etag.view()), &Dialogs::default())),
+        stamp: ports.stamp_now(new.resource, Some(etag.view()), &Dialogs::default()),
         ..Publication::default()
     };
     let novelty = if is_insert { Novelty::New } else { Novelty::Changed };

@@ -1,6 +1,7 @@
 //! A publication: one document of a presentity under its entity tag (RFC 3903 4), and how a PUBLISH changes the list
 //! of them.
 use super::dialog_info::{DialogInfo, DialogState, Mark};
+use crate::cluster::clock::ClusterSecond;
 use crate::shm_safe::shm_safe;
 use crate::sip::entity_tag::EntityTag;
 use crate::time::{Expiry, Moment, Seconds};
@@ -156,6 +157,8 @@ pub struct Publication {
     pub expires_at: Expiry,
     /// When it was received, where that is known.
     pub received_at: Option<Moment>,
+    /// The same by the clock that nodes share, where they share one: which of two documents is newer.
+    pub stamp: Option<ClusterSecond>,
     /// The publication's place among the presentity's documents.
     pub priority: i32,
     /// The dialogs in it.
@@ -177,6 +180,8 @@ pub struct Modification<'a> {
     pub expires_at: Expiry,
     /// Now, where the clock of the node that announces it is known.
     pub received_at: Option<Moment>,
+    /// The same by the clock that nodes share.
+    pub stamp: Option<ClusterSecond>,
     /// The publication's place among the documents.
     pub priority: i32,
     /// Who sends it.
@@ -387,6 +392,7 @@ impl Publication {
         self.etag.clone_from(&change.new_etag);
         self.expires_at = change.expires_at;
         self.received_at = change.received_at;
+        self.stamp = change.stamp;
         self.priority = change.priority;
         // A refresh does not make a call on a shared line somebody else's.
         if !change.sender.is_empty() && (change.body.is_some() || change.line.is_none()) {

@@ -10,6 +10,7 @@ use super::replica::Replica;
 use super::resource::Resource;
 use super::row_limits::Brought;
 use super::{bad_event, judgement, limits, notifier, readable, sphere};
+use crate::cluster::clock::ClusterSecond;
 use crate::sip::entity_tag::EntityTag;
 use crate::sip::{text, uri};
 use crate::time::{Expiry, Moment, Seconds};
@@ -136,7 +137,8 @@ fn insert<P: Ports>(ports: &mut P, request: &PublishRequest<'_>, new: &Document<
         sender: request.sender.to_vec(),
         body: body.to_vec(),
         expires_at: Expiry::At(now + Seconds::from(new.expires)),
-        received_at: Some(ports.received_now(new.resource, None, &dialogs)),
+        received_at: Some(now),
+        stamp: ports.stamp_now(new.resource, None, &dialogs),
         priority: priority(ports, request, now),
         dialogs,
     };
@@ -199,7 +201,7 @@ pub(super) fn announced(
         etag: publication.etag.clone(),
         new_etag: None,
         expires: Seconds::from(new.expires),
-        received_at: publication.received_at,
+        stamp: publication.stamp,
         is_new: novelty == Novelty::New,
         sender: request.sender.to_vec(),
         ruid: publication.ruid.clone(),
@@ -231,10 +233,12 @@ pub(super) fn announce<P: Ports>(ports: &mut P, replica: Option<Replica>) {
 /// shows the last document only, watchers see this one once.
 fn publish_transient<P: Ports>(ports: &mut P, request: &PublishRequest<'_>, new: &Document<'_>) -> Result<(), Failure> {
     let body = request.body.unwrap_or_default();
-    let received_at = Some(ports.received_now(new.resource, None, &dialogs(new.description, body)));
-    end_dialogs_of(ports, new, body, received_at)?;
+    let stamp = ports.stamp_now(new.resource, None, &dialogs(new.description, body));
+    end_dialogs_of(ports, new, body, stamp)?;
     let etag = ports.new_entity_tag(0);
-    let publication = Publication { etag: etag.clone(), body: body.to_vec(), received_at, ..Publication::default() };
+    let received_at = Some(ports.now());
+    let (etag_of, body) = (etag.clone(), body.to_vec());
+    let publication = Publication { etag: etag_of, body, received_at, stamp, ..Publication::default() };
     let replica = ports.replicates().then(|| {
         let known = Publication { ruid: ports.new_ruid(), ..publication.clone() };
         announced(new, request, &known, Novelty::New)
@@ -268,13 +272,13 @@ pub(super) fn end_dialogs_of<P: Ports>(
     ports: &mut P,
     new: &Document<'_>,
     body: &[u8],
-    received_at: Option<Moment>,
+    stamp: Option<ClusterSecond>,
 ) -> Result<(), Failure> {
     let dialogs = dialogs(new.description, body);
     if !dialogs.marks.is_empty() {
         let ids = dialogs.ids();
         ports.publish(new.resource, Change::End(dialogs))?;
-        ports.note_ended(new.resource, &ids, received_at);
+        ports.note_ended(new.resource, &ids, stamp);
     }
     Ok(())
 }
@@ -296,14 +300,15 @@ fn modify<P: Ports>(
         ports.new_entity_tag(changes)
     };
     let dialogs = request.body.map(|body| dialogs(new.description, body)).unwrap_or_default();
-    let received_at = Some(ports.received_now(new.resource, Some(etag), &dialogs));
+    let stamp = ports.stamp_now(new.resource, Some(etag), &dialogs);
     let change = Change::Modify(Modification {
         etag: etag.to_owned_tag(),
         new_etag: new_etag.clone(),
         body: request.body.map(Cow::Borrowed),
         dialogs,
         expires_at: Expiry::At(now + Seconds::from(new.expires)),
-        received_at,
+        received_at: Some(now),
+        stamp,
         priority: priority(ports, request, now),
         sender: request.sender.to_vec(),
         line: shared_line(ports, new.description),
@@ -329,7 +334,7 @@ fn modify<P: Ports>(
                     etag: etag.to_owned_tag(),
                     ruid: ruid.unwrap_or_default(),
                     body: request.body.unwrap_or_default().to_vec(),
-                    received_at,
+                    stamp,
                     ..Publication::default()
                 };
                 announce_modified(ports, request, new, &publication, new_etag);
@@ -400,7 +405,8 @@ pub(super) fn show_late<P: Ports>(ports: &mut P, late: &Late, taken: Taken) -> R
     let change = Change::Modify(Modification {
         etag: late.etag.clone(),
         new_etag: late.etag.clone(),
-        received_at: Some(ports.received_now(&late.resource, Some(late.etag.view()), &dialogs)),
+        received_at: Some(ports.now()),
+        stamp: ports.stamp_now(&late.resource, Some(late.etag.view()), &dialogs),
         dialogs,
         body: Some(Cow::Borrowed(&late.body)),
         expires_at: stored.expires_at,

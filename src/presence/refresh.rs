@@ -1,7 +1,7 @@
 //! Commands from outside a request: tables and files were changed by others (`refreshWatchers`).
 use super::error::Failure;
 use super::ports::Ports;
-use super::publication::{Applied, Change, Modification, Publication};
+use super::publication::{Applied, Change, Dialogs, Modification, Publication};
 use super::publish;
 use super::resource::Resource;
 use crate::sip::entity_tag::EntityTag;
@@ -32,12 +32,14 @@ pub fn hard_state<P: Ports>(
             ports.publish(resource, Change::Remove(EntityTag::new(filename.to_vec())))?;
         }
         Some(body) => {
+            let stamp = ports.stamp_now(resource, Some(EntityTag::new(filename)), &Dialogs::default());
             let change = Modification {
                 etag: EntityTag::new(filename.to_vec()),
                 new_etag: EntityTag::new(filename.to_vec()),
                 body: Some(Cow::Borrowed(&body)),
                 expires_at: Expiry::Never,
                 received_at: Some(now),
+                stamp,
                 ..Modification::default()
             };
             if ports.publish(resource, Change::Modify(change))? == Applied::NoMatch {
@@ -47,6 +49,7 @@ pub fn hard_state<P: Ports>(
                     body,
                     expires_at: Expiry::Never,
                     received_at: Some(now),
+                    stamp,
                     ..Publication::default()
                 };
                 ports.publish(resource, Change::Insert(publication))?;

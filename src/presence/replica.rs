@@ -1,8 +1,9 @@
 //! A change of a publication as nodes announce it to each other: the JSON of stock's DMQ messages.
+use crate::cluster::clock::ClusterSecond;
 use crate::sip::checked::{HostPart, UserPart, Word, is_clean, most};
 use crate::sip::entity_tag::EntityTag;
 use crate::sip::event::EventHeader;
-use crate::time::{Moment, Seconds};
+use crate::time::Seconds;
 use serde_json::Value;
 use std::borrow::Cow;
 
@@ -35,8 +36,8 @@ pub struct Replica {
     pub new_etag: Option<EntityTag>,
     /// How long it lives from when `Life` says; no time: it is removed.
     pub expires: Seconds,
-    /// When the owner received it by the owner's clock, where the message says so.
-    pub received_at: Option<Moment>,
+    /// When the owner received it (`recv`), where the message says so: by the clock that nodes share, or by its own.
+    pub stamp: Option<ClusterSecond>,
     /// The publication is a new one.
     pub is_new: bool,
     /// Who sent it; empty for nobody.
@@ -107,7 +108,7 @@ impl Replica {
         stored(&mut out, "{\"action\":1,\"presentity\":{\"domain\":", &self.domain);
         stored(&mut out, ",\"user\":", &self.user);
         stored(&mut out, ",\"etag\":", self.etag.bytes());
-        let received = self.received_at.map_or(0, Moment::seconds);
+        let received = self.stamp.map_or(0, ClusterSecond::seconds);
         let times = format!(",\"expires\":{},\"recv\":{received}", self.expires.0);
         out.extend_from_slice(times.as_bytes());
         if !self.sender.is_empty() {
@@ -208,7 +209,7 @@ pub fn parse(body: &[u8]) -> Option<ReplicaMessage> {
                 event: text(presentity, "event")?,
                 etag: EntityTag::new(text(presentity, "etag")?),
                 expires: Seconds(number(presentity, "expires")?.max(0)),
-                received_at: Some(number(presentity, "recv")?).filter(|at| *at > 0).map(Moment::at),
+                stamp: ClusterSecond::at(number(presentity, "recv")?),
                 sender: text(presentity, "sender")?,
                 new_etag: Some(EntityTag::new(text(&root, "cur_etag")?)).filter(|etag| !etag.is_empty()),
                 is_new: number(&root, "t_new")? != 0,

@@ -7,6 +7,7 @@ use super::publish::{self, Document};
 use super::readable;
 use super::replica::Replica;
 use super::resource::Resource;
+use crate::cluster::clock::ClusterSecond;
 use crate::cluster::version::DocumentVersion;
 use crate::sip::entity_tag::EntityTag;
 use crate::sip::uri;
@@ -44,18 +45,44 @@ impl Life {
 
     /// The `expires` and the `recv` of a message about a publication; `expires` is at least 1: the publication goes on.
     /// What counts from the arrival says that it was received now, so that all nodes understand the same.
-    fn announced(self, publication: &Publication, now: Moment) -> (Seconds, Moment) {
-        let received_at = publication.received_at.filter(|_| self == Life::FromReceipt).unwrap_or(now);
+    fn announced(self, publication: &Publication, now: TwoClocks) -> (Seconds, ClusterSecond) {
+        let received_at = publication.received_at.filter(|_| self == Life::FromReceipt).unwrap_or(now.own);
         let left = publication.expires_at.moment().map_or(SHORTEST, |end| end - received_at);
-        (left.max(SHORTEST), received_at)
+        (left.max(SHORTEST), now.shared_of(received_at))
     }
 
     /// When what a message announces expires. An owner whose clock is ahead does not make it live longer than it says;
     /// one whose clock is behind, or who counts from the arrival, does not make it end before it has begun.
-    fn end(self, replica: &Replica, now: Moment) -> Moment {
-        let latest = now + replica.expires;
-        let by_owner = replica.received_at.filter(|_| self == Life::FromReceipt).map(|at| at + replica.expires);
-        by_owner.filter(|end| *end > now).map_or(latest, |end| end.min(latest))
+    fn end(self, replica: &Replica, now: TwoClocks) -> Moment {
+        let latest = now.own + replica.expires;
+        let by_owner = replica.stamp.filter(|_| self == Life::FromReceipt).map(|at| now.own_of(at) + replica.expires);
+        by_owner.filter(|end| *end > now.own).map_or(latest, |end| end.min(latest))
+    }
+}
+
+/// The same moment by the node's own clock, by which documents end, and by the one that nodes share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TwoClocks {
+    /// The node's own time, which nobody sets.
+    pub own: Moment,
+    /// The cluster's.
+    pub shared: ClusterSecond,
+}
+
+impl TwoClocks {
+    fn of<P: Ports>(ports: &P) -> TwoClocks {
+        TwoClocks { own: ports.now(), shared: ports.cluster_second() }
+    }
+
+    /// The node's own time of a second of the cluster, as long ago by the one as by the other; what is ahead is now.
+    fn own_of(self, stamp: ClusterSecond) -> Moment {
+        self.own - self.shared.since(stamp)
+    }
+
+    /// The second of the cluster at a moment of the node; now where that is before 1970, or ahead.
+    fn shared_of(self, moment: Moment) -> ClusterSecond {
+        let age = (self.own - moment).max(Seconds::ZERO);
+        ClusterSecond::at(self.shared.seconds() - age.0).unwrap_or(self.shared)
     }
 }
 
@@ -73,13 +100,19 @@ pub enum Reader {
 }
 
 /// A stored publication as it is announced to a node that asks for all: as new, with what is left of its life.
-pub fn of_stored(resource: &Resource, event: &[u8], publication: &Publication, now: Moment, reader: Reader) -> Replica {
+pub fn of_stored(
+    resource: &Resource,
+    event: &[u8],
+    publication: &Publication,
+    now: TwoClocks,
+    reader: Reader,
+) -> Replica {
     let (user, domain) = uri::split(&resource.uri);
-    let (expires, received_at) = match reader {
-        Reader::Ours => (Life::FromArrival.announced(publication, now).0, publication.received_at),
+    let (expires, stamp) = match reader {
+        Reader::Ours => (Life::FromArrival.announced(publication, now).0, publication.stamp),
         Reader::Any => {
-            let (expires, received_at) = Life::OF_HOST.announced(publication, now);
-            (expires, Some(received_at))
+            let (expires, received) = Life::OF_HOST.announced(publication, now);
+            (expires, Some(received))
         }
     };
     Replica {
@@ -89,7 +122,7 @@ pub fn of_stored(resource: &Resource, event: &[u8], publication: &Publication, n
         etag: publication.etag.clone(),
         new_etag: None,
         expires,
-        received_at,
+        stamp,
         is_new: true,
         sender: publication.sender.clone(),
         ruid: publication.ruid.clone(),
@@ -111,13 +144,13 @@ enum ReplicationStep {
 }
 
 fn version(document: &Publication) -> DocumentVersion<'_> {
-    let (changes, received_at) = (document.etag.changes(), document.received_at);
+    let (changes, received_at) = (document.etag.changes(), document.stamp);
     DocumentVersion { changes, received_at, etag: document.etag.bytes(), body: 0 }
 }
 
 fn version_of(replica: &Replica) -> DocumentVersion<'_> {
     let etag = replica.last_etag();
-    DocumentVersion { changes: etag.changes(), received_at: replica.received_at, etag: etag.bytes(), body: 0 }
+    DocumentVersion { changes: etag.changes(), received_at: replica.stamp, etag: etag.bytes(), body: 0 }
 }
 
 /// Whether what a node holds was replaced here by a newer document of another publication about the same dialogs.
@@ -186,6 +219,9 @@ pub enum ReceiptClock {
     Shared,
     /// A clock of its own.
     Own,
+    /// A clock that should be the shared one, and is too far away: one of the two nodes has a wrong clock, and neither
+    /// calls what the other holds older than what was removed.
+    Wrong,
 }
 
 /// Carries out a change that another node announced, and notifies our watchers unless they are left to that node.
@@ -207,12 +243,12 @@ pub fn apply<P: Ports>(
     let resource = ports.uri_rule().resource(&uri::join(&replica.user, &replica.domain), event);
     let new = Document::without_request(&description, &resource);
     if replica.is_new && replica.expires == Seconds::ZERO {
-        publish::end_dialogs_of(ports, &new, &replica.body, replica.received_at)?;
+        publish::end_dialogs_of(ports, &new, &replica.body, replica.stamp)?;
         if readable::shows(ports, &description, &replica.body) {
             let publication = Publication {
                 etag: replica.etag.clone(),
                 body: replica.body.clone(),
-                received_at: replica.received_at,
+                received_at: replica.stamp.map(|stamp| TwoClocks::of(ports).own_of(stamp)),
                 ..Publication::default()
             };
             let shown = publish::shown_once(&new, publication);
@@ -250,9 +286,9 @@ fn end_older<P: Ports>(ports: &mut P, replica: &Replica, new: &Document<'_>) -> 
     if !replica.is_removal() || replica.ended.is_empty() {
         return Ok(false);
     }
-    ports.note_ended(new.resource, &replica.ended, replica.received_at);
+    ports.note_ended(new.resource, &replica.ended, replica.stamp);
     let mut documents = ports.documents(new.resource)?;
-    documents.retain(|mine| ports.is_old(new.resource, &mine.dialogs, mine.received_at));
+    documents.retain(|mine| ports.is_old(new.resource, &mine.dialogs, mine.stamp));
     let (mut has_ended, mut failed) = (false, None);
     for old in documents.into_iter().filter(|old| replica.ruid.is_empty() || old.ruid != replica.ruid) {
         match ports.publish(new.resource, Change::Remove(old.etag)) {
@@ -292,7 +328,9 @@ fn carry_out<P: Ports>(
     }
     let tag = replica.last_etag().clone();
     let life = Life::OF_HOST.of_message(replica, ports.expects_answers());
-    let expires_at = Expiry::At(life.end(replica, ports.now()));
+    let now = TwoClocks::of(ports);
+    let expires_at = Expiry::At(life.end(replica, now));
+    let received_at = replica.stamp.map(|stamp| now.own_of(stamp));
     let dialogs = publish::dialogs(new.description, &replica.body);
     let step = step(&documents, replica);
     let is_judged = replica.again || clock == ReceiptClock::Shared && matches!(step, ReplicationStep::Insert);
@@ -300,7 +338,7 @@ fn carry_out<P: Ports>(
         return Ok(ReplicationOutcome::Answer(replica.removal()));
     }
     let is_unknown = matches!(step, ReplicationStep::Insert);
-    if is_judged && is_unknown && ports.is_old(resource, &dialogs, replica.received_at) {
+    if is_judged && is_unknown && clock != ReceiptClock::Wrong && ports.is_old(resource, &dialogs, replica.stamp) {
         return Ok(ReplicationOutcome::Answer(replica.removal()));
     }
     Ok(match step {
@@ -318,7 +356,8 @@ fn carry_out<P: Ports>(
                 sender: replica.sender.clone(),
                 body: replica.body.clone(),
                 expires_at,
-                received_at: replica.received_at,
+                received_at,
+                stamp: replica.stamp,
                 priority: 0,
                 dialogs,
             };
@@ -327,7 +366,7 @@ fn carry_out<P: Ports>(
                 _ => ReplicationOutcome::Changed(publish::shown_if_readable(ports, new, Some(&replica.body))),
             }
         }
-        ReplicationStep::Modify(mine) => modify(ports, replica, new, mine, expires_at)?,
+        ReplicationStep::Modify(mine) => modify(ports, replica, new, mine, (expires_at, received_at))?,
         ReplicationStep::Remove(etag) => match ports.publish(resource, Change::Remove(etag))? {
             Applied::Removed(removed, place) => {
                 ReplicationOutcome::Changed(Some(publish::shown_at_the_end(ports, new, &replica.body, removed, place)))
@@ -342,7 +381,7 @@ fn modify<P: Ports>(
     replica: &Replica,
     new: &Document<'_>,
     mine: Publication,
-    expires_at: Expiry,
+    (expires_at, received_at): (Expiry, Option<Moment>),
 ) -> Result<ReplicationOutcome, Failure> {
     let held = ports.find_late(new.resource, mine.etag.view());
     let body = Some(&replica.body).filter(|body| !body.is_empty()).or(held.as_ref().map(|late| &late.body));
@@ -352,7 +391,8 @@ fn modify<P: Ports>(
         body: body.map(|body| Cow::Borrowed(body.as_slice())),
         dialogs: body.map(|body| publish::dialogs(new.description, body)).unwrap_or_default(),
         expires_at,
-        received_at: replica.received_at,
+        received_at,
+        stamp: replica.stamp,
         priority: mine.priority,
         sender: replica.sender.clone(),
         line: publish::shared_line(ports, new.description),
@@ -409,6 +449,11 @@ mod tests {
         }
     }
 
+    /// Both clocks; the cluster's is 200 seconds ahead.
+    fn now(second: i64) -> TwoClocks {
+        TwoClocks { own: Moment::at(second), shared: ClusterSecond::at(second + 200).expect("a second") }
+    }
+
     fn stored(etag: &str, ruid: &str) -> Publication {
         Publication { etag: etag.into(), ruid: ruid.into(), ..Publication::default() }
     }
@@ -449,8 +494,8 @@ mod tests {
             ..Publication::default()
         };
         let announced = |life: Life| {
-            let (expires, received_at) = life.announced(&owned, Moment::at(1_045));
-            Replica { expires, received_at: Some(received_at), ..replica() }
+            let (expires, received) = life.announced(&owned, now(1_045));
+            Replica { expires, stamp: Some(received), ..replica() }
         };
         // What is left, received now, means the same to all; all of it is right from 6.1 on.
         for (sender, reader) in [
@@ -458,14 +503,14 @@ mod tests {
             (Life::FromArrival, Life::FromReceipt),
             (Life::FromReceipt, Life::FromReceipt),
         ] {
-            assert_eq!(reader.end(&announced(sender), Moment::at(1_045)), Moment::at(1_060), "{sender:?} {reader:?}");
+            assert_eq!(reader.end(&announced(sender), now(1_045)), Moment::at(1_060), "{sender:?} {reader:?}");
         }
-        assert_eq!(Life::FromReceipt.announced(&owned, Moment::at(1_045)), (Seconds(60), Moment::at(1_000)));
+        assert_eq!(Life::FromReceipt.announced(&owned, now(1_045)), (Seconds(60), now(1_000).shared));
     }
 
     #[test]
     fn a_node_that_joins_takes_what_newer_nodes_of_stock_answer() {
-        let announced = Replica { expires: Seconds(60), received_at: Some(Moment::at(1_000)), ..replica() };
+        let announced = Replica { expires: Seconds(60), stamp: ClusterSecond::at(1_000), ..replica() };
         for (has_asked, is_new, life) in
             [(true, true, Life::FromReceipt), (true, false, Life::FromArrival), (false, true, Life::FromArrival)]
         {
@@ -478,24 +523,18 @@ mod tests {
 
     #[test]
     fn clocks_that_differ_neither_end_nor_prolong_a_life() {
-        let announced = |expires, received_at| Replica { expires, received_at, ..replica() };
+        let announced = |expires, received_at| Replica { expires, stamp: ClusterSecond::at(received_at), ..replica() };
         // The owner's clock is ahead, far ahead, or unknown: no longer than said.
         for received_at in [1_030, 90_000, 0, -5, i64::MAX] {
             assert_eq!(
-                Life::FromReceipt.end(&announced(Seconds(60), Some(Moment::at(received_at))), Moment::at(1_000)),
+                Life::FromReceipt.end(&announced(Seconds(60), received_at), now(1_000)),
                 Moment::at(1_060),
                 "{received_at}"
             );
         }
         // Far behind, or what is left with the time of the receipt, as nodes before 6.1 say it.
-        assert_eq!(
-            Life::FromReceipt.end(&announced(Seconds(60), Some(Moment::at(100))), Moment::at(1_000)),
-            Moment::at(1_060)
-        );
-        assert_eq!(
-            Life::FromReceipt.end(&announced(Seconds(15), Some(Moment::at(955))), Moment::at(1_000)),
-            Moment::at(1_015)
-        );
+        assert_eq!(Life::FromReceipt.end(&announced(Seconds(60), 100), now(1_000)), Moment::at(1_060));
+        assert_eq!(Life::FromReceipt.end(&announced(Seconds(15), 955), now(1_000)), Moment::at(1_015));
     }
 
     #[test]

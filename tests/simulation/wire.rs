@@ -1,9 +1,8 @@
 //! What simulated nodes hold, and what they say to each other.
-use crate::layers::cluster::clock::Stamp;
+use crate::layers::cluster::clock::{ClusterSecond, Stamp};
 use crate::layers::cluster::digest::mixed;
 use crate::layers::cluster::exchange::ExchangeMessage;
 use crate::layers::cluster::version::{DocumentVersion, Version};
-use crate::time::Moment;
 
 pub type NodeId = usize;
 pub type DialogId = u32;
@@ -26,7 +25,7 @@ pub struct Doc {
     pub presentity: PresentityId,
     pub record: u32,
     pub changes: u32,
-    pub received_at: i64,
+    pub received_at: ClusterSecond,
     pub etag: Vec<u8>,
     pub value: u32,
 }
@@ -35,7 +34,7 @@ impl Doc {
     pub fn version(&self) -> DocumentVersion<'_> {
         DocumentVersion {
             changes: self.changes,
-            received_at: Some(Moment::at(self.received_at)),
+            received_at: Some(self.received_at),
             etag: &self.etag,
             body: u64::from(self.value),
         }
@@ -56,7 +55,7 @@ pub enum Record {
 pub struct Removal {
     pub record: u32,
     /// From version 4 on, where not every node holds everything: the presentity, and when the document was received.
-    pub ended: Option<(PresentityId, i64)>,
+    pub ended: Option<(PresentityId, ClusterSecond)>,
 }
 
 /// What a SUBSCRIBE has changed of a subscription that is otherwise as `unchanged` says.

@@ -332,12 +332,12 @@ fn on_node_message(context: &mut Context, body: &[u8], from: Option<Address>) ->
     nodes.mark_alive(&name, clock::now());
     let done = match (message, from) {
         (NodeMessage::Hello { reply, compares, speaks, stamp }, Some(from)) => {
-            context.note_stamp(&name, stamp);
+            context.note_clock(&name, stamp);
             on_hello(context, &from, &name, (reply, compares, speaks));
             Ok(())
         }
         (NodeMessage::Compare(kind, comparison, stamp), Some(_)) => {
-            context.note_stamp(&name, stamp);
+            context.note_clock(&name, stamp);
             if let Ok(id) = nodes.of_name(&name, clock::now()) {
                 context.on_comparison(id, kind, comparison);
             }

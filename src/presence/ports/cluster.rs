@@ -1,10 +1,10 @@
 //! The other nodes, which hold the same publications and subscriptions.
+use crate::cluster::clock::ClusterSecond;
 use crate::presence::dialog::DialogId;
 use crate::presence::publication::{Dialogs, Publication};
 use crate::presence::replica::Replica;
 use crate::presence::resource::Resource;
 use crate::sip::entity_tag::EntityTag;
-use crate::time::Moment;
 
 /// What goes to other nodes, and what is known of them.
 pub trait Cluster {
@@ -20,13 +20,20 @@ pub trait Cluster {
     fn expects_answers(&self) -> bool;
     /// Whether a publication that another node speaks of was removed here, and would still live.
     fn was_removed(&self, resource: &Resource, ruid: &[u8], etag: EntityTag<&[u8]>) -> bool;
+    /// Now, by the clock that nodes share.
+    fn cluster_second(&self) -> ClusterSecond;
     /// When a change counts as received that is made now, by the clock that nodes share: of the document of this entity
-    /// tag, if there is one, which speaks of these dialogs from then on.
-    fn received_now(&self, resource: &Resource, etag: Option<EntityTag<&[u8]>>, dialogs: &Dialogs) -> Moment;
+    /// tag, if there is one, which speaks of these dialogs from then on; `None` where no node shares it.
+    fn stamp_now(
+        &mut self,
+        resource: &Resource,
+        etag: Option<EntityTag<&[u8]>>,
+        dialogs: &Dialogs,
+    ) -> Option<ClusterSecond>;
     /// Whether newer documents of all these dialogs were removed here.
-    fn is_old(&self, resource: &Resource, dialogs: &Dialogs, received_at: Option<Moment>) -> bool;
+    fn is_old(&self, resource: &Resource, dialogs: &Dialogs, stamp: Option<ClusterSecond>) -> bool;
     /// Dialogs, by the hashes of their ids, have ended with a document that was received then.
-    fn note_ended(&self, resource: &Resource, dialogs: &[u64], received_at: Option<Moment>);
+    fn note_ended(&self, resource: &Resource, dialogs: &[u64], stamp: Option<ClusterSecond>);
     /// The dialogs that have ended with a document that was removed here, for nodes that may hold older ones of them.
     fn ended_with(&self, resource: &Resource, removed: &Publication) -> Vec<u64>;
     /// The node that sends the NOTIFYs of a subscription, where that is another one.

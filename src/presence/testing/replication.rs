@@ -1,6 +1,7 @@
 //! Publications of other nodes: announced, stored, and notified once, in whatever order the messages come.
 use super::actors::{Publish, Subscribe, pidf};
 use super::{MemoryPorts, PRESENCE};
+use crate::cluster::clock::ClusterSecond;
 use crate::presence::direct_publish::{self, Direct, DirectKind};
 use crate::presence::ports::cluster::Cluster;
 use crate::presence::ports::publications::Publications;
@@ -11,7 +12,7 @@ use crate::presence::replication;
 use crate::presence::replication::{NotifiedBy, ReceiptClock};
 use crate::presence::resource::Resource;
 use crate::sip::entity_tag::EntityTag;
-use crate::time::{Moment, Seconds};
+use crate::time::Seconds;
 
 fn node() -> MemoryPorts {
     let mut server = MemoryPorts::default();
@@ -153,7 +154,7 @@ fn announced_dialog(ruid: &str, received_at: i64, state: &str) -> Replica {
         event: b"dialog".to_vec(),
         etag: EntityTag::new(ruid.as_bytes().to_vec()),
         expires: Seconds(600),
-        received_at: Some(Moment::at(received_at)),
+        stamp: ClusterSecond::at(received_at),
         is_new: true,
         ruid: ruid.as_bytes().to_vec(),
         body,
@@ -175,7 +176,7 @@ fn an_older_document_of_a_dialog_is_not_taken_for_a_new_one(
     let (mut server, resource) = with_dialogs();
     let known = announced_dialog("a", ended_at, "confirmed");
     let dialogs = Dialogs::of(&known.body);
-    server.note_ended(&resource, &dialogs.ids(), known.received_at);
+    server.note_ended(&resource, &dialogs.ids(), known.stamp);
     let other = Replica { again, ..announced_dialog("b", 50, "early") };
     let answer = replication::apply(&mut server, &other, NotifiedBy::ThisNode, clock).expect("applied");
     assert_eq!(answer, (!taken).then(|| other.removal()), "removed and then announced");
@@ -198,6 +199,20 @@ table! { an_older_document_of_a_dialog_is_not_taken_for_a_new_one:
 }
 
 #[test]
+fn by_a_wrong_clock_nothing_is_older_than_what_was_removed() {
+    for (clock, taken) in [(ReceiptClock::Shared, false), (ReceiptClock::Wrong, true)] {
+        for again in [false, true] {
+            let (mut server, resource) = with_dialogs();
+            let removed = announced_dialog("a", 51, "confirmed");
+            server.note_ended(&resource, &Dialogs::of(&removed.body).ids(), removed.stamp);
+            let other = Replica { again, ..announced_dialog("b", 50, "early") };
+            let answer = replication::apply(&mut server, &other, NotifiedBy::ThisNode, clock).expect("applied");
+            assert_eq!(answer.is_none(), taken, "{clock:?}");
+        }
+    }
+}
+
+#[test]
 fn a_removal_ends_what_is_older_of_its_dialogs_alone() {
     let (mut server, resource) = with_dialogs();
     Subscribe::new("bob", "alice", "dialog").send(&mut server).expect("subscribed");
@@ -209,7 +224,7 @@ fn a_removal_ends_what_is_older_of_its_dialogs_alone() {
     let unheard = announced_dialog("b", 50, "confirmed");
     let ended = Dialogs::of(&unheard.body).ids();
     let removal =
-        |received_at| Replica { ended: ended.clone(), received_at: Some(Moment::at(received_at)), ..unheard.removal() };
+        |received_at| Replica { ended: ended.clone(), stamp: ClusterSecond::at(received_at), ..unheard.removal() };
     assert_eq!(apply(&removal(50)), (1, 2), "of the same second");
     assert_eq!(apply(&Replica { ended: vec![7], ..removal(60) }), (1, 2), "of another dialog");
     assert_eq!(apply(&removal(60)), (0, 3));

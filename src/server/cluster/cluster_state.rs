@@ -1,5 +1,5 @@
 //! Where this node stands in the cluster: its clock, and whether it may send NOTIFYs.
-use crate::cluster::clock::{HybridClock, Stamp};
+use crate::cluster::clock::{ClusterSecond, HybridClock, Stamp};
 use crate::cluster::lease::Lease;
 use crate::host::clock;
 use crate::server::cluster::held_lease::Arbitration;
@@ -7,7 +7,7 @@ use crate::server::cluster::message_rate::MessageRates;
 use crate::server::cluster::placing::Placing;
 use crate::server::cluster::taken_marks::TakenMarks;
 use crate::shm_safe::shm_safe;
-use crate::time::{AtomicInstant, AtomicMoment, Instant, Millis, Moment, Seconds};
+use crate::time::{AtomicInstant, AtomicMoment, Instant, Millis, Seconds};
 use std::sync::atomic::AtomicU64;
 
 /// So long at least other nodes may object to what was taken over before its watchers are notified.
@@ -67,10 +67,9 @@ impl ClusterState {
         self.clock.tick(clock::wall_millis())
     }
 
-    /// The cluster's clock, in seconds: not before the time of this node, by which its documents end.
-    pub fn moment(&self) -> Moment {
-        let millis = self.clock.millis(clock::wall_millis());
-        clock::now().max(Moment::at((millis / 1000) as i64))
+    /// The second by the cluster's clock: never one before those that were.
+    pub fn second(&self) -> ClusterSecond {
+        self.tick().second()
     }
 
     /// Whether a line about a message that is not accepted may be written: one a minute.

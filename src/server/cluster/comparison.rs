@@ -1,5 +1,5 @@
 //! Comparing what this node holds with what another one holds (`cluster::exchange`), on the tables.
-use crate::cluster::clock::{MOST_AHEAD, Stamp};
+use crate::cluster::clock::{ClusterSecond, MOST_AHEAD, Stamp};
 use crate::cluster::digest::{DigestEntry, KeyRange, RecordKey, state_of};
 use crate::cluster::exchange::{self, ExchangePorts, Pull, Pulling};
 use crate::cluster::unsettled::ExchangeVerdict;
@@ -22,7 +22,7 @@ use crate::server::cluster::placing::View;
 use crate::server::context::Context;
 use crate::server::tables::resource_entry::ResourceEntry;
 use crate::server::tables::subscription_entry::{Ownership, SubscriptionEntry};
-use crate::time::{Instant, Moment, Seconds, UnixTime};
+use crate::time::{Instant, Moment, Seconds};
 use std::collections::HashSet;
 use std::rc::Rc;
 
@@ -155,7 +155,7 @@ impl Context<'_> {
 
     pub(super) fn document_text(&self, resource: &Resource, document: &Publication) -> Vec<u8> {
         let event = self.packages.get(resource.event).name;
-        replication::of_stored(resource, event, document, clock::now(), Reader::Ours).to_json()
+        replication::of_stored(resource, event, document, self.two_clocks(), Reader::Ours).to_json()
     }
 
     fn document_key(&self, resource: &Resource, document: &Publication) -> RecordKey {
@@ -225,7 +225,7 @@ impl Exchange<'_, '_> {
                 if range.contains(key) {
                     let state = RecordKey::of(&[
                         document.etag.bytes(),
-                        &document.received_at.map_or(0, Moment::seconds).to_be_bytes(),
+                        &document.stamp.map_or(0, ClusterSecond::seconds).to_be_bytes(),
                     ]);
                     entries.push(DigestEntry { key, state: state.0 as u32 });
                 }
@@ -261,15 +261,14 @@ impl Exchange<'_, '_> {
     /// A page of publications. They bear the time of the node that has received them, whose clock may be behind the
     /// cluster's.
     fn document_page(&mut self, pull: Pull) -> (Vec<Vec<u8>>, Option<u64>) {
-        let since = (pull.since != Stamp::default())
-            .then(|| clock::from_wall(UnixTime((pull.since.before(MOST_AHEAD).millis() / 1000) as i64)));
+        let since = (pull.since != Stamp::default()).then(|| pull.since.before(MOST_AHEAD).second());
         let (mut found, is_common) = (Vec::new(), self.common());
         for part in pull.cursor as usize..self.context.shared.tables.shard_count() {
             if found.len() >= PAGE {
                 return (found, Some(part as u64));
             }
             self.context.each_document(part, &is_common, |context, resource, document| {
-                if since.is_none_or(|since| document.received_at.is_none_or(|at| at >= since)) {
+                if since.is_none_or(|since| document.stamp.is_none_or(|at| at >= since)) {
                     found.push(context.document_text(resource, document));
                 }
             });

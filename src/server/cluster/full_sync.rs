@@ -1,6 +1,6 @@
 //! All that there is, announced to one node: it has joined, or was away, and does not compare.
 use crate::host::dmq::{Address, Channel};
-use crate::host::{clock, process};
+use crate::host::process;
 use crate::limited;
 use crate::presence::replication::{self, Reader};
 use crate::presence::subscription::Subscription;
@@ -24,7 +24,7 @@ impl Context<'_> {
     /// Announces to a node the publications there are.
     pub fn send_publications(&mut self, to: &Address, reader: Reader) {
         let (mut sent, mut failed) = (0, 0);
-        let (now, packages) = (clock::now(), self.packages);
+        let (now, packages) = (self.two_clocks(), self.packages);
         let parts = self.parts;
         let announced = self.inventory().each_publication(|resource, publication| {
             let replica = replication::of_stored(resource, packages.get(resource.event).name, publication, now, reader);

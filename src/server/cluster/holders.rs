@@ -1,4 +1,5 @@
 //! Who holds what belongs to a presentity, and who serves it, as this process sees it (`cluster_replicas`).
+use crate::cluster::clock::ClusterSecond;
 use crate::cluster::digest::RecordKey;
 use crate::cluster::old_documents::RemovedDocuments;
 use crate::host::clock;
@@ -8,7 +9,7 @@ use crate::presence::dialog::DialogId;
 use crate::presence::placed::Placed;
 use crate::presence::publication::Publication;
 use crate::presence::replica::Replica;
-use crate::presence::replication::{self, Reader};
+use crate::presence::replication::{self, Reader, TwoClocks};
 use crate::presence::resource::Resource;
 use crate::presence::subscription_field::Field;
 use crate::server::cluster::node_id::NodeId;
@@ -69,6 +70,11 @@ impl Parts {
         }
     }
 
+    /// Now, by both clocks.
+    pub(super) fn two_clocks(&self) -> TwoClocks {
+        TwoClocks { own: clock::now(), shared: self.shared.cluster_state.second() }
+    }
+
     /// What belongs to a presentity was removed here: the nodes that hold it learn of that, even when this node is none
     /// of them by then.
     pub(crate) fn note_removal(&self, kind: RecordKind, uri: &[u8], name: [&[u8]; 3], text: &[u8], until: Moment) {
@@ -84,7 +90,7 @@ impl Parts {
         }
         let (event, now) = (self.packages().get(resource.event).name, clock::now());
         let ended = self.dialogs_ended_with(resource, replaced);
-        let stored = replication::of_stored(resource, event, replaced, now, Reader::Ours);
+        let stored = replication::of_stored(resource, event, replaced, self.two_clocks(), Reader::Ours);
         let removal = Replica { ended, ..stored.removal() };
         let name = [&resource.uri[..], event, replaced.etag.bytes()];
         let until = replaced.expires_at.moment().unwrap_or(now + Seconds::from(self.config.max_expires));
@@ -92,8 +98,8 @@ impl Parts {
     }
 
     /// Remembers the dialogs of a document that was received then and is gone, with all older ones of them.
-    pub(crate) fn note_ended_dialogs(&self, resource: &Resource, dialogs: &[u64], received_at: Option<Moment>) {
-        let Some(received_at) = received_at.filter(|_| self.config.replicates) else { return };
+    pub(crate) fn note_ended_dialogs(&self, resource: &Resource, dialogs: &[u64], stamp: Option<ClusterSecond>) {
+        let Some(received_at) = stamp.filter(|_| self.config.replicates) else { return };
         let until = clock::now() + Seconds::from(self.config.max_expires);
         self.shared.old_documents.note(resource, dialogs.iter().copied(), RemovedDocuments { received_at, until });
     }
@@ -107,7 +113,7 @@ impl Parts {
         let mut dialogs = removed.dialogs.ids();
         dialogs.retain(|dialog| {
             let known = self.shared.old_documents.of_dialog(resource, *dialog);
-            known.is_some_and(|known| removed.received_at.is_some_and(|at| at <= known.received_at))
+            known.is_some_and(|known| removed.stamp.is_some_and(|at| at <= known.received_at))
         });
         dialogs
     }

@@ -47,6 +47,22 @@ shm_safe!(
     }
 );
 
+/// By which time a node goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NodeTime {
+    /// By the clock that nodes share.
+    Shared,
+    /// By one that is more than five minutes away from ours.
+    Other,
+}
+
+shm_safe!(
+    enum NodeTime {
+        Shared,
+        Other,
+    }
+);
+
 /// One node, as it is known.
 pub(super) struct Node {
     /// How it calls itself; empty until it says so.
@@ -90,6 +106,8 @@ pub(super) struct Node {
     pub(super) answered_at: [Option<Instant>; 2],
     /// The node has announced that it leaves.
     pub(super) has_left: bool,
+    /// Whether it shares our clock, by what it has said last.
+    pub(super) time: NodeTime,
     /// Which of its sealed messages have come.
     pub(super) window: ReplayWindow,
 }
@@ -115,6 +133,7 @@ shm_safe!(Node {
     agreed_at,
     answered_at,
     has_left,
+    time,
     window
 });
 
@@ -148,6 +167,7 @@ impl Node {
             agreed_at: None,
             answered_at: [None; 2],
             has_left: false,
+            time: NodeTime::Shared,
             window: ReplayWindow::default(),
         })
     }

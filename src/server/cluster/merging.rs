@@ -1,5 +1,5 @@
 //! What another node says of a subscription, and what is known of it here, become one: whose it is, and how.
-use crate::cluster::clock::Stamp;
+use crate::cluster::clock::{MOST_AHEAD, Stamp};
 use crate::cluster::numbers::Ceiling;
 use crate::cluster::numbers::Merge;
 use crate::cluster::numbers::Role;
@@ -12,6 +12,7 @@ use crate::presence::error::StoreError;
 use crate::presence::subscription::{RowState, Status, Subscription};
 use crate::presence::subscription_field::Field;
 use crate::server::cluster::announce::skip_sequence_numbers;
+use crate::server::cluster::known_node::NodeTime;
 use crate::server::cluster::node_id::NodeId;
 use crate::server::cluster::replicas::Objections;
 use crate::server::context::Context;
@@ -89,6 +90,16 @@ impl Context<'_> {
     pub fn note_stamp(&self, node: &[u8], stamp: Stamp) {
         if !self.shared.cluster_state.clock.observe(stamp, clock::wall_millis()) {
             limited!(Warn, "the clock of {} is more than 5 minutes ahead of ours", log::show(node));
+        }
+    }
+
+    /// Another node says its clock.
+    pub fn note_clock(&self, node: &[u8], stamp: Stamp) {
+        let ours = self.shared.cluster_state.clock.millis(clock::wall_millis());
+        self.note_stamp(node, stamp);
+        if let Ok(id) = self.shared.nodes.of_name(node, clock::now()) {
+            let is_other = stamp != Stamp::default() && stamp.millis().abs_diff(ours) > MOST_AHEAD;
+            self.shared.nodes.note_time(id, if is_other { NodeTime::Other } else { NodeTime::Shared });
         }
     }
 

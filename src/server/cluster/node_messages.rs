@@ -5,8 +5,10 @@ use crate::cluster::exchange::{ExchangeMessage, Pull, Pulling};
 use crate::cluster::unsettled::{self, Difference, ExchangeVerdict};
 use crate::host::clock;
 use crate::host::dmq::Address;
+use crate::presence::cluster::CLOCKED;
 use crate::presence::comparison::{Comparison, RecordKind};
-use crate::server::cluster::known_node::Node;
+use crate::presence::replication::ReceiptClock;
+use crate::server::cluster::known_node::{Node, NodeTime};
 use crate::server::cluster::node_id::NodeId;
 use crate::server::cluster::nodes::Nodes;
 use crate::time::{Instant, Seconds};
@@ -21,6 +23,22 @@ impl Nodes {
     /// The version of the messages of the node at an address, if it is known.
     pub fn speaks(&self, address: &Address) -> Option<u8> {
         self.list.lock().iter().find(|node| node.is_at(address))?.speaks
+    }
+
+    /// A node has said its clock, which is near enough to ours to be shared, or not.
+    pub fn note_time(&self, id: NodeId, time: NodeTime) {
+        self.change(id, |node| node.time = time);
+    }
+
+    /// By which clock the node at an address says when it has received a publication.
+    pub fn receipt_clock(&self, address: &Address) -> ReceiptClock {
+        let list = self.list.lock();
+        match list.iter().find(|node| node.is_at(address)) {
+            Some(node) if node.speaks.is_none_or(|speaks| speaks < CLOCKED) => ReceiptClock::Own,
+            Some(node) if node.time == NodeTime::Other => ReceiptClock::Wrong,
+            Some(_) => ReceiptClock::Shared,
+            None => ReceiptClock::Own,
+        }
     }
 
     /// The node at an address could not read a message: until it says again what it speaks it is sent the oldest.

@@ -1,4 +1,5 @@
 //! The dialogs of documents that were removed: what other nodes still announce of them and is older is not taken.
+use crate::cluster::clock::ClusterSecond;
 use crate::cluster::old_documents::{self, RemovedDocuments};
 use crate::host::lock::Lock;
 use crate::host::shm::Shm;
@@ -53,7 +54,7 @@ impl OldDocuments {
     }
 
     /// A document that was received then has not ended: it goes on, on other nodes. An earlier state of it is not old.
-    pub fn forget(&self, resource: &Resource, dialogs: &[u64], received_at: Option<Moment>) {
+    pub fn forget(&self, resource: &Resource, dialogs: &[u64], received_at: Option<ClusterSecond>) {
         for dialog in dialogs {
             let hash = self.hash(resource, *dialog);
             let mut list = self.list.lock();
@@ -70,9 +71,17 @@ impl OldDocuments {
         self.list.lock().find(hash, |ended| ended.hash == hash).map(|ended| ended.removed)
     }
 
-    /// Whether newer documents of all these dialogs were removed.
-    pub fn is_old(&self, resource: &Resource, dialogs: &Dialogs, received_at: Option<Moment>) -> bool {
-        let known = dialogs.marks.iter().map(|mark| self.of_dialog(resource, mark.id));
+    /// Whether newer documents of all these dialogs were removed. Those that were received after `latest` do not count:
+    /// the clock they were received by is wrong.
+    pub fn is_old(
+        &self,
+        resource: &Resource,
+        dialogs: &Dialogs,
+        received_at: Option<ClusterSecond>,
+        latest: ClusterSecond,
+    ) -> bool {
+        let of_dialog = |id| self.of_dialog(resource, id).filter(|removed| removed.received_at <= latest);
+        let known = dialogs.marks.iter().map(|mark| of_dialog(mark.id));
         dialogs.marks.len() == dialogs.sum.count as usize && old_documents::is_old(received_at, known)
     }
 
@@ -112,8 +121,12 @@ mod tests {
         RULE.resource(uri, PackageId(0))
     }
 
+    fn second(number: i64) -> ClusterSecond {
+        ClusterSecond::at(number).expect("a second")
+    }
+
     fn removed(received_at: i64, until: i64) -> RemovedDocuments {
-        RemovedDocuments { received_at: Moment::at(received_at), until: Moment::at(until) }
+        RemovedDocuments { received_at: second(received_at), until: Moment::at(until) }
     }
 
     fn dialogs(ids: &[&str]) -> Dialogs {
@@ -127,10 +140,11 @@ mod tests {
         let old = OldDocuments::new(RULE);
         let resource_of = resource(b"sip:a@b");
         old.note(&resource_of, dialogs(&["x", "y"]).ids(), removed(50, 100));
-        let is_old = |ids: &[&str], at| old.is_old(&resource_of, &dialogs(ids), Some(Moment::at(at)));
+        let is_old = |ids: &[&str], at| old.is_old(&resource_of, &dialogs(ids), ClusterSecond::at(at), second(60));
         assert!(is_old(&["x"], 49) && is_old(&["x", "y"], 49));
         assert!(!is_old(&["x"], 50) && !is_old(&["x", "z"], 49) && !is_old(&[], 49));
-        assert!(!old.is_old(&resource(b"sip:b@b"), &dialogs(&["x"]), Some(Moment::at(49))));
+        assert!(!old.is_old(&resource(b"sip:b@b"), &dialogs(&["x"]), ClusterSecond::at(49), second(60)));
+        assert!(!old.is_old(&resource_of, &dialogs(&["x"]), ClusterSecond::at(48), second(49)), "by a wrong clock");
         old.forget_past(Moment::at(100));
         assert!(is_old(&["x"], 49));
         old.forget_past(Moment::at(101));
@@ -144,7 +158,7 @@ mod tests {
         let ids = dialogs(&["x", "y"]).ids();
         old.note(&resource, ids.clone(), removed(50, 100));
         old.note(&resource, [ids[0]], removed(60, 100));
-        old.forget(&resource, &ids, Some(Moment::at(50)));
+        old.forget(&resource, &ids, Some(second(50)));
         assert_eq!(old.of_dialog(&resource, ids[0]), Some(removed(60, 100)), "a newer one has ended");
         assert_eq!(old.of_dialog(&resource, ids[1]), None);
     }

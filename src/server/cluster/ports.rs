@@ -1,4 +1,5 @@
 //! The ports of other nodes: changes of publications are announced to them.
+use crate::cluster::clock::{ClusterSecond, MOST_AHEAD, Stamp};
 use crate::cluster::version;
 use crate::host::log;
 use crate::host::{clock, dmq};
@@ -13,7 +14,7 @@ use crate::server::context::Context;
 use crate::server::tables::resource_entry::Documents;
 use crate::sip::entity_tag::EntityTag;
 use crate::sip::uri;
-use crate::time::{Moment, Seconds};
+use crate::time::Seconds;
 
 impl Context<'_> {
     /// When the document of an entity tag was received, and the latest of the others, held or removed, that speak of
@@ -23,7 +24,7 @@ impl Context<'_> {
         resource: &Resource,
         etag: Option<EntityTag<&[u8]>>,
         dialogs: &Dialogs,
-    ) -> (Option<Moment>, Option<Moment>) {
+    ) -> (Option<ClusterSecond>, Option<ClusterSecond>) {
         let removed = dialogs.marks.iter().filter_map(|mark| self.shared.old_documents.of_dialog(resource, mark.id));
         let (mut own, mut others) = (None, removed.map(|removed| removed.received_at).max());
         let tables = &self.shared.tables;
@@ -31,9 +32,9 @@ impl Context<'_> {
         if let Some(Documents::Known(list)) = shard.entry(tables.rule(), resource).map(|entry| &entry.documents) {
             for document in list.iter() {
                 if etag.is_some_and(|etag| document.etag() == etag) {
-                    own = document.received_at();
+                    own = document.stamp();
                 } else if document.dialogs().share_any(&dialogs.view()) {
-                    others = others.max(document.received_at());
+                    others = others.max(document.stamp());
                 }
             }
         }
@@ -66,18 +67,28 @@ impl Cluster for Context<'_> {
         let tombstones = self.shared.tombstones;
         tombstones.has(tombstones.of_publication(resource, ruid, etag))
     }
-    fn received_now(&self, resource: &Resource, etag: Option<EntityTag<&[u8]>>, dialogs: &Dialogs) -> Moment {
-        if !self.config.replicates {
-            return clock::now();
-        }
-        let (own, others) = self.received_before(resource, etag, dialogs);
-        version::received_at(self.shared.cluster_state.moment(), own, others)
+    fn cluster_second(&self) -> ClusterSecond {
+        self.shared.cluster_state.second()
     }
-    fn is_old(&self, resource: &Resource, dialogs: &Dialogs, received_at: Option<Moment>) -> bool {
-        self.shared.old_documents.is_old(resource, dialogs, received_at)
+    fn stamp_now(
+        &mut self,
+        resource: &Resource,
+        etag: Option<EntityTag<&[u8]>>,
+        dialogs: &Dialogs,
+    ) -> Option<ClusterSecond> {
+        self.config.replicates.then(|| {
+            // A change is newer than what was not read since the start. What cannot be read cannot be changed either.
+            _ = self.storage.publications.read_unknown(resource);
+            let (own, others) = self.received_before(resource, etag, dialogs);
+            version::received_at(self.shared.cluster_state.second(), own, others)
+        })
     }
-    fn note_ended(&self, resource: &Resource, dialogs: &[u64], received_at: Option<Moment>) {
-        self.note_ended_dialogs(resource, dialogs, received_at);
+    fn is_old(&self, resource: &Resource, dialogs: &Dialogs, stamp: Option<ClusterSecond>) -> bool {
+        let latest = Stamp::of_millis(self.shared.cluster_state.tick().millis() + MOST_AHEAD).second();
+        self.shared.old_documents.is_old(resource, dialogs, stamp, latest)
+    }
+    fn note_ended(&self, resource: &Resource, dialogs: &[u64], stamp: Option<ClusterSecond>) {
+        self.note_ended_dialogs(resource, dialogs, stamp);
     }
     fn ended_with(&self, resource: &Resource, removed: &Publication) -> Vec<u64> {
         self.dialogs_ended_with(resource, removed)

@@ -328,7 +328,7 @@ impl Context<'_> {
         if let Applied::Removed(removed, _) = applied {
             // It goes on elsewhere, and may come back.
             self.shared.tombstones.forget_publication_removal(&resource, &removed);
-            self.shared.old_documents.forget(&resource, &removed.dialogs.ids(), removed.received_at);
+            self.shared.old_documents.forget(&resource, &removed.dialogs.ids(), removed.stamp);
         }
         Ok(())
     }

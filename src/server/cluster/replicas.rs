@@ -7,7 +7,7 @@ use crate::common::counters::{self, Counter};
 use crate::host::dmq::{Address, Channel};
 use crate::host::{clock, log, shm};
 use crate::limited;
-use crate::presence::cluster::{CLOCKED, Ending};
+use crate::presence::cluster::Ending;
 use crate::presence::dialog::DialogId;
 use crate::presence::error::{Failure, StoreError};
 use crate::presence::notification::{NotifyReason, StateChange};
@@ -282,10 +282,7 @@ impl Context<'_> {
 
     /// By which clock a node says when it has received a publication.
     fn receipt_clock(&self, from: Option<&Address>) -> ReceiptClock {
-        match from.and_then(|from| self.shared.nodes.speaks(from)) {
-            Some(speaks) if speaks >= CLOCKED => ReceiptClock::Shared,
-            _ => ReceiptClock::Own,
-        }
+        from.map_or(ReceiptClock::Own, |from| self.shared.nodes.receipt_clock(from))
     }
 
     /// Another node announces a publication; it is answered where we know better.

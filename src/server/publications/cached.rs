@@ -92,6 +92,19 @@ impl PublicationStore for Cached {
         Ok(live(self.memory.known(resource).unwrap_or_default()))
     }
 
+    fn read_unknown(&self, resource: &Resource) -> Result<(), StoreError> {
+        let tables = &self.shared.tables;
+        let is_unknown = matches!(
+            tables.shard(resource.hash).entry(tables.rule(), resource).map(|entry| &entry.documents),
+            Some(Documents::Unknown)
+        );
+        if is_unknown {
+            let _order = self.lock_for_write(resource);
+            self.load(resource)?;
+        }
+        Ok(())
+    }
+
     fn composed(&self, resource: &Resource) -> Option<Option<Digested>> {
         self.memory.composed(resource)
     }

@@ -117,7 +117,7 @@ impl DocumentMemory {
     pub(crate) fn record_removal(&self, resource: &Resource, removed: &Publication) {
         if self.config.replicates {
             self.shared.tombstones.record_publication_removal(resource, removed, crate::host::clock::now());
-            self.note_ended_dialogs(resource, &removed.dialogs.ids(), removed.received_at);
+            self.note_ended_dialogs(resource, &removed.dialogs.ids(), removed.stamp);
         }
     }
 

@@ -1,6 +1,8 @@
 //! Rows of `presentity`: a publication column by column, as stock writes it.
+use crate::cluster::clock::ClusterSecond;
 use crate::common::compared_rows::compare_and_write;
 use crate::common::paging::{self, BatchEnd, Page};
+use crate::host::clock;
 use crate::host::db::{Cell, Cond, Connection, DbError, Op, Row, Value, expiry_of, moment, moment_of, row_columns};
 use crate::presence::config::Config;
 use crate::presence::error::StoreError;
@@ -113,6 +115,20 @@ pub(crate) fn fits(resource: &Resource, p: &Publication) -> bool {
         && p.body.len() <= columns::BODY
 }
 
+/// When a document was received: where nodes share a clock by that, so that after a restart it is as new as it was.
+fn received_time(p: &Publication) -> Value<'static> {
+    p.stamp.map_or_else(|| moment(p.received_at), |stamp| Value::Int(stamp.seconds()))
+}
+
+/// When the document of a row was received: by this node's time, and by the clock that nodes share where they share
+/// one. What a row says to be still to come was received by now.
+fn receipt_of(number: i64, config: &Config) -> (Option<Moment>, Option<ClusterSecond>) {
+    match config.replicates {
+        true => (moment_of(number).map(|at| at.min(clock::now())), ClusterSecond::at(number & 0xffff_ffff)),
+        false => (moment_of(number), None),
+    }
+}
+
 /// Adds the row of a publication.
 ///
 /// # Errors
@@ -135,7 +151,7 @@ pub(crate) fn insert_row(
             ("etag", Value::Text(p.etag.bytes())),
             ("sender", Value::Text(&p.sender)),
             ("body", Value::Blob(&p.body)),
-            ("received_time", moment(p.received_at)),
+            ("received_time", received_time(p)),
             ("priority", Value::Int(p.priority.into())),
             ("expires", Value::Time(p.expires_at)),
             ("ruid", Value::Text(&p.ruid)),
@@ -148,7 +164,7 @@ fn changed_cells(after: &Publication, body: BodyCell) -> Vec<Cell<'_>> {
     let mut cells: Vec<Cell<'_>> = vec![
         ("etag", Value::Text(after.etag.bytes())),
         ("expires", Value::Time(after.expires_at)),
-        ("received_time", moment(after.received_at)),
+        ("received_time", received_time(after)),
         ("priority", Value::Int(after.priority.into())),
     ];
     if !after.sender.is_empty() {
@@ -282,12 +298,14 @@ impl PresentityRows {
                 .iter()
                 .map(|row| {
                     let body = row.bytes(PublicationColumn::Body).to_vec();
+                    let (received_at, stamp) = receipt_of(row.int(PublicationColumn::ReceivedTime), config);
                     Publication {
                         dialogs: if is_dialog { Dialogs::of(&body) } else { Dialogs::default() },
                         body,
                         etag: EntityTag::new(row.bytes(PublicationColumn::Etag).to_vec()),
                         expires_at: expiry_of(row.int(PublicationColumn::Expires)),
-                        received_at: moment_of(row.int(PublicationColumn::ReceivedTime)),
+                        received_at,
+                        stamp,
                         sender: row.bytes(PublicationColumn::Sender).to_vec(),
                         priority: row.int(PublicationColumn::Priority) as i32,
                         ruid: row.bytes(PublicationColumn::Ruid).to_vec(),

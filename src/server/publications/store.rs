@@ -26,6 +26,15 @@ pub trait PublicationStore {
     /// The table cannot be read.
     fn documents(&self, resource: &Resource) -> Result<Vec<Publication>, StoreError>;
 
+    /// Reads the documents that memory should know, and does not since the start.
+    ///
+    /// # Errors
+    ///
+    /// Fails when they cannot be read.
+    fn read_unknown(&self, _resource: &Resource) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// See [`crate::presence::ports::publications::Publications::composed`].
     fn composed(&self, resource: &Resource) -> Option<Option<Digested>>;
 

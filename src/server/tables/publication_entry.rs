@@ -1,4 +1,5 @@
 //! Publications in shared memory.
+use crate::cluster::clock::ClusterSecond;
 use crate::common::row_groups::Aside;
 use crate::host::no_memory::NoMemory;
 use crate::host::shm::{self, Shm, ShmBox, ShmVec};
@@ -23,6 +24,8 @@ pub struct SharedPublication {
     expires_at: Option<ShortMoment>,
     /// When it was received, where that is known.
     received_at: Option<ShortMoment>,
+    /// The same by the clock that nodes share, where they share one.
+    stamp: Option<ClusterSecond>,
     /// The publication's priority.
     priority: i32,
     /// What its row lacks.
@@ -38,6 +41,7 @@ shm_safe!(SharedPublication {
     dialogs,
     expires_at,
     received_at,
+    stamp,
     priority,
     row_state,
     is_being_written,
@@ -92,6 +96,7 @@ impl SharedPublication {
             dialogs: SharedDialogs::new(dialogs)?,
             expires_at: publication.expires_at.moment().map(ShortMoment::from),
             received_at: publication.received_at.map(ShortMoment::from),
+            stamp: publication.stamp,
             priority: publication.priority,
             row_state: PublicationRowState::Nothing,
             is_being_written: false,
@@ -102,6 +107,11 @@ impl SharedPublication {
     /// When it ends.
     pub fn expires_at(&self) -> Expiry {
         Expiry::from(self.expires_at.map(Moment::from))
+    }
+
+    /// When it was received by the clock that nodes share.
+    pub fn stamp(&self) -> Option<ClusterSecond> {
+        self.stamp
     }
 
     /// The id of its record.
@@ -127,6 +137,7 @@ impl SharedPublication {
             sender: self.strings.get(SENDER).to_vec(),
             expires_at: self.expires_at(),
             received_at: self.received_at(),
+            stamp: self.stamp,
             priority: self.priority,
             ..Publication::default()
         }

@@ -1,5 +1,6 @@
 //! Publications at a simulated node.
 use super::{CLOCKED, Doc, Node, PresentityId, Record, Removal};
+use crate::layers::cluster::clock::ClusterSecond;
 use crate::layers::cluster::old_documents::{RemovedDocuments, is_old};
 use crate::layers::cluster::version;
 use crate::time::Moment;
@@ -7,14 +8,14 @@ use crate::time::Moment;
 impl Node {
     /// Publishes a value; returns what the phone knows its publication by from then on.
     pub fn publish(&mut self, presentity: PresentityId, known: (u32, u32), fresh: u32, value: u32) -> (u32, u32) {
-        let now = (self.clock.millis(self.wall) / 1000) as i64;
+        let now = self.clock.tick(self.wall).second();
         let mine = self.docs.get(&known.0).filter(|doc| doc.changes == known.1).cloned();
         let (record, changes) = mine.as_ref().map_or((fresh, 0), |doc| (doc.record, doc.changes + 1));
         let others = self.docs.values().filter(|doc| doc.presentity == presentity && doc.record != record);
-        let others = others.map(|doc| Moment::at(doc.received_at));
+        let others = others.map(|doc| doc.received_at);
         let others = others.chain(self.removed.get(&presentity).map(|removed| removed.received_at)).max();
-        let own = mine.as_ref().map(|doc| Moment::at(doc.received_at));
-        let received_at = version::received_at(Moment::at(now), own, others).seconds();
+        let own = mine.as_ref().map(|doc| doc.received_at);
+        let received_at = version::received_at(now, own, others);
         let etag = format!("{}.{}", self.id, self.tick().0).into_bytes();
         let doc = Doc { presentity, record, changes, received_at, etag, value };
         self.place(doc.clone());
@@ -39,11 +40,11 @@ impl Node {
     }
 
     /// A document that was received then has ended; of one that another replaces, that one is known.
-    fn note_ended(&mut self, presentity: PresentityId, received_at: i64) {
+    fn note_ended(&mut self, presentity: PresentityId, received_at: ClusterSecond) {
         if self.docs.values().any(|doc| doc.presentity == presentity) {
             return;
         }
-        let removed = RemovedDocuments { received_at: Moment::at(received_at), until: Moment::at(received_at) };
+        let removed = RemovedDocuments { received_at, until: Moment::MAX };
         let known = self.removed.entry(presentity).or_insert(removed);
         *known = known.and(removed);
     }
@@ -62,7 +63,7 @@ impl Node {
         let mut changed: Vec<PresentityId> = presentity.into_iter().collect();
         self.record_removal(removal.record);
         if let Some((presentity, received_at)) = removal.ended.filter(|_| self.speaks >= CLOCKED) {
-            let removed = RemovedDocuments { received_at: Moment::at(received_at), until: Moment::at(received_at) };
+            let removed = RemovedDocuments { received_at, until: Moment::MAX };
             let known = self.removed.entry(presentity).or_insert(removed);
             *known = known.and(removed);
             let of_presentity = self.docs.values().filter(|doc| doc.presentity == presentity).cloned();
@@ -77,7 +78,7 @@ impl Node {
     }
 
     fn is_old(&self, doc: &Doc) -> bool {
-        is_old(Some(Moment::at(doc.received_at)), [self.removed.get(&doc.presentity).copied()])
+        is_old(Some(doc.received_at), [self.removed.get(&doc.presentity).copied()])
     }
 
     /// Stores a document that is newer than what there is; `false`: it is not.

@@ -110,7 +110,7 @@ impl Node {
         let subs = self.subs.values().filter(|sub| wanted(sub.presentity));
         let subs = subs.map(|s| DigestEntry { key: dialog_key(s.dialog), state: state_of(&s.version, s.ceiling) });
         let docs = self.docs.values().filter(|doc| wanted(doc.presentity)).map(|doc| {
-            let state = (u64::from(doc.changes) << 32) ^ u64::from(doc.value) ^ doc.received_at as u64;
+            let state = (u64::from(doc.changes) << 32) ^ u64::from(doc.value) ^ doc.received_at.seconds() as u64;
             DigestEntry { key: doc_key(doc.record), state: mixed(state) as u32 }
         });
         subs.chain(docs).collect()
@@ -143,7 +143,7 @@ impl exchange::ExchangePorts for Node {
             .map(Record::Sub)
             .collect();
         if next.is_none() {
-            let since = (pull.since.before(MOST_AHEAD).millis() / 1000) as i64;
+            let since = pull.since.before(MOST_AHEAD).second();
             let docs = self.docs.values().filter(|doc| self.is_common(doc.presentity) && doc.received_at >= since);
             records.extend(docs.cloned().map(Record::Doc));
         }

@@ -1,4 +1,5 @@
 //! What would go to other nodes is kept in a list.
+use crate::cluster::clock::{ClusterSecond, Stamp};
 use crate::cluster::old_documents::{self, RemovedDocuments};
 use crate::presence::dialog::DialogId;
 use crate::presence::ports::cluster::Cluster;
@@ -7,7 +8,6 @@ use crate::presence::replica::Replica;
 use crate::presence::resource::Resource;
 use crate::presence::testing::{MemoryPorts, key};
 use crate::sip::entity_tag::EntityTag;
-use crate::time::Moment;
 
 impl Cluster for MemoryPorts {
     fn replicates(&self) -> bool {
@@ -25,16 +25,19 @@ impl Cluster for MemoryPorts {
     fn was_removed(&self, _resource: &Resource, ruid: &[u8], _etag: EntityTag<&[u8]>) -> bool {
         !ruid.is_empty() && self.removed.iter().any(|removed| removed == ruid)
     }
-    fn received_now(&self, _: &Resource, _: Option<EntityTag<&[u8]>>, _: &Dialogs) -> Moment {
-        self.now
+    fn cluster_second(&self) -> ClusterSecond {
+        Stamp::of_millis(self.now.seconds() as u64 * 1000).second()
     }
-    fn is_old(&self, resource: &Resource, dialogs: &Dialogs, received_at: Option<Moment>) -> bool {
+    fn stamp_now(&mut self, _: &Resource, _: Option<EntityTag<&[u8]>>, _: &Dialogs) -> Option<ClusterSecond> {
+        self.config.replicates.then(|| self.cluster_second())
+    }
+    fn is_old(&self, resource: &Resource, dialogs: &Dialogs, stamp: Option<ClusterSecond>) -> bool {
         let ended = self.ended_dialogs.borrow();
         let known = dialogs.marks.iter().map(|mark| ended.get(&(key(resource), mark.id)).copied());
-        old_documents::is_old(received_at, known)
+        old_documents::is_old(stamp, known)
     }
-    fn note_ended(&self, resource: &Resource, dialogs: &[u64], received_at: Option<Moment>) {
-        let Some(received_at) = received_at else { return };
+    fn note_ended(&self, resource: &Resource, dialogs: &[u64], stamp: Option<ClusterSecond>) {
+        let Some(received_at) = stamp else { return };
         for dialog in dialogs {
             let removed = RemovedDocuments { received_at, until: self.now };
             self.ended_dialogs.borrow_mut().insert((key(resource), *dialog), removed);
