@@ -35,6 +35,7 @@ pub mod publish;
 mod published_body;
 pub mod readable;
 pub mod refresh;
+pub mod refused_subscription;
 pub mod remembered;
 pub mod replica;
 pub mod replica_refresh;

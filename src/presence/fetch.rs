@@ -3,7 +3,7 @@ use super::error::Failure;
 use super::notification::{Notify, NotifyReason};
 use super::notifier;
 use super::ports::Ports;
-use super::subscribe::refused_for;
+use super::refused_subscription::refused_subscription;
 use super::subscription::Subscription;
 
 /// A fetch whose state has been read. No NOTIFY follows its only one: a state that cannot be read is no answer, and one
@@ -25,7 +25,7 @@ impl Fetch {
         subscription.state.version = 1;
         let notify = Notify { subscription, notify_reason: NotifyReason::Unsubscribe, slot: None };
         let read = notifier::read_alone(ports, &notify);
-        let content = read.map_err(|error| refused_for(ports, error, &notify.subscription))?;
+        let content = read.map_err(|error| refused_subscription(ports, error, &notify.subscription))?;
         Ok(Fetch { notify, content })
     }
 

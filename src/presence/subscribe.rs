@@ -8,14 +8,15 @@ use super::fetch::Fetch;
 use super::notification::{Notify, NotifyReason, StateChange};
 use super::ports::Ports;
 use super::ports::subscriptions::{Recent, Renewed, Stored};
+use super::refused_subscription::refused_subscription;
 use super::resource::Resource;
-use super::subscription::{self, Renewal, RowState, Status, Subscription, SubscriptionState};
-use super::subscription_field::{Field, room_of};
+use super::subscription::{Renewal, RowState, Status, Subscription, SubscriptionState};
+use super::subscription_field::Field;
 use super::winfo::{Extent, Watcher};
 use super::{bad_event, judgement, limits, notifier, watcher_changes};
 use crate::sip::checked::{HostPart, Token, UriText, UserPart, Word, same_user};
 use crate::sip::transport::{Transport, push_contact};
-use crate::sip::{columns, text, uri};
+use crate::sip::{text, uri};
 use crate::time::{Moment, Seconds};
 use std::borrow::Cow;
 
@@ -217,7 +218,7 @@ fn initial<P: Ports>(
     let replaced = replaced_by(ports, &resource, &subscription)?;
     limits::new_subscription(ports, &resource, &subscription, replaced.len())?;
     let stored = ports.subscribe(&subscription, &resource, new_dialog);
-    if stored.map_err(|error| refused_for(ports, error, &subscription))? == Stored::Known {
+    if stored.map_err(|error| refused_subscription(ports, error, &subscription))? == Stored::Known {
         if let Some(known) = ports.find_subscription(dialog)? {
             return answer_again(ports, request, description, &wanted, known);
         }
@@ -287,19 +288,6 @@ fn answer_again<P: Ports>(
     stored.state.transport = request.transport;
     answer(ports, package, &stored, left);
     Ok(stored)
-}
-
-/// A database that refuses a subscription, or a question about it, because of a string that its column does not take:
-/// the watcher has to change it.
-pub(super) fn refused_for<P: Ports>(ports: &P, error: StoreError, subscription: &Subscription) -> Failure {
-    let is_refused = error == StoreError::Refused && ports.row_limits().is_some();
-    match subscription::misfit(subscription).filter(|_| is_refused) {
-        Some(field) => {
-            let flaw = columns::flaw_of(subscription.get(field), room_of(field));
-            Failure::bad_request(format!("the {} {flaw}", field.name()))
-        }
-        None => error.into(),
-    }
 }
 
 /// A blocked watcher is notified once that it is rejected. The subscription stays known, so that it comes to life if
@@ -382,7 +370,7 @@ fn carry_out<P: Ports>(
             true => ports.unsubscribe(&stored, renewal),
             false => ports.renew(&stored, renewal),
         };
-        match done.map_err(|error| refused_for(ports, error, changed.as_ref().unwrap_or(&stored)))? {
+        match done.map_err(|error| refused_subscription(ports, error, changed.as_ref().unwrap_or(&stored)))? {
             Renewed::Done => {
                 if ends {
                     ports.note_end(&stored, Cause::Unsubscribed);
@@ -425,7 +413,7 @@ pub fn authorize<P: Ports>(
         // What is remembered may be older than the last decision.
         return Ok(ports.evaluate_rules(subscription.state.event, subscription, Status::Pending)?);
     }
-    let known = ports.authorization(subscription).map_err(|error| refused_for(ports, error, subscription))?;
+    let known = ports.authorization(subscription).map_err(|error| refused_subscription(ports, error, subscription))?;
     if let Some(authorization) = known {
         return Ok(authorization);
     }
@@ -433,7 +421,7 @@ pub fn authorize<P: Ports>(
     let mut authorization = ports.evaluate_rules(subscription.state.event, subscription, Status::Pending)?;
     let mut remembered = ports.store_first_authorization(subscription, &authorization);
     for _ in 0..TRIES {
-        remembered.map_err(|error| refused_for(ports, error, subscription))?;
+        remembered.map_err(|error| refused_subscription(ports, error, subscription))?;
         let before = std::mem::replace(&mut judgements, ports.judgements(&resource));
         if before == judgements {
             break;
