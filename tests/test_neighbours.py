@@ -105,6 +105,7 @@ ALLOWED = {
     ("server/publications/cached.rs", "change"): "tries for one publication, bounded",
     ("server/publications/table.rs", "change"): "tries for one publication, bounded",
     ("server/publications/trims.rs", "prepared"): "tries for one presentity, bounded",
+    ("server/notify/unread.rs", "waiting_in"): "no room for more names: it is noted that there are more",
     ("server/notify/unread.rs", "find_more"): "no room for more names: the next search goes on from there",
     ("server/notify/row_queue.rs", "mark_rows"): "the database is away: all of the presentity are noted as missed",
     ("server/publications/cached.rs", "load"): "those of one presentity, known together or not at all",
