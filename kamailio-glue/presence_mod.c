@@ -201,6 +201,9 @@ static int ki_pres_refresh_watchers(sip_msg_t *msg, str *uri, str *event, int ty
 static int ki_pres_refresh_watchers_file(
 		sip_msg_t *msg, str *uri, str *event, int type, str *file_uri, str *filename)
 {
+	/* the script function refuses a document beside another type, KEMI's does not look at it, as in stock */
+	if(type != 2)
+		file_uri = filename = NULL;
 	return kr_presence_refresh_watchers(uri, event, type, file_uri, filename) > 0 ? 0 : -1;
 }
 

@@ -1,5 +1,6 @@
 //! `bind_presence`: the functions other modules call (`modules/presence/bind_presence.h`).
 use crate::abi::c_types::{event_t, pres_ev_t, presence_api_t, sip_msg_t, str_t, subs_t};
+use crate::abi::presence::calls::NotRefreshed;
 use crate::abi::presence::requests::who;
 use crate::abi::presence::{calls, module, state, subscription_hash_table as table};
 use crate::host::bytes::{lend, view, view_ptr};
@@ -116,7 +117,8 @@ unsafe extern "C" fn update_watchers_status(uri: *mut str_t, event: *mut pres_ev
         let (Some(uri), Some(event)) = (unsafe { view_ptr(uri) }, unsafe { event.as_ref() }) else { return -1 };
         // SAFETY: a registered package's name.
         match calls::refresh_watchers(uri, unsafe { view(&event.name) }, 0) {
-            Ok(()) => 0,
+            // Stock's script function fails there, its API does not.
+            Ok(()) | Err(NotRefreshed::PackageWithoutRules(_)) => 0,
             Err(why) => {
                 why.log(&format!("the watchers of {} are not updated", log::show(uri)));
                 -1

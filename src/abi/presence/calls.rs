@@ -41,6 +41,9 @@ pub(crate) enum NotRefreshed {
     /// There is nothing by which they could be judged again, which is no fault.
     #[error("{0} has no rules")]
     NoRules(String),
+    /// The event package has no rules: each of its watchers is active.
+    #[error("the event package {0} has no rules")]
+    PackageWithoutRules(String),
     /// The refresh has failed.
     #[error("{0}")]
     Failed(String),
@@ -50,7 +53,7 @@ impl NotRefreshed {
     /// Writes a line about it, after what was asked.
     pub(crate) fn log(&self, asked: &str) {
         match self {
-            NotRefreshed::NoRules(_) => crate::limited!(Info, "{asked}: {self}"),
+            NotRefreshed::NoRules(_) | NotRefreshed::PackageWithoutRules(_) => crate::limited!(Info, "{asked}: {self}"),
             NotRefreshed::Failed(_) => crate::limited!(Error, "{asked}: {self}"),
         }
     }
@@ -106,7 +109,7 @@ pub(crate) fn refresh_watchers_here(uri: &[u8], event: &[u8], kind: i32) -> Resu
         0 => {
             let process = context.process();
             if !process.registry.packages().get(resource.event).has(Trait::NeedsAuthorization) {
-                return Err(NotRefreshed::NoRules(log::show(event).into_owned()));
+                return Err(NotRefreshed::PackageWithoutRules(log::show(event).into_owned()));
             }
             let (user, domain) = crate::sip::uri::split(&resource.uri);
             let has_rules = process.registry.has_rules(resource.event, user, domain);
