@@ -285,7 +285,7 @@ def test_routes_above_a_broken_record_route_are_kept(both, mode):
             rest = [line % (proxy.port, 4 + at) for at, line in enumerate(seventy)] if below == "many" else [
                 "Record-Route: " + below, "Record-Route: <sip:127.0.0.1:%d;lr;n=4>" % bob.port]
             watch = bob.subscribe(ALICE, extra=above + rest)
-            assert watch.reply.code == 200
+            assert watch.reply.code == 200, (server.which, server.log()[-1500:])
             deadline = time.monotonic() + 5
             while not bob.notifies and not proxy.notifies and time.monotonic() < deadline:
                 bob.receive(0.02)
