@@ -233,8 +233,9 @@ pub(super) fn announce<P: Ports>(ports: &mut P, replica: Option<Replica>) {
 /// shows the last document only, watchers see this one once.
 fn publish_transient<P: Ports>(ports: &mut P, request: &PublishRequest<'_>, new: &Document<'_>) -> Result<(), Failure> {
     let body = request.body.unwrap_or_default();
-    let stamp = ports.stamp_now(new.resource, None, &dialogs(new.description, body));
-    end_dialogs_of(ports, new, body, stamp)?;
+    let dialogs = dialogs(new.description, body);
+    let stamp = ports.stamp_now(new.resource, None, &dialogs);
+    end_dialogs(ports, new.resource, dialogs, stamp)?;
     let etag = ports.new_entity_tag(0);
     let received_at = Some(ports.now());
     let (etag_of, body) = (etag.clone(), body.to_vec());
@@ -263,22 +264,21 @@ pub(super) fn shown_once(new: &Document<'_>, publication: Publication) -> Option
     }
 }
 
-/// Ends what other documents say of the dialogs that `body`, received at this moment, speaks of.
+/// Ends what other documents say of these dialogs, of which a document received at this moment speaks.
 ///
 /// # Errors
 ///
 /// Fails when the documents cannot be changed.
-pub(super) fn end_dialogs_of<P: Ports>(
+pub(super) fn end_dialogs<P: Ports>(
     ports: &mut P,
-    new: &Document<'_>,
-    body: &[u8],
+    resource: &Resource,
+    dialogs: Dialogs,
     stamp: Option<ClusterSecond>,
 ) -> Result<(), Failure> {
-    let dialogs = dialogs(new.description, body);
     if !dialogs.marks.is_empty() {
         let ids = dialogs.ids();
-        ports.publish(new.resource, Change::End(dialogs))?;
-        ports.note_ended(new.resource, &ids, stamp);
+        ports.publish(resource, Change::End(dialogs))?;
+        ports.note_ended(resource, &ids, stamp);
     }
     Ok(())
 }

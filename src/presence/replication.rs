@@ -243,7 +243,8 @@ pub fn apply<P: Ports>(
     let resource = ports.uri_rule().resource(&uri::join(&replica.user, &replica.domain), event);
     let new = Document::without_request(&description, &resource);
     if replica.is_new && replica.expires == Seconds::ZERO {
-        publish::end_dialogs_of(ports, &new, &replica.body, replica.stamp)?;
+        let dialogs = publish::dialogs(new.description, &replica.body);
+        publish::end_dialogs(ports, new.resource, dialogs, replica.stamp)?;
         if readable::shows(ports, &description, &replica.body) {
             let publication = Publication {
                 etag: replica.etag.clone(),
