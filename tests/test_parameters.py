@@ -1,13 +1,14 @@
 """Each parameter with a value other than its default: the same life on stock and on ours, over the wire and in the
 tables."""
 import os
+import re
 import sqlite3
 
 import pytest
 
 from conftest import MODES
 from kit import database
-from kit.sip import pidf
+from kit.sip import dialog_info, pidf
 
 PARAMETERS = [
     dict(cseq_offset=2),
@@ -189,6 +190,34 @@ def test_no_first_notify_without_a_body(both, event, mode):
         trace.messages("NOTIFY", watch.notifies)
 
     both(scenario, workers=1, presence=dict(MODES[mode]["presence"], send_fast_notify=0))
+
+
+@pytest.mark.parametrize("refreshes", [0, 2])
+@pytest.mark.parametrize("event", ["presence", "dialog"])
+@pytest.mark.parametrize("mode", [*MODES, "write-back"])
+def test_a_notify_that_is_left_out_has_no_number(both, event, mode, refreshes):
+    """In a row (database-only) it has one, with stock, too; the watcher sees no gap, for it has seen no number yet."""
+
+    def scenario(server, phone, trace):
+        alice, bob = phone("alice"), phone("bob")
+        watch = bob.subscribe(alice.uri, event=event)
+        bob.quiet(0.3)
+        for _ in range(refreshes):
+            watch.refresh()
+            bob.quiet(0.3)
+        for state in ("early", "confirmed"):
+            if event == "dialog":
+                body = dialog_info(state, alice.user, dialog_id=state)
+                alice.publish(body=body, event=event, ctype="application/dialog-info+xml")
+            else:
+                alice.publish(body=pidf(alice.user, note=state, tuple_id=state))
+            bob.quiet(0.4)
+        versions = [re.findall('version="([0-9]+)"', notify.text) for notify in watch.notifies]
+        trace.note("numbers", list(zip([notify.cseq for notify in watch.notifies], versions)))
+        assert watch.notifies
+
+    settings = MODES[mode]["presence"] if mode in MODES else dict(subs_db_mode=2, publ_cache=1)
+    both(scenario, workers=1, presence=dict(settings, send_fast_notify=0))
 
 
 @pytest.mark.parametrize("by", ["priority", "received_time desc", "etag desc"])

@@ -46,6 +46,10 @@ pub fn run<P: Ports>(ports: &mut P, resource: &Resource) {
                         unread.push(notify.clone(), why);
                         continue;
                     }
+                    Some(Sent::LeftOut) => {
+                        ports.take_back(resource, notify);
+                        continue;
+                    }
                     None => {
                         failures.unsent.push(notify.clone());
                         continue;
@@ -83,8 +87,11 @@ enum Sent {
     /// The NOTIFY answers a SUBSCRIBE and had to go out (RFC 6665 4.2.1.2), without the state: the watcher learns of it
     /// later.
     WithoutState(BodyDigest, StoreError),
-    /// A change, which waits until the state can be read.
+    /// A change, or a NOTIFY that would have to go out without the state and may be left out: it waits until the state
+    /// can be read.
     NotNow(StoreError),
+    /// The watcher is not to get this NOTIFY.
+    LeftOut,
 }
 
 /// NOTIFYs that wait until the state of the resource can be read, and until it is known who may see it.
@@ -201,10 +208,13 @@ pub fn send_alone<P: Ports>(ports: &mut P, notify: &Notify) {
     let mut body = Body::new(&resource);
     body.unread = ports.judge_first(&resource);
     let notify_run = run_of_one();
-    let sent = send(ports, &mut body, &mut Reused::default(), &notify_run, notify);
-    if let Sent::NotNow(why) = sent {
-        ports.take_back(&resource, notify);
-        ports.left_unread(&resource, left_of(notify_run, vec![notify.clone()]), why);
+    match send(ports, &mut body, &mut Reused::default(), &notify_run, notify) {
+        Sent::NotNow(why) => {
+            ports.take_back(&resource, notify);
+            ports.left_unread(&resource, left_of(notify_run, vec![notify.clone()]), why);
+        }
+        Sent::LeftOut => ports.take_back(&resource, notify),
+        Sent::Out(_) | Sent::WithoutState(..) => {}
     }
 }
 
@@ -369,17 +379,16 @@ fn send<P: Ports>(
     notify: &Notify,
 ) -> Sent {
     if says_the_end_early(notify, ports.now()) {
-        return Sent::Out(BodyDigest::default());
+        return Sent::LeftOut;
     }
+    let may_be_left_out = notify.notify_reason == NotifyReason::Subscribe && leaves_out_empty(ports, notify);
     let content = content_of(ports, body, &mut reused.digests, notify_run, notify);
     let (content, why) = match content {
-        Err(why) if notify.notify_reason == NotifyReason::Change => return Sent::NotNow(why),
+        Err(why) if notify.notify_reason == NotifyReason::Change || may_be_left_out => return Sent::NotNow(why),
         Err(why) => (None, Some(why)),
+        Ok(None) if may_be_left_out => return Sent::LeftOut,
         Ok(content) => (content, None),
     };
-    if content.is_none() && notify.notify_reason == NotifyReason::Subscribe && leaves_out_empty(ports, notify) {
-        return Sent::Out(BodyDigest::default());
-    }
     let digest = deliver(ports, reused, notify, content);
     match why.filter(|_| notify.notify_reason == NotifyReason::Subscribe) {
         None => Sent::Out(digest),

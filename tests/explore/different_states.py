@@ -399,20 +399,6 @@ TABLE = [
         and any(step["do"] == "restart" for step in case.life["steps"][: case.seen.number]),
     ),
     (
-        "NOTIFYs without a body that are left out have numbers",
-        None,
-        "send_fast_notify 0: RFC 3261 12.2.1.1 wants numbers that grow",
-        False,
-        lambda case: case.config["params"].get("send_fast_notify") == 0
-        and (
-            fields(case, "cs")
-            or case.kind == "row"
-            and any(name in case.what for name in ("active_watchers.local_cseq", "active_watchers.version"))
-            or case.kind == "NOTIFY body"
-            and VERSION.sub("", case.stock) == VERSION.sub("", case.ours)
-        ),
-    ),
-    (
         "remote CSeq in event routes",
         None,
         "database-only: $subs(remote_cseq) is that of the request; stock has not read it",

@@ -1,11 +1,13 @@
 //! NOTIFY (RFC 6665 4.2.2): who is notified of what.
 use super::actors::{Publish, Subscribe, dialog, pidf};
 use super::{DIALOG, MemoryPorts, PRESENCE, VOICEMAIL};
+use crate::presence::error::StoreError;
 use crate::presence::notification::NotifyReason;
+use crate::presence::ports::notifications::Notifications;
 use crate::presence::ports::publications::Publications;
 use crate::presence::publication::{Change, Publication};
 use crate::presence::subscription::Status;
-use crate::presence::{readable, winfo};
+use crate::presence::{notifier, readable, winfo};
 use crate::time::{Expiry, Seconds};
 
 fn each_change_is_one_notify_for_each_watcher(watchers: usize) {
@@ -159,6 +161,58 @@ table! { send_fast_notify_0_leaves_out_a_first_notify_without_a_body:
     slow_without_a_document => (false, false, 0);
     fast_with_a_document => (true, true, 1);
     slow_with_a_document => (false, true, 1);
+}
+
+/// As in stock, whose first NOTIFY to be sent has CSeq 2 and version 1, refreshed or not.
+#[test]
+fn what_is_left_out_uses_no_number() {
+    for refreshes in 0..3 {
+        let mut server = MemoryPorts::default();
+        server.config.send_fast_notify = false;
+        Subscribe::new("bob", "alice", "dialog").send(&mut server).expect("subscribed");
+        for cseq in 2..2 + refreshes {
+            Subscribe::new("bob", "alice", "dialog").in_dialog(&server, cseq).send(&mut server).expect("refreshed");
+        }
+        Publish::new("alice", DIALOG, &dialog("a", "early")).send(&mut server).expect("stored");
+        let numbers: Vec<_> = server.sent_to("bob").iter().map(|sent| (sent.cseq, sent.version)).collect();
+        assert_eq!(numbers, [(2, 1)], "{refreshes}");
+    }
+}
+
+#[test]
+fn documents_that_cannot_be_read_do_not_pass_for_none_where_those_are_left_out() {
+    let mut server = MemoryPorts::default();
+    server.config.send_fast_notify = false;
+    let body = dialog("a", "early");
+    Publish::new("alice", DIALOG, &body).send(&mut server).expect("stored");
+    server.unread = Some(StoreError::Database);
+    Subscribe::new("bob", "alice", "dialog").send(&mut server).expect("subscribed");
+    assert!(server.sent.is_empty(), "{:?}", server.sent);
+    server.unread = None;
+    let resource = server.resource("alice", DIALOG);
+    assert!(server.claim(&resource), "it is due still");
+    notifier::run(&mut server, &resource);
+    let seen: Vec<_> = server.sent.iter().map(|sent| (sent.cseq, sent.body.as_deref())).collect();
+    assert_eq!(seen, [(2, Some(body.as_str()))]);
+}
+
+/// A subscription runs out while others of the pass are notified: its last NOTIFY is to come, and has the next number.
+#[test]
+fn an_end_that_comes_later_uses_no_number_now() {
+    let mut server = MemoryPorts::default();
+    Subscribe::new("first", "alice", "presence").send(&mut server).expect("subscribed");
+    Subscribe { expires: Some(60), ..Subscribe::new("bob", "alice", "presence") }
+        .send(&mut server)
+        .expect("subscribed");
+    server.interruptions.push_back(Box::new(|_: &mut MemoryPorts| {}));
+    server.interruptions.push_back(Box::new(|server: &mut MemoryPorts| server.now += Seconds(61)));
+    Publish::new("alice", PRESENCE, &pidf("one")).send(&mut server).expect("stored");
+    assert_eq!((server.sent_to("first").len(), server.sent_to("bob").len()), (2, 1));
+    let state = server.stored("bob").expect("not ended yet").state;
+    assert_eq!(
+        (state.local_cseq + 1, state.version),
+        (server.sent_to("bob")[0].cseq, server.sent_to("bob")[0].version)
+    );
 }
 
 #[test]

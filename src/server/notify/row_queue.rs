@@ -194,11 +194,13 @@ impl NotifyQueue for RowQueue {
         batch
     }
 
-    /// Only a NOTIFY of a change waits, and that counts nothing else: what a row has been changed to is never found
-    /// under the numbers from before.
+    /// Only a NOTIFY of a change gives its numbers back: it counts nothing else. What a SUBSCRIBE has changed a row to
+    /// is never found under the numbers from before, and a NOTIFY of it that is left out uses them up, as in stock.
     fn take_back(&self, work: &mut Work, _: &Resource, notify: &Notify) {
-        // Numbers that cannot be given back are used up.
-        let _ = work.rows.ask(|| self.store.give_back(&notify.subscription));
+        if notify.notify_reason == NotifyReason::Change {
+            // Numbers that cannot be given back are used up.
+            let _ = work.rows.ask(|| self.store.give_back(&notify.subscription));
+        }
     }
 
     /// A few watchers are named one by one: the others are not notified once more.
