@@ -25,26 +25,18 @@ pub unsafe extern "C" fn kr_metrics_fixup() -> c_int {
 /// the same page.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_presence_metrics(msg: *mut sip_msg_t) -> c_int {
-    entry!(kr_presence_metrics, -1, {
-        // SAFETY: the message of the script function in progress.
-        unsafe { answer(msg, "presence_metrics", state::context()) }
-    })
+    entry!(kr_presence_metrics, -1, { answer(given_message!(msg), "presence_metrics", state::context()) })
 }
 
 /// `pua_metrics()`: the page of pua alone, for servers without presence. 1, or -1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_pua_metrics(msg: *mut sip_msg_t) -> c_int {
-    entry!(kr_pua_metrics, -1, {
-        // SAFETY: the host runs the script function with this message, and waits until it returns.
-        unsafe { answer(msg, "pua_metrics", None) }
-    })
+    entry!(kr_pua_metrics, -1, { answer(given_message!(msg), "pua_metrics", None) })
 }
 
-/// # Safety
-/// `msg` is the message of the script function in progress.
-unsafe fn answer(msg: *mut sip_msg_t, function: &str, presence: Option<Context<'_>>) -> c_int {
-    // SAFETY: the caller hands in the message of the script function in progress.
-    let Some(message) = (unsafe { SipMsg::new(msg) }) else { return -1 };
+/// Answers an HTTP request with the page of metrics. What the script function returns.
+fn answer(request: Option<SipMsg<'_>>, function: &str, presence: Option<Context<'_>>) -> c_int {
+    let Some(message) = request else { return -1 };
     if !xhttp::is_http(message) || !xhttp::load() {
         limited!(Error, "{function} answers HTTP requests: call it in event_route[xhttp:request], with xhttp loaded");
         return -1;

@@ -13,10 +13,16 @@ static AHEAD: OnceLock<i64> = OnceLock::new();
 /// The wall clock's differences below this are its rounding.
 const ROUNDING: Seconds = Seconds(2);
 
-fn micros_of(clock: libc::clockid_t) -> i64 {
+/// What one of the system's clocks shows; 0 where there is no such clock.
+fn read(clock: libc::clockid_t) -> libc::timespec {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the structure lives during the call; these clocks exist on every Linux that the host runs on.
+    // SAFETY: the system writes nothing but the local structure, whatever number the clock has.
     unsafe { libc::clock_gettime(clock, &mut time) };
+    time
+}
+
+fn micros_of(clock: libc::clockid_t) -> i64 {
+    let time = read(clock);
     time.tv_sec * 1_000_000 + time.tv_nsec / 1000
 }
 
@@ -63,17 +69,12 @@ pub fn from_wall(at: UnixTime) -> Moment {
 
 /// The second of a clock that nobody sets: for intervals.
 pub fn ticks() -> Tick {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the structure lives during the call; this clock is always there.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
-    Tick(time.tv_sec)
+    Tick(read(libc::CLOCK_MONOTONIC).tv_sec)
 }
 
 /// The microsecond of a clock that nobody sets: for measuring.
 pub fn micro_tick() -> MicroTick {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the structure lives during the call; this clock is always there.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
+    let time = read(libc::CLOCK_MONOTONIC);
     MicroTick::at(time.tv_sec as u64 * 1_000_000 + time.tv_nsec as u64 / 1_000)
 }
 
@@ -93,10 +94,15 @@ pub fn millis() -> u64 {
 }
 
 fn millis_of(clock: libc::clockid_t) -> u64 {
-    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `now` is a local structure that the call fills; these clocks exist on every Linux that the host runs on.
-    unsafe { libc::clock_gettime(clock, &mut now) };
+    let now = read(clock);
     now.tv_sec as u64 * 1000 + now.tv_nsec as u64 / 1_000_000
+}
+
+/// The time of the wall clock so many seconds from now, until when the system's own waits are.
+pub fn system_time_in(seconds: i64) -> libc::timespec {
+    let mut time = read(libc::CLOCK_REALTIME);
+    time.tv_sec += seconds;
+    time
 }
 
 /// Fills `buffer` with random bytes from the kernel.

@@ -12,7 +12,7 @@ use std::net::{IpAddr, SocketAddr};
 
 /// Finds tm's settings; call once tm is bound. `false`: this tm does not show them.
 pub fn load() -> bool {
-    // SAFETY: fills the shim's own pointers.
+    // SAFETY: called at start, before the process forks: the shim keeps what it finds of the host's settings.
     unsafe { sys::kr_direct_load() >= 0 }
 }
 
@@ -183,7 +183,7 @@ impl Destination {
 
     /// Whether a reply comes from where the request went.
     pub fn sent(&self, reply: SipMsg<'_>) -> bool {
-        // SAFETY: a live message; two addresses are compared.
+        // SAFETY: the address the reply came from, a part of it, is compared with one of ours.
         unsafe { sys::kr_direct_is_from(reply.raw(), &self.0) != 0 }
     }
 
@@ -254,7 +254,7 @@ pub fn signature() -> &'static [u8] {
 /// The branch of a reply's first Via, and its status.
 pub fn branch_and_status(reply: SipMsg<'_>) -> Option<(&[u8], u16)> {
     let (mut branch, mut status) = (null(), 0);
-    // SAFETY: a live message, and places for the results.
+    // SAFETY: the host has parsed Via and the first line of the reply; both places are set where there is a branch.
     let found = unsafe { sys::kr_direct_branch(reply.raw(), &mut branch, &mut status) } >= 0;
     // SAFETY: the branch is a part of the message.
     found.then(|| (unsafe { view(&branch) }, status))
@@ -262,7 +262,7 @@ pub fn branch_and_status(reply: SipMsg<'_>) -> Option<(&[u8], u16)> {
 
 /// Whether a reply answers a NOTIFY, by its CSeq.
 pub fn answers_notify(reply: SipMsg<'_>) -> bool {
-    // SAFETY: a live message.
+    // SAFETY: the host parses the reply's CSeq, and its method is compared.
     unsafe { sys::kr_direct_is_of_notify(reply.raw()) != 0 }
 }
 

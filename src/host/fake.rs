@@ -77,17 +77,26 @@ extern "C" fn kr_lock_size() -> usize {
     8
 }
 
+/// The word of a lock: 1 while it is held.
+///
+/// # Safety
+/// `lock` leads to as many bytes as `kr_lock_size` says, which the thread alone uses while it has the word.
+unsafe fn lock_word<'a>(lock: *mut c_void) -> &'a mut u64 {
+    // SAFETY: as the caller vouches.
+    unsafe { &mut *(lock as *mut u64) }
+}
+
 #[unsafe(no_mangle)]
 unsafe extern "C" fn kr_lock_init(lock: *mut c_void) -> c_int {
-    // SAFETY: the caller's lock word.
-    unsafe { *(lock as *mut u64) = 0 };
+    // SAFETY: a lock is made before anybody else knows it.
+    *unsafe { lock_word(lock) } = 0;
     1
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn kr_lock_get(lock: *mut c_void) {
-    // SAFETY: the caller's lock word.
-    let word = unsafe { &mut *(lock as *mut u64) };
+    // SAFETY: tests have one thread for a lock.
+    let word = unsafe { lock_word(lock) };
     assert_eq!(*word, 0, "the lock is held already: in the real host this process would hang");
     *word = 1;
     LOCKS.set(LOCKS.get() + 1);
@@ -95,8 +104,8 @@ unsafe extern "C" fn kr_lock_get(lock: *mut c_void) {
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn kr_lock_try(lock: *mut c_void) -> c_int {
-    // SAFETY: the caller's lock word.
-    let word = unsafe { &mut *(lock as *mut u64) };
+    // SAFETY: no other thread looks at the lock, as for `kr_lock_get`.
+    let word = unsafe { lock_word(lock) };
     if *word != 0 {
         return -1;
     }
@@ -107,8 +116,8 @@ unsafe extern "C" fn kr_lock_try(lock: *mut c_void) -> c_int {
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn kr_lock_release(lock: *mut c_void) {
-    // SAFETY: the caller's lock word.
-    unsafe { *(lock as *mut u64) = 0 };
+    // SAFETY: the holder gives it back, which nobody but this thread can be.
+    *unsafe { lock_word(lock) } = 0;
     LOCKS.set(LOCKS.get() - 1);
 }
 

@@ -183,13 +183,13 @@ impl<'a> SipMsg<'a> {
 
     /// Parses all headers.
     pub fn parse_headers(&self) -> bool {
-        // SAFETY: a live message.
+        // SAFETY: the host adds to the message what it finds, in memory that it frees with the message.
         unsafe { sys::kr_parse_headers(self.raw) >= 0 }
     }
 
     /// User and host of the request URI (a script may have changed it).
     pub fn request_uri(&self) -> Option<UriParts<'a>> {
-        // SAFETY: a live message, which the parser takes apart in place.
+        // SAFETY: the parser notes in the message where the parts of the URI are; the text stays as it is.
         if unsafe { sys::kr_parse_ruri(self.raw) } < 0 {
             return None;
         }
@@ -254,7 +254,7 @@ impl<'a> SipMsg<'a> {
     /// The From header.
     pub fn from(&self) -> Option<AddressHeader<'a>> {
         let mut body = std::ptr::null_mut();
-        // SAFETY: a live message and a place for the result.
+        // SAFETY: the host parses From, unless it has, and keeps what it made of it with the message.
         let found = unsafe { sys::kr_parse_from(self.raw, &mut body) };
         // SAFETY: the host has set `body`, or left it null.
         unsafe { Self::party(found, body) }
@@ -263,7 +263,7 @@ impl<'a> SipMsg<'a> {
     /// The To header.
     pub fn to(&self) -> Option<AddressHeader<'a>> {
         let mut body = std::ptr::null_mut();
-        // SAFETY: a live message and a place for the result.
+        // SAFETY: To was parsed with the first line, or is now; `body` is set to what is kept with the message.
         let found = unsafe { sys::kr_parse_to(self.raw, &mut body) };
         // SAFETY: the host has set `body`, or left it null.
         unsafe { Self::party(found, body) }
@@ -277,7 +277,7 @@ impl<'a> SipMsg<'a> {
     /// The CSeq number.
     pub fn cseq(&self) -> Option<u32> {
         let mut number = 0;
-        // SAFETY: a live message and a place for the number.
+        // SAFETY: the host reads the CSeq that it has parsed, and writes one number.
         (unsafe { sys::kr_cseq_number(self.raw, &mut number) } >= 0).then_some(number)
     }
 
@@ -288,7 +288,7 @@ impl<'a> SipMsg<'a> {
             return Header::Value(uri);
         }
         let mut uri = bytes::null();
-        // SAFETY: a live message and a place for the result.
+        // SAFETY: the header is there, as was looked above; `uri` is null until the host has found one in it.
         let found = unsafe { sys::kr_first_contact(self.raw, &mut uri) };
         // SAFETY: null, or a view of the message's buffer.
         match unsafe { bytes::view(&uri) } {
@@ -305,7 +305,7 @@ impl<'a> SipMsg<'a> {
 
     /// The Expires header, left in its parsed form on the message: callbacks of other modules read it there.
     pub fn parsed_expires(&self) -> Header<u32> {
-        // SAFETY: a live message.
+        // SAFETY: the parsed form is put on the header, whose memory is the host's, as that of the message.
         match unsafe { sys::kr_parse_expires(self.raw) } {
             0 => self.expires(),
             1 => Header::Missing,
@@ -337,13 +337,7 @@ impl<'a> SipMsg<'a> {
 
     /// The body, cut to Content-Length where the datagram is longer. `Bad` when Content-Length promises more than came.
     pub fn body(&self) -> Header<&'a [u8]> {
-        let mut body = bytes::null();
-        // SAFETY: a live message and a place for the result.
-        if unsafe { sys::kr_get_body(self.raw, &mut body) } < 0 {
-            return Header::Bad;
-        }
-        // SAFETY: a view of the message's buffer.
-        let body = unsafe { bytes::view(&body) };
+        let Some(body) = self.behind_headers() else { return Header::Bad };
         let length = match header!(self.content_length).body() {
             None => return if body.is_empty() { Header::Missing } else { Header::Value(body) },
             Some(text) => std::str::from_utf8(text.trim_ascii()).ok().and_then(|t| t.parse::<usize>().ok()),
@@ -358,13 +352,16 @@ impl<'a> SipMsg<'a> {
     /// All that follows the headers, also behind the end of the body that Content-Length says; empty where nothing
     /// does.
     pub fn after_headers(&self) -> &'a [u8] {
+        self.behind_headers().unwrap_or_default()
+    }
+
+    /// The rest of the message's buffer behind its headers; `None` where the headers cannot be read.
+    fn behind_headers(&self) -> Option<&'a [u8]> {
         let mut rest = bytes::null();
-        // SAFETY: a live message and a place for the result.
-        if unsafe { sys::kr_get_body(self.raw, &mut rest) } < 0 {
-            return b"";
-        }
-        // SAFETY: a view of the message's buffer, up to its end.
-        unsafe { bytes::view(&rest) }
+        // SAFETY: the host parses the message that this process works on, and fills `rest` where it returns 0.
+        let found = unsafe { sys::kr_get_body(self.raw, &mut rest) };
+        // SAFETY: null, or a part of the message's buffer, which stays as it is for `'a`.
+        (found >= 0).then(|| unsafe { bytes::view(&rest) })
     }
 
     /// Whether there is a Content-Length header.
@@ -396,7 +393,7 @@ impl<'a> SipMsg<'a> {
     /// The address and port the request came from.
     pub fn source(&self) -> String {
         let (mut address, mut port) = (bytes::null(), 0);
-        // SAFETY: a live message and places for the results.
+        // SAFETY: where the message came from is a part of it; the host writes the address as a text of its own.
         unsafe { sys::kr_source(self.raw, &mut address, &mut port) };
         // SAFETY: a view of a buffer of the host, which the next call overwrites: it is copied at once.
         let address = String::from_utf8_lossy(unsafe { bytes::view(&address) }).into_owned();

@@ -53,7 +53,7 @@ impl ProcessMutex {
             true => self.lock_within(ORPHAN_SECONDS),
         };
         if taken == libc::EOWNERDEAD {
-            // SAFETY: made by `leak`, and held by this process.
+            // SAFETY: this process holds the mutex, whose last holder has died.
             unsafe { libc::pthread_mutex_consistent(self.raw.get()) };
         }
         let taken = taken == 0 || taken == libc::EOWNERDEAD;
@@ -66,13 +66,13 @@ impl ProcessMutex {
 impl ProcessMutex {
     /// Takes the lock, and measures how long another process had it; what `pthread_mutex_lock` says.
     fn lock_or_wait(&self) -> i32 {
-        // SAFETY: made by `leak`.
+        // SAFETY: a mutex exists only where `leak` has initialised it, and is never destroyed.
         let tried = unsafe { libc::pthread_mutex_trylock(self.raw.get()) };
         if tried != libc::EBUSY {
             return tried;
         }
         let began = clock::micro_tick();
-        // SAFETY: `new` has initialised the mutex, and it is never destroyed.
+        // SAFETY: as above; it was in another process's hand, which the system waits for.
         let taken = unsafe { libc::pthread_mutex_lock(self.raw.get()) };
         if let Some(measured) = measured() {
             measured.database_locks.record(clock::micro_tick().since(began));
@@ -82,11 +82,8 @@ impl ProcessMutex {
 
     /// Waits at most so many seconds; what `pthread_mutex_timedlock` says.
     pub(crate) fn lock_within(&self, seconds: i64) -> i32 {
-        let mut until = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        // SAFETY: fills a local variable.
-        unsafe { libc::clock_gettime(libc::CLOCK_REALTIME, &mut until) };
-        until.tv_sec += seconds;
-        // SAFETY: made by `leak`.
+        let until = clock::system_time_in(seconds);
+        // SAFETY: `leak` has initialised it, and the time is a local variable that is only read.
         unsafe { libc::pthread_mutex_timedlock(self.raw.get(), &until) }
     }
 }

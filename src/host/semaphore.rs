@@ -34,17 +34,14 @@ impl Semaphore {
 
     /// Wakes one sleeper, now or when it next looks.
     pub fn ring(&self) {
-        // SAFETY: made by `leak`.
+        // SAFETY: a semaphore exists only where `leak` has initialised it, and is never destroyed.
         unsafe { libc::sem_post(self.raw.get()) };
     }
 
     /// Sleeps until somebody rings, a second at most.
     pub fn wait(&self) {
-        let mut until = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        // SAFETY: fills a local variable.
-        unsafe { libc::clock_gettime(libc::CLOCK_REALTIME, &mut until) };
-        until.tv_sec += 1;
-        // SAFETY: made by `leak`.
+        let until = crate::host::clock::system_time_in(1);
+        // SAFETY: `leak` has initialised it, and the time is a local variable that is only read.
         unsafe { libc::sem_timedwait(self.raw.get(), &until) };
     }
 }

@@ -7,13 +7,13 @@ use std::marker::PhantomData;
 
 /// Whether the transaction of a request has its final reply; without a transaction that is not known, and `false`.
 pub fn is_answered(msg: SipMsg<'_>) -> bool {
-    // SAFETY: the message in hand.
+    // SAFETY: tm looks for the transaction of this message, and at its status.
     unsafe { sys::kr_tm_is_answered(msg.raw()) != 0 }
 }
 
 /// Binds tm; call in `mod_init`.
 pub fn load() -> bool {
-    // SAFETY: fills the shim's own table.
+    // SAFETY: called at start, before the process forks: tm's functions are put into a table of the shim.
     unsafe { sys::kr_tm_load() >= 0 }
 }
 

@@ -19,7 +19,8 @@ pub struct OnFailure {
 /// was not answered.
 pub fn relay(msg: SipMsg<'_>, to: &[u8], header: &[u8], failure: OnFailure) -> bool {
     let OnFailure { timeout_millis, callback, word } = failure;
-    // SAFETY: the message in hand; the host copies the strings, and the callback lives for ever.
+    // SAFETY: tm makes its transaction of the message that its type says is in hand; the host copies the strings, and
+    // the callback lives for ever.
     unsafe {
         sys::kr_tm_relay(msg.raw(), &mut lend(to), &mut lend(header), timeout_millis, Some(callback), word as _) >= 0
     }

@@ -11,7 +11,7 @@ pub fn load() -> bool {
     if LOADED.load(Ordering::Relaxed) {
         return true;
     }
-    // SAFETY: fills the shim's own table.
+    // SAFETY: xhttp's functions are put into a table that this process alone reads, through this file.
     let loaded = unsafe { sys::kr_xhttp_load() >= 0 };
     LOADED.store(loaded, Ordering::Relaxed);
     loaded
@@ -19,7 +19,7 @@ pub fn load() -> bool {
 
 /// Whether a message came over HTTP: no other can be answered so.
 pub fn is_http(msg: SipMsg<'_>) -> bool {
-    // SAFETY: the message in hand.
+    // SAFETY: the first line of the message has been parsed, which is all that is looked at.
     unsafe { sys::kr_is_http(msg.raw()) != 0 }
 }
 

@@ -5,7 +5,6 @@ use crate::abi::presence::timers::{completed, each_on_its_own};
 use crate::host::clock;
 use crate::host::datagram::Datagram;
 use crate::host::direct::AGAIN;
-use crate::host::msg::SipMsg;
 use crate::host::tm::TransactionOutcome;
 use crate::server::notify::engine::Pending;
 use crate::sys;
@@ -18,8 +17,7 @@ use std::ffi::{c_int, c_void};
 pub unsafe extern "C" fn kr_presence_on_response(msg: *mut sip_msg_t) -> c_int {
     entry!(kr_presence_on_response, 1, {
         let Some(process) = state::process() else { return 1 };
-        // SAFETY: the message in the hand of the host, which outlives this call.
-        let Some(reply) = (unsafe { SipMsg::new(msg) }) else { return 1 };
+        let Some(reply) = given_message!(msg) else { return 1 };
         let is_taken = process.shared.engine.receive(reply, |pending, status, now| {
             // It is taken whatever becomes of the rest.
             each_on_its_own("the answer to a NOTIFY", || {

@@ -3,7 +3,7 @@ use crate::abi::c_types::{event_t, pres_ev_t, presence_api_t, sip_msg_t, str_t, 
 use crate::abi::presence::calls::NotRefreshed;
 use crate::abi::presence::requests::who;
 use crate::abi::presence::{calls, module, state, subscription_hash_table as table};
-use crate::host::bytes::{lend, view, view_ptr};
+use crate::host::bytes::{lend, view};
 use crate::host::log;
 use crate::host::msg::{AddressHeader, Header, SipMsg, routes_of};
 use crate::host::pkg::{PkgStr, PkgText};
@@ -35,8 +35,7 @@ unsafe extern "C" fn add_event(event: *mut pres_ev_t) -> c_int {
 
 unsafe extern "C" fn contains_event(name: *mut str_t, parsed: *mut event_t) -> *mut pres_ev_t {
     entry!(contains_event, std::ptr::null_mut(), {
-        // SAFETY: a string of the caller, or null.
-        let (Some(registry), Some(name)) = (state::registry(), unsafe { view_ptr(name) }) else {
+        let (Some(registry), Some(name)) = (state::registry(), given_text!(name)) else {
             return std::ptr::null_mut();
         };
         // SAFETY: the parser reads `name` by its length and fills `parsed`, which is the caller's and not null.
@@ -113,10 +112,9 @@ fn private_str(bytes: &[u8]) -> Option<*mut str_t> {
 
 unsafe extern "C" fn update_watchers_status(uri: *mut str_t, event: *mut pres_ev_t, _rules: *mut str_t) -> c_int {
     entry!(update_watchers_status, -1, {
-        // SAFETY: strings and structures of the caller.
-        let (Some(uri), Some(event)) = (unsafe { view_ptr(uri) }, unsafe { event.as_ref() }) else { return -1 };
-        // SAFETY: a registered package's name.
-        match calls::refresh_watchers(uri, unsafe { view(&event.name) }, 0) {
+        // SAFETY: null, or a package that `contains_event` gave: packages are registered for ever.
+        let (Some(uri), Some(event)) = (given_text!(uri), unsafe { event.as_ref() }) else { return -1 };
+        match calls::refresh_watchers(uri, given_text!(&event.name).unwrap_or_default(), 0) {
             // Stock's script function fails there, its API does not.
             Ok(()) | Err(NotRefreshed::PackageWithoutRules(_)) => 0,
             Err(why) => {
@@ -129,8 +127,7 @@ unsafe extern "C" fn update_watchers_status(uri: *mut str_t, event: *mut pres_ev
 
 unsafe extern "C" fn pres_refresh_watchers(uri: *mut str_t, event: *mut str_t, kind: c_int) -> c_int {
     entry!(pres_refresh_watchers, -1, {
-        // SAFETY: strings of the caller.
-        let (Some(uri), Some(event)) = (unsafe { view_ptr(uri) }, unsafe { view_ptr(event) }) else { return -1 };
+        let (Some(uri), Some(event)) = (given_text!(uri), given_text!(event)) else { return -1 };
         match calls::refresh_watchers(uri, event, kind) {
             Ok(()) => 0,
             Err(why) => {
@@ -153,15 +150,13 @@ unsafe extern "C" fn extract_sdialog_info(
     watcher_domain: str_t,
 ) -> c_int {
     entry!(extract_sdialog_info, -1, {
-        // SAFETY: the message that the caller works on.
-        let Some(message) = (unsafe { SipMsg::new(msg) }) else { return -1 };
+        let Some(message) = given_message!(msg) else { return -1 };
         // SAFETY: the caller's structure, which nobody else reads during the call.
         let Some(subs) = (unsafe { subs.as_mut() }) else { return -1 };
         // SAFETY: `to_tag_made` is the caller's place for a flag, or null.
         match unsafe { fill_subscription(subs, message, max_expires, to_tag_made) } {
             Ok(()) => {
-                // SAFETY: a string of the caller.
-                let address = unsafe { view(&server_contact) };
+                let address = given_text!(&server_contact).unwrap_or_default();
                 let is_empty = |text: &str_t| text.s.is_null() || text.len <= 0;
                 subs.local_contact = calls::keep_contact(our_contact(message, address));
                 subs.watcher_user = if is_empty(&watcher_user) { subs.from_user } else { watcher_user };
@@ -273,8 +268,7 @@ fn shown(text: &[u8]) -> &[u8] {
 
 unsafe extern "C" fn get_sphere(uri: *mut str_t) -> *mut c_char {
     entry!(get_sphere, std::ptr::null_mut(), {
-        // SAFETY: the caller's string.
-        let Some(uri) = (unsafe { view_ptr(uri) }) else { return std::ptr::null_mut() };
+        let Some(uri) = given_text!(uri) else { return std::ptr::null_mut() };
         let Some(sphere) = calls::sphere_of(uri) else { return std::ptr::null_mut() };
         PkgText::new(&sphere).map_or(std::ptr::null_mut(), |text| text.into_raw().s)
     })
@@ -290,8 +284,7 @@ unsafe extern "C" fn get_presentity(
         let _ = (etag, contact);
         let Some(registry) = state::registry() else { return std::ptr::null_mut() };
         let Some(id) = registry.id_of(event) else { return std::ptr::null_mut() };
-        // SAFETY: a string of the caller.
-        let uri = unsafe { view(&uri) };
+        let uri = given_text!(&uri).unwrap_or_default();
         let made = match registry.packages().get(id).has(Trait::Aggregates) {
             // The package's own memory: it alone knows how it is freed (`free_presentity`).
             true => calls::package_document_of(uri, id),
@@ -314,31 +307,29 @@ unsafe extern "C" fn free_presentity(document: *mut str_t, event: *mut pres_ev_t
 
 unsafe extern "C" fn auth_status(_msg: *mut sip_msg_t, watcher: str_t, presentity: str_t) -> c_int {
     entry!(auth_status, -1, {
-        // SAFETY: a string of the caller.
-        let watcher = unsafe { view(&watcher) };
-        // SAFETY: as `watcher`.
-        calls::auth_status(watcher, unsafe { view(&presentity) })
+        let (watcher, presentity) = (given_text!(&watcher), given_text!(&presentity));
+        calls::auth_status(watcher.unwrap_or_default(), presentity.unwrap_or_default())
     })
 }
 
 unsafe extern "C" fn handle_publish(msg: *mut sip_msg_t, sender: *mut c_char, _unused: *mut c_char) -> c_int {
     entry!(handle_publish, -1, {
         let _ = sender;
-        // SAFETY: a message in progress.
+        // SAFETY: the module's message goes on as it came, without a sender.
         unsafe { module::kr_presence_handle_publish(msg, std::ptr::null()) }
     })
 }
 
 unsafe extern "C" fn handle_subscribe0(msg: *mut sip_msg_t) -> c_int {
     entry!(handle_subscribe0, -1, {
-        // SAFETY: a message in progress.
+        // SAFETY: the module's message goes on as it came, without a watcher.
         unsafe { module::kr_presence_handle_subscribe(msg, std::ptr::null()) }
     })
 }
 
 unsafe extern "C" fn handle_subscribe(msg: *mut sip_msg_t, user: str_t, domain: str_t) -> c_int {
     entry!(handle_subscribe, -1, {
-        // SAFETY: a message in progress and strings of the caller.
+        // SAFETY: the module's message goes on as it came; both strings are copies that live until this returns.
         unsafe { module::kr_presence_handle_subscribe_as(msg, &user, &domain) }
     })
 }
@@ -355,8 +346,7 @@ unsafe extern "C" fn update_presentity(
     replace: c_int,
 ) -> c_int {
     entry!(update_presentity, -1, {
-        // SAFETY: strings of the caller, or null.
-        let text = |s: *mut str_t| unsafe { view_ptr(s) }.unwrap_or_default();
+        let text = |text: *mut str_t| given_text!(text).unwrap_or_default();
         let document = calls::ApiDocument {
             event: text(event),
             domain: text(realm),
@@ -383,7 +373,7 @@ unsafe extern "C" fn update_presentity(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_bind_presence(api: *mut presence_api_t) -> c_int {
     entry!(kr_bind_presence, -1, {
-        // SAFETY: the caller's own structure.
+        // SAFETY: null, or a structure that the module keeps to itself until it is filled.
         let Some(api) = (unsafe { api.as_mut() }) else {
             log!(Error, "bind_presence: no place for the functions");
             return -1;

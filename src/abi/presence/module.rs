@@ -11,7 +11,7 @@ use crate::abi::presence::start::{
 use crate::abi::presence::state;
 use crate::abi::presence::timers::{each_on_its_own, show_late_documents, write_what_waits};
 use crate::common::row_groups::Pass;
-use crate::host::bytes::view_ptr;
+use crate::host::msg::SipMsg;
 use crate::host::{last_process, log, process, warm_up};
 use crate::log;
 use crate::presence::config::Config;
@@ -126,26 +126,17 @@ pub unsafe extern "C" fn kr_presence_destroy() {
 /// `handle_publish([sender_uri])`: 1, or -1 when the request was refused; it has been answered in both cases.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_presence_handle_publish(msg: *mut sip_msg_t, sender: *const str_t) -> c_int {
-    entry!(kr_presence_handle_publish, -1, after a panic {
-        // SAFETY: the message of the script function in progress.
-        unsafe { refuse_after_panic(msg) }
-    }, {
-        // SAFETY: arguments of the script function in progress.
-        unsafe { handle_publish(msg, sender) }
+    entry!(kr_presence_handle_publish, -1, after a panic refuse_after_panic(given_message!(msg)), {
+        given_message!(msg).map_or(-1, |message| handle_publish(message, given_text!(sender)))
     })
 }
 
 /// `handle_subscribe([watcher_uri])`: 1, or -1 when the request was refused; it has been answered in both cases.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_presence_handle_subscribe(msg: *mut sip_msg_t, watcher: *const str_t) -> c_int {
-    entry!(kr_presence_handle_subscribe, -1, after a panic {
-        // SAFETY: the message of the script function in progress.
-        unsafe { refuse_after_panic(msg) }
-    }, {
-        // SAFETY: a string of the script, or null.
-        let watcher = unsafe { view_ptr(watcher) };
-        // SAFETY: the message of the script function in progress.
-        unsafe { handle_subscribe(msg, watcher.map_or(GivenWatcher::None, GivenWatcher::Address)) }
+    entry!(kr_presence_handle_subscribe, -1, after a panic refuse_after_panic(given_message!(msg)), {
+        let watcher = given_text!(watcher).map_or(GivenWatcher::None, GivenWatcher::Address);
+        given_message!(msg).map_or(-1, |message| handle_subscribe(message, watcher))
     })
 }
 
@@ -156,15 +147,10 @@ pub unsafe extern "C" fn kr_presence_handle_subscribe_as(
     user: *const str_t,
     domain: *const str_t,
 ) -> c_int {
-    entry!(kr_presence_handle_subscribe_as, -1, after a panic {
-        // SAFETY: the message of the script function in progress.
-        unsafe { refuse_after_panic(msg) }
-    }, {
-        // SAFETY: strings of the call in progress, or null.
-        let (user, domain) = (unsafe { view_ptr(user) }, unsafe { view_ptr(domain) });
-        let watcher = user.zip(domain).map_or(GivenWatcher::None, |(user, host)| GivenWatcher::Parts(user, host));
-        // SAFETY: the message that the caller works on.
-        unsafe { handle_subscribe(msg, watcher) }
+    entry!(kr_presence_handle_subscribe_as, -1, after a panic refuse_after_panic(given_message!(msg)), {
+        let parts = given_text!(user).zip(given_text!(domain));
+        let watcher = parts.map_or(GivenWatcher::None, |(user, host)| GivenWatcher::Parts(user, host));
+        given_message!(msg).map_or(-1, |message| handle_subscribe(message, watcher))
     })
 }
 
@@ -177,9 +163,7 @@ pub unsafe extern "C" fn kr_presence_auth_status(
 ) -> c_int {
     entry!(kr_presence_auth_status, -1, {
         let _ = msg;
-        // SAFETY: strings of the script function in progress.
-        let (watcher, presentity) = (unsafe { view_ptr(watcher) }, unsafe { view_ptr(presentity) });
-        match (watcher, presentity) {
+        match (given_text!(watcher), given_text!(presentity)) {
             (Some(watcher), Some(presentity)) => auth_status(watcher, presentity),
             _ => -1,
         }
@@ -195,8 +179,7 @@ pub unsafe extern "C" fn kr_presence_has_subscribers(
 ) -> c_int {
     entry!(kr_presence_has_subscribers, -1, {
         let _ = msg;
-        // SAFETY: strings of the script function in progress.
-        let (uri, event) = (unsafe { view_ptr(presentity) }, unsafe { view_ptr(event) });
+        let (uri, event) = (given_text!(presentity), given_text!(event));
         let (Some(uri), Some(event), Some(mut context)) = (uri, event, state::context()) else { return -1 };
         let Some(resource) = resource_of(&context, uri, event) else {
             crate::limited!(
@@ -224,12 +207,8 @@ pub unsafe extern "C" fn kr_presence_refresh_watchers(
     filename: *const str_t,
 ) -> c_int {
     entry!(kr_presence_refresh_watchers, -1, {
-        // SAFETY: strings of the call in progress.
-        let (uri, event) = (unsafe { view_ptr(uri) }, unsafe { view_ptr(event) });
-        let (Some(uri), Some(event)) = (uri, event) else { return -1 };
-        // SAFETY: null, or a string of the call in progress.
-        let (file_uri, filename) = (unsafe { view_ptr(file_uri) }, unsafe { view_ptr(filename) });
-        let file = file_uri.zip(filename);
+        let (Some(uri), Some(event)) = (given_text!(uri), given_text!(event)) else { return -1 };
+        let file = given_text!(file_uri).zip(given_text!(filename));
         let done = match (kind, file) {
             (2, Some((file_uri, filename))) => {
                 refresh_hard_state(uri, event, file_uri, filename).map_err(NotRefreshed::from)
@@ -252,9 +231,7 @@ pub unsafe extern "C" fn kr_presence_refresh_watchers(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_presence_update_watchers(uri: *const str_t, event: *const str_t) -> c_int {
     entry!(kr_presence_update_watchers, -1, {
-        // SAFETY: strings of the call in progress.
-        let (uri, event) = (unsafe { view_ptr(uri) }, unsafe { view_ptr(event) });
-        let (Some(uri), Some(event)) = (uri, event) else { return -1 };
+        let (Some(uri), Some(event)) = (given_text!(uri), given_text!(event)) else { return -1 };
         match refresh_watchers(uri, event, 0) {
             Ok(()) => 1,
             Err(why) => {
@@ -275,12 +252,8 @@ unsafe fn literal(text: *const c_char) -> &'static [u8] {
 }
 
 /// After a panic the request is answered 500.
-///
-/// # Safety
-/// `msg` is the message of the script function in progress.
-unsafe fn refuse_after_panic(msg: *mut sip_msg_t) -> c_int {
-    // SAFETY: the caller vouches for the message.
-    if let Some((mut context, message)) = unsafe { state::context_for(msg) } {
+fn refuse_after_panic(request: Option<SipMsg<'_>>) -> c_int {
+    if let Some((message, mut context)) = request.and_then(|message| Some((message, state::context_for(message)?))) {
         context.refuse(&Failure::Internal("panic".into()), "request", &who(message));
     }
     -1

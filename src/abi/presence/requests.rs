@@ -1,6 +1,5 @@
 //! From a message to a PUBLISH or SUBSCRIBE that `presence` understands.
 use crate::abi::presence::{relay, state};
-use crate::host::bytes::view_ptr;
 use crate::host::msg::{self, Header, SipMsg, parse_uri, routes_of};
 use crate::host::{log, script, tm};
 use crate::limited;
@@ -14,7 +13,6 @@ use crate::sip::entity_tag::EntityTag;
 use crate::sip::route_set::RouteSet;
 use crate::sip::transport::Transport;
 use crate::sip::uri::has_host;
-use crate::sys;
 use std::ffi::c_int;
 
 /// Who sent a request from where, whom it is about, and which dialog it belongs to, for log lines.
@@ -36,13 +34,9 @@ pub(crate) fn who(message: SipMsg<'_>) -> String {
 /// How much of a string of a refused request a log line shows, in bytes or characters.
 const LONGEST_SHOWN: usize = 128;
 
-/// # Safety
-/// `msg` is a message in progress, `sender` null or a string.
-pub(crate) unsafe fn handle_publish(msg: *mut sys::sip_msg, sender: *const sys::_str) -> c_int {
-    // SAFETY: the script function's own message.
-    let Some((mut context, message)) = (unsafe { state::context_for(msg) }) else { return -1 };
-    // SAFETY: null or a string of the script.
-    let sender = unsafe { view_ptr(sender) };
+/// Answers a PUBLISH; `sender` is what the script says of who sent it. What the script function returns.
+pub(crate) fn handle_publish(message: SipMsg<'_>, sender: Option<&[u8]>) -> c_int {
+    let Some(mut context) = state::context_for(message) else { return -1 };
     #[cfg(feature = "fault-injection")]
     let _fault = inject_fault(message);
     if is_answered_before(message, "PUBLISH") {
@@ -210,11 +204,9 @@ impl<'a> GivenWatcher<'a> {
     }
 }
 
-/// # Safety
-/// `msg` is a message in progress.
-pub(crate) unsafe fn handle_subscribe(msg: *mut sys::sip_msg, watcher: GivenWatcher<'_>) -> c_int {
-    // SAFETY: the script function's own message.
-    let Some((mut context, message)) = (unsafe { state::context_for(msg) }) else { return -1 };
+/// Answers a SUBSCRIBE. What the script function returns.
+pub(crate) fn handle_subscribe(message: SipMsg<'_>, watcher: GivenWatcher<'_>) -> c_int {
+    let Some(mut context) = state::context_for(message) else { return -1 };
     context.process().last_subscription.replace(None);
     if is_answered_before(message, "SUBSCRIBE") {
         return -1;

@@ -4,7 +4,6 @@ use crate::host::params::ParameterBlock;
 use crate::presence::config;
 use crate::server::context::{Context, Process};
 use crate::server::packages::callbacks::PackageRegistry;
-use crate::sys;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
@@ -33,14 +32,9 @@ pub fn context() -> Option<Context<'static>> {
     process().map(Context::new)
 }
 
-/// A context for a request.
-///
-/// # Safety
-/// `msg` is the message of the script function in progress.
-pub unsafe fn context_for<'a>(msg: *mut sys::sip_msg) -> Option<(Context<'a>, SipMsg<'a>)> {
-    // SAFETY: the caller vouches for the message, and the context does not outlive the entry, which the message does.
-    let message = unsafe { SipMsg::new(msg)? };
-    Some((Context::for_request(process()?, message), message))
+/// A context for a request; `None` before `mod_init`.
+pub fn context_for(message: SipMsg<'_>) -> Option<Context<'_>> {
+    process().map(|process| Context::for_request(process, message))
 }
 
 /// The event packages; other modules may register before the rest is set up.

@@ -1,7 +1,6 @@
 //! `$presence_status` and its parts: the status page, for `xhttp_reply`. It asks for everything else by JSON-RPC.
 //! Script and style are files of their own, so that the page needs no exception in its Content-Security-Policy.
 use crate::abi::c_types::{pv_param_t, pv_value_t, sip_msg_t};
-use crate::host::pv::PvResult;
 use std::ffi::c_int;
 
 static PAGE: &[u8] = include_bytes!("../../../status/page.html");
@@ -15,10 +14,7 @@ pub unsafe extern "C" fn kr_presence_pv_get_status(
     param: *mut pv_param_t,
     result: *mut pv_value_t,
 ) -> c_int {
-    entry!(kr_presence_pv_get_status, -1, {
-        // SAFETY: arguments of the host's getter.
-        unsafe { PvResult::new(msg, param, result) }.text(PAGE)
-    })
+    entry!(kr_presence_pv_get_status, -1, { getter!(msg, param, result).text(PAGE) })
 }
 
 /// The value of `$presence_status_script`.
@@ -28,10 +24,7 @@ pub unsafe extern "C" fn kr_presence_pv_get_status_script(
     param: *mut pv_param_t,
     result: *mut pv_value_t,
 ) -> c_int {
-    entry!(kr_presence_pv_get_status_script, -1, {
-        // SAFETY: arguments of the host's getter.
-        unsafe { PvResult::new(msg, param, result) }.text(SCRIPT)
-    })
+    entry!(kr_presence_pv_get_status_script, -1, { getter!(msg, param, result).text(SCRIPT) })
 }
 
 /// The value of `$presence_status_style`.
@@ -41,8 +34,5 @@ pub unsafe extern "C" fn kr_presence_pv_get_status_style(
     param: *mut pv_param_t,
     result: *mut pv_value_t,
 ) -> c_int {
-    entry!(kr_presence_pv_get_status_style, -1, {
-        // SAFETY: arguments of the host's getter.
-        unsafe { PvResult::new(msg, param, result) }.text(STYLE)
-    })
+    entry!(kr_presence_pv_get_status_style, -1, { getter!(msg, param, result).text(STYLE) })
 }

@@ -2,7 +2,6 @@
 use crate::abi::c_types::{pv_param_t, pv_spec_t, pv_value_t, sip_msg_t, str_t};
 use crate::abi::presence::state;
 use crate::host::bytes::{lend, view_ptr};
-use crate::host::pv::PvResult;
 use crate::presence::subscription::Subscription;
 use crate::presence::subscription_field::Field;
 use crate::reference::command::Output;
@@ -131,8 +130,7 @@ pub unsafe extern "C" fn kr_presence_pv_get_subs(
     result: *mut pv_value_t,
 ) -> c_int {
     entry!(kr_presence_pv_get_subs, -1, {
-        // SAFETY: the arguments of the host's getter.
-        let out = unsafe { PvResult::new(msg, param, result) };
+        let out = getter!(msg, param, result);
         // SAFETY: a variable that our parser has read.
         let name = unsafe { (*param).pvn.u };
         // SAFETY: the parser stored a name.
@@ -181,8 +179,7 @@ pub unsafe extern "C" fn kr_presence_pv_get_notify_reply(
     entry!(kr_presence_pv_get_notify_reply, -1, {
         let reply = NOTIFY_REPLY.with_borrow(|reply| *reply);
         if reply.is_null() {
-            // SAFETY: the arguments of the host's getter.
-            return unsafe { PvResult::new(msg, param, result) }.null();
+            return getter!(msg, param, result).null();
         }
         // SAFETY: a variable that our parser has read.
         let name = unsafe { (*param).pvn.u };

@@ -2,7 +2,7 @@
 use crate::abi::c_types::{pua_api_t, str_t};
 use crate::abi::pua::state;
 use crate::agent::callbacks::{private_copy, private_list};
-use crate::host::bytes::{c_text, view, view_ptr};
+use crate::host::bytes::c_text;
 use crate::pua::dialog::When;
 use crate::pua::error::RequestError;
 use crate::pua::ports::AgentPorts;
@@ -21,13 +21,6 @@ const UNKNOWN_ETAG: c_int = 418;
 /// `ERR_PUBLISH_NO_BODY`
 const NO_BODY: c_int = -10;
 
-/// # Safety
-/// `text` is null or a `str` of a call in progress.
-unsafe fn text<'a>(text: *const str_t) -> &'a [u8] {
-    // SAFETY: the caller hands in null or a `str` whose text lives until its call returns.
-    unsafe { view_ptr(text) }.unwrap_or_default()
-}
-
 fn result_of(done: Result<(), RequestError>, what: &str, uri: &[u8]) -> c_int {
     let Err(why) = done else { return 0 };
     crate::limited!(Error, "{what} for {}: {why}", crate::host::log::show(uri));
@@ -40,13 +33,10 @@ fn result_of(done: Result<(), RequestError>, what: &str, uri: &[u8]) -> c_int {
 
 unsafe extern "C" fn send_publish(info: *mut sys::publ_info) -> c_int {
     entry!(send_publish, -1, {
-        // SAFETY: the structure of the call in progress.
+        // SAFETY: null, or a request that the module fills before the call, and changes or frees after it.
         let (Some(info), Some(mut context)) = (unsafe { info.as_ref() }, state::context()) else { return -1 };
-        // SAFETY: the caller keeps the strings that its structure points at until its call returns.
-        let text = |place: *mut str_t| unsafe { text(place) };
-        // SAFETY: a string inside the caller's structure, which lives until the call returns.
-        let view = |text: &str_t| unsafe { view(text) };
-        // SAFETY: null, or a string of the call in progress.
+        let text = |text: *const str_t| given_text!(text).unwrap_or_default();
+        // SAFETY: null, or the `str` of the body that goes with the request.
         let has_body = unsafe { info.body.as_ref() }.is_some_and(|body| !body.s.is_null());
         let (uri, request) = {
             let uri = text(info.pres_uri);
@@ -62,11 +52,11 @@ unsafe extern "C" fn send_publish(info: *mut sys::publ_info) -> c_int {
             };
             let parts = [
                 (RequestField::PresUri, uri),
-                (RequestField::Id, view(&info.id)),
+                (RequestField::Id, text(&info.id)),
                 (RequestField::Etag, text(info.etag)),
                 (RequestField::OutboundProxy, text(info.outbound_proxy)),
                 (RequestField::ExtraHeaders, text(info.extra_headers)),
-                (RequestField::ContentType, view(&info.content_type)),
+                (RequestField::ContentType, text(&info.content_type)),
                 (RequestField::Body, text(info.body)),
             ];
             (uri, Request::new(options, &parts))
@@ -81,7 +71,7 @@ unsafe extern "C" fn send_publish(info: *mut sys::publ_info) -> c_int {
 
 unsafe extern "C" fn send_subscribe(info: *mut sys::subs_info) -> c_int {
     entry!(send_subscribe, -1, {
-        // SAFETY: the structure of the call in progress.
+        // SAFETY: null, or a request that the module fills before the call, and changes or frees after it.
         let (Some(info), Some(mut context)) = (unsafe { info.as_ref() }, state::context()) else { return -1 };
         let stored_flag = if info.source_flag & XMPP_INITIAL != 0 { XMPP_SUBSCRIBE } else { info.source_flag };
         let options = RequestOptions {
@@ -94,16 +84,13 @@ unsafe extern "C" fn send_subscribe(info: *mut sys::subs_info) -> c_int {
             ..RequestOptions::default()
         };
         let when = if info.internal_update_flag != 0 { When::IfNew } else { When::Always };
-        // SAFETY: the caller keeps the strings that its structure points at until its call returns.
-        let text = |place: *mut str_t| unsafe { text(place) };
-        // SAFETY: a string inside the caller's structure, which lives until the call returns.
-        let view = |text: &str_t| unsafe { view(text) };
+        let text = |text: *const str_t| given_text!(text).unwrap_or_default();
         let (uri, watcher, request) = {
             let (uri, watcher) = (text(info.pres_uri), text(info.watcher_uri));
             let parts = [
                 (RequestField::PresUri, uri),
                 (RequestField::WatcherUri, watcher),
-                (RequestField::Id, view(&info.id)),
+                (RequestField::Id, text(&info.id)),
                 (RequestField::Contact, text(info.contact)),
                 (RequestField::RemoteTarget, text(info.remote_target)),
                 (RequestField::OutboundProxy, text(info.outbound_proxy)),
@@ -156,16 +143,13 @@ unsafe extern "C" fn add_event(
 unsafe fn stored_dialog(entity: *mut sys::ua_pres) -> Result<Option<Record>, RequestError> {
     // SAFETY: the caller hands in null or its structure, which nobody changes until its call returns.
     let (Some(entity), Some(mut context)) = (unsafe { entity.as_ref() }, state::context()) else { return Ok(None) };
-    // SAFETY: the caller keeps the strings that its structure points at until its call returns.
-    let text = |place: *mut str_t| unsafe { text(place) };
-    // SAFETY: a string inside the caller's structure, which lives until the call returns.
-    let view = |text: &str_t| unsafe { view(text) };
+    let text = |text: *const str_t| given_text!(text).unwrap_or_default();
     let dialog = Dialog {
         pres_uri: text(entity.pres_uri),
         watcher_uri: text(entity.watcher_uri),
-        call_id: view(&entity.call_id),
-        from_tag: view(&entity.from_tag),
-        to_tag: view(&entity.to_tag),
+        call_id: text(&entity.call_id),
+        from_tag: text(&entity.from_tag),
+        to_tag: text(&entity.to_tag),
     };
     context.find_dialog(&dialog)
 }
@@ -173,7 +157,7 @@ unsafe fn stored_dialog(entity: *mut sys::ua_pres) -> Result<Option<Record>, Req
 /// -1: no dialog of ours, 0: an established one, 1: one whose SUBSCRIBE is not answered yet.
 unsafe extern "C" fn is_dialog(entity: *mut sys::ua_pres) -> c_int {
     entry!(is_dialog, -1, {
-        // SAFETY: the structure of the call in progress.
+        // SAFETY: null, or a dialog that the module has described for this question.
         match unsafe { stored_dialog(entity) } {
             Ok(Some(record)) if record.is_temporary() => 1,
             Ok(Some(_)) => 0,
@@ -192,7 +176,7 @@ unsafe extern "C" fn get_record_id(entity: *mut sys::ua_pres, id: *mut *mut str_
         if id.is_null() {
             return -1;
         }
-        // SAFETY: the structure of the call in progress.
+        // SAFETY: null, or the description of a dialog, which the module frees itself after the answer.
         let found = unsafe { stored_dialog(entity) };
         let (made, result) = match found {
             Ok(None) => (std::ptr::null_mut(), 0),
@@ -214,8 +198,8 @@ unsafe extern "C" fn get_record_id(entity: *mut sys::ua_pres, id: *mut *mut str_
 /// The presentity URIs of the records with this id, sorted, as a list in private memory.
 unsafe extern "C" fn get_subs_list(id: *mut str_t) -> *mut sys::list_entry {
     entry!(get_subs_list, std::ptr::null_mut(), {
-        // SAFETY: a string of the call in progress.
-        let (id, Some(context)) = (unsafe { text(id) }, state::context()) else { return std::ptr::null_mut() };
+        let Some(context) = state::context() else { return std::ptr::null_mut() };
+        let id = given_text!(id).unwrap_or_default();
         match context.uris_with_id(id) {
             Ok(mut uris) => {
                 uris.sort();
@@ -233,7 +217,7 @@ unsafe extern "C" fn get_subs_list(id: *mut str_t) -> *mut sys::list_entry {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_bind_pua(api: *mut pua_api_t) -> c_int {
     entry!(kr_bind_pua, -1, {
-        // SAFETY: the caller's structure.
+        // SAFETY: null, or a structure that the module keeps to itself until it is filled.
         let Some(api) = (unsafe { api.as_mut() }) else {
             log!(Error, "bind_pua: no structure to fill");
             return -1;
