@@ -60,7 +60,7 @@ plain_values! {
     (), bool, u8, u16, u32, u64, u128, usize, i8, i16, i32, i64, i128, isize, f64,
     std::sync::atomic::AtomicBool, std::sync::atomic::AtomicU8, std::sync::atomic::AtomicU32,
     std::sync::atomic::AtomicU64, std::sync::atomic::AtomicUsize, std::sync::atomic::AtomicI64,
-    std::sync::atomic::AtomicI32, std::num::NonZeroU32, std::num::NonZeroU64,
+    std::sync::atomic::AtomicI32, std::num::NonZeroU16, std::num::NonZeroU32, std::num::NonZeroU64,
 }
 
 impl<T: ShmSafe> ShmSafe for [T] {}

@@ -3,7 +3,9 @@
 use crate::shm_safe::shm_safe;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::ops::{Add, AddAssign, Neg, Sub};
-use std::sync::atomic::{AtomicU64, Ordering};
+
+mod shared;
+pub use shared::{AtomicInstant, AtomicMoment};
 
 /// An interval, in seconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -196,6 +198,13 @@ impl Millis {
     }
 }
 
+impl Add for Millis {
+    type Output = Millis;
+    fn add(self, other: Millis) -> Millis {
+        Millis(self.0.saturating_add(other.0))
+    }
+}
+
 /// An interval, in microseconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Micros(pub u64);
@@ -242,6 +251,77 @@ impl Add<Micros> for MicroTick {
     type Output = MicroTick;
     fn add(self, time: Micros) -> MicroTick {
         MicroTick(self.0.saturating_add(time.0))
+    }
+}
+
+/// A millisecond of the same clock (`host::clock::milli_tick`): for the timers of transactions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct MilliTick(NonZeroU64);
+
+shm_safe!(MilliTick(number));
+
+impl MilliTick {
+    /// The tick so many milliseconds after the clock began; it has gone on for one at least.
+    pub const fn at(millis: u64) -> MilliTick {
+        match NonZeroU64::new(millis) {
+            Some(number) => MilliTick(number),
+            None => MilliTick(NonZeroU64::MIN),
+        }
+    }
+
+    /// Milliseconds since the clock began.
+    pub const fn millis(self) -> u64 {
+        self.0.get()
+    }
+
+    /// How long ago an earlier one was; nothing where it is later.
+    pub const fn since(self, earlier: MilliTick) -> Millis {
+        Millis(self.0.get().saturating_sub(earlier.0.get()))
+    }
+}
+
+impl From<MicroTick> for MilliTick {
+    fn from(tick: MicroTick) -> MilliTick {
+        MilliTick::at(tick.micros() / 1_000)
+    }
+}
+
+impl Add<Millis> for MilliTick {
+    type Output = MilliTick;
+    fn add(self, time: Millis) -> MilliTick {
+        MilliTick(self.0.saturating_add(time.0))
+    }
+}
+
+/// A time of day of the wall clock to the millisecond, since 1970: what nodes stamp their messages with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UnixMillis(pub u64);
+
+shm_safe!(UnixMillis(count));
+
+impl UnixMillis {
+    /// The whole seconds of it.
+    pub const fn seconds(self) -> UnixTime {
+        UnixTime((self.0 / 1_000) as i64)
+    }
+
+    /// How far it is from another one, before or behind it.
+    pub const fn distance(self, other: UnixMillis) -> Millis {
+        Millis(self.0.abs_diff(other.0))
+    }
+}
+
+impl Add<Millis> for UnixMillis {
+    type Output = UnixMillis;
+    fn add(self, time: Millis) -> UnixMillis {
+        UnixMillis(self.0.saturating_add(time.0))
+    }
+}
+
+impl Sub for UnixMillis {
+    type Output = Millis;
+    fn sub(self, earlier: UnixMillis) -> Millis {
+        Millis(self.0.saturating_sub(earlier.0))
     }
 }
 
@@ -298,55 +378,6 @@ impl Add<Millis> for Instant {
     type Output = Instant;
     fn add(self, time: Millis) -> Instant {
         Instant(self.0.saturating_add(time.0))
-    }
-}
-
-/// An [`Instant`], or none, that all processes read and write.
-#[derive(Debug, Default)]
-pub struct AtomicInstant(AtomicU64);
-
-shm_safe!(AtomicInstant(number));
-
-impl AtomicInstant {
-    fn number(instant: Option<Instant>) -> u64 {
-        instant.map_or(0, |instant| instant.0.get())
-    }
-
-    /// One that begins so.
-    pub fn new(instant: Option<Instant>) -> AtomicInstant {
-        AtomicInstant(AtomicU64::new(AtomicInstant::number(instant)))
-    }
-
-    /// What it is.
-    pub fn get(&self) -> Option<Instant> {
-        NonZeroU64::new(self.0.load(Ordering::Relaxed)).map(Instant)
-    }
-
-    /// Sets it, and returns what it was.
-    pub fn replace(&self, instant: Option<Instant>) -> Option<Instant> {
-        NonZeroU64::new(self.0.swap(AtomicInstant::number(instant), Ordering::Relaxed)).map(Instant)
-    }
-
-    /// Sets it.
-    pub fn set(&self, instant: Option<Instant>) {
-        self.0.store(AtomicInstant::number(instant), Ordering::Relaxed);
-    }
-
-    /// Sets it where there is none; `false` where there is one.
-    #[must_use = "only one of several processes has begun"]
-    pub fn begin(&self, instant: Instant) -> bool {
-        self.0.compare_exchange(0, instant.0.get(), Ordering::Relaxed, Ordering::Relaxed).is_ok()
-    }
-
-    /// Sets it unless it is later.
-    pub fn advance(&self, instant: Instant) {
-        self.0.fetch_max(instant.0.get(), Ordering::Relaxed);
-    }
-
-    /// Sets it unless it is earlier; none stays none.
-    pub fn bring_forward(&self, instant: Instant) {
-        // None is 0, which is before every instant.
-        self.0.fetch_min(instant.0.get(), Ordering::Relaxed);
     }
 }
 
@@ -448,46 +479,9 @@ impl From<ShortMoment> for Moment {
     }
 }
 
-/// A [`Moment`], or none, that all processes read and write.
-#[derive(Debug, Default)]
-pub struct AtomicMoment(AtomicU64);
-
-shm_safe!(AtomicMoment(number));
-
-impl AtomicMoment {
-    /// None yet.
-    pub const fn none() -> AtomicMoment {
-        AtomicMoment(AtomicU64::new(0))
-    }
-
-    /// What it is.
-    pub fn get(&self) -> Option<Moment> {
-        NonZeroU64::new(self.0.load(Ordering::Relaxed)).map(Moment)
-    }
-
-    /// Sets it, and returns what it was.
-    pub fn replace(&self, moment: Option<Moment>) -> Option<Moment> {
-        let number = moment.map_or(0, |moment| moment.0.get());
-        NonZeroU64::new(self.0.swap(number, Ordering::Relaxed)).map(Moment)
-    }
-
-    /// Sets it.
-    pub fn set(&self, moment: Moment) {
-        self.0.store(moment.0.get(), Ordering::Relaxed);
-    }
-
-    /// Sets it to `now` where there is none, or one that is at least `interval` old; `true` for the process that did.
-    #[must_use = "what is done once in the interval is done by the process that gets `true`"]
-    pub fn begin_again(&self, now: Moment, interval: Seconds) -> bool {
-        let last = self.get();
-        let number = last.map_or(0, |last| last.0.get());
-        last.is_none_or(|last| now - last >= interval)
-            && self.0.compare_exchange(number, now.0.get(), Ordering::Relaxed, Ordering::Relaxed).is_ok()
-    }
-}
-
 const _: () = assert!(size_of::<Expiry>() == size_of::<i64>() && size_of::<Option<Moment>>() == size_of::<i64>());
 const _: () = assert!(size_of::<Option<MicroTick>>() == size_of::<u64>());
+const _: () = assert!(size_of::<Option<MilliTick>>() == size_of::<u64>());
 const _: () = assert!(size_of::<Option<ShortMoment>>() == size_of::<u32>());
 
 #[cfg(test)]
@@ -511,23 +505,6 @@ mod tests {
     }
 
     #[test]
-    fn an_instant_is_never_taken_for_none() {
-        let shared = AtomicInstant::default();
-        assert!(shared.get().is_none() && shared.begin(Instant::at(0)) && !shared.begin(Instant::at(9)));
-        shared.advance(Instant::at(7));
-        shared.advance(Instant::at(3));
-        assert_eq!(shared.replace(None), Some(Instant::at(7)));
-        shared.bring_forward(Instant::at(3));
-        assert!(shared.get().is_none());
-        shared.set(Some(Instant::at(9)));
-        shared.bring_forward(Instant::at(5));
-        shared.bring_forward(Instant::at(8));
-        assert_eq!(shared.replace(None), Some(Instant::at(5)));
-        assert_eq!((shared.get(), Instant::at(7).since(Instant::at(9))), (None, Millis::ZERO));
-        assert_eq!((Instant::at(7) + Millis(1999)).since(Instant::at(7)).seconds(), Seconds(1));
-    }
-
-    #[test]
     fn what_is_measured_is_never_less_than_nothing() {
         let (early, late) = (MicroTick::at(0), MicroTick::at(7) + Micros(2_500));
         assert_eq!((late.since(early), early.since(late)), (Micros(2_506), Micros::ZERO));
@@ -535,16 +512,6 @@ mod tests {
         let (before, after) = (MicroMoment(-1), MicroMoment::from(Moment::at(3)));
         assert_eq!((before.moment(), before.millis_of_second()), (Moment::at(-1), 999));
         assert_eq!((after.since(before), before.since(after)), (Micros(3_000_001), Micros::ZERO));
-    }
-
-    #[test]
-    fn none_is_no_moment() {
-        let shared = AtomicMoment::none();
-        assert_eq!((shared.get(), shared.replace(Some(Moment::EPOCH))), (None, None));
-        assert_eq!((shared.replace(None), shared.get()), (Some(Moment::EPOCH), None));
-        assert_eq!(Moment::from(ShortMoment::from(Moment::at(-9))), Moment::at(1));
-        let once_a_minute = |at: &i64| shared.begin_again(Moment::at(*at), Seconds(60));
-        assert_eq!((0..150).filter(once_a_minute).collect::<Vec<_>>(), [0, 60, 120]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! never goes back, so that what happens after a message is stamped later than what the message says, whatever the
 //! clocks say.
 use crate::shm_safe::shm_safe;
-use crate::time::Seconds;
+use crate::time::{Millis, Seconds, UnixMillis};
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -13,24 +13,24 @@ pub struct Stamp(pub u64);
 shm_safe!(Stamp(value));
 
 impl Stamp {
-    /// The first stamp of a millisecond since 1970.
-    pub const fn of_millis(millis: u64) -> Stamp {
-        Stamp(millis << 16)
+    /// The first stamp of a millisecond.
+    pub const fn of(time: UnixMillis) -> Stamp {
+        Stamp(time.0 << 16)
     }
 
-    /// The stamp's milliseconds since 1970.
-    pub const fn millis(self) -> u64 {
-        self.0 >> 16
+    /// The millisecond it is of.
+    pub const fn time(self) -> UnixMillis {
+        UnixMillis(self.0 >> 16)
     }
 
-    /// The stamp so many milliseconds earlier.
-    pub const fn before(self, millis: u64) -> Stamp {
-        Stamp(self.0.saturating_sub(millis << 16))
+    /// The stamp so much earlier.
+    pub const fn before(self, time: Millis) -> Stamp {
+        Stamp(self.0.saturating_sub(time.0 << 16))
     }
 
     /// The second it is in.
     pub const fn second(self) -> ClusterSecond {
-        let seconds = self.millis() / 1000;
+        let seconds = self.time().0 / 1_000;
         let seconds = if seconds > LATEST as u64 { LATEST } else { seconds as u32 };
         match NonZeroU32::new(seconds) {
             Some(seconds) => ClusterSecond(seconds),
@@ -73,9 +73,9 @@ impl ClusterSecond {
     }
 }
 
-/// A stamp that is further ahead of our own clock than this, in milliseconds, is not followed: its sender's clock is
-/// broken, or the stamp is forged.
-pub const MOST_AHEAD: u64 = 300_000;
+/// A stamp that is further ahead of our own clock than this is not followed: its sender's clock is broken, or
+/// the stamp is forged.
+pub const MOST_AHEAD: Millis = Millis(300_000);
 
 /// The clock of one node; all its processes share it.
 #[derive(Debug, Default)]
@@ -92,26 +92,31 @@ impl HybridClock {
         HybridClock { last: AtomicU64::new(0), ahead: AtomicU64::new(0) }
     }
 
-    /// Milliseconds since 1970 by the cluster's clock, where our own shows `wall`.
-    pub fn millis(&self, wall: u64) -> u64 {
-        (wall + self.ahead.load(Ordering::Relaxed)).max(Stamp(self.last.load(Ordering::Relaxed)).millis())
+    /// How far the clock of another node is ahead of ours.
+    fn ahead(&self) -> Millis {
+        Millis(self.ahead.load(Ordering::Relaxed))
+    }
+
+    /// The time by the cluster's clock, where our own shows `wall`.
+    pub fn time(&self, wall: UnixMillis) -> UnixMillis {
+        (wall + self.ahead()).max(Stamp(self.last.load(Ordering::Relaxed)).time())
     }
 
     /// A new stamp, later than every one before.
-    pub fn tick(&self, wall: u64) -> Stamp {
-        let physical = Stamp::of_millis(wall + self.ahead.load(Ordering::Relaxed)).0;
+    pub fn tick(&self, wall: UnixMillis) -> Stamp {
+        let physical = Stamp::of(wall + self.ahead()).0;
         let next = |last: u64| Some((last + 1).max(physical));
         let before = self.last.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).unwrap_or_default();
         Stamp((before + 1).max(physical))
     }
 
     /// Another node has stamped something so; `false` when that is too far ahead to be followed.
-    pub fn observe(&self, stamp: Stamp, wall: u64) -> bool {
-        let ahead = stamp.millis().saturating_sub(wall);
+    pub fn observe(&self, stamp: Stamp, wall: UnixMillis) -> bool {
+        let ahead = stamp.time() - wall;
         if ahead > MOST_AHEAD {
             return false;
         }
-        self.ahead.fetch_max(ahead, Ordering::Relaxed);
+        self.ahead.fetch_max(ahead.0, Ordering::Relaxed);
         self.last.fetch_max(stamp.0, Ordering::Relaxed);
         true
     }
@@ -124,19 +129,19 @@ mod tests {
     #[test]
     fn what_comes_after_a_message_is_stamped_later() {
         let (slow, fast) = (HybridClock::new(), HybridClock::new());
-        let announced = fast.tick(60_000);
-        assert!(slow.observe(announced, 1_000));
-        let first = slow.tick(1_000);
-        assert!(first > announced && slow.tick(1_000) > first);
+        let announced = fast.tick(UnixMillis(60_000));
+        assert!(slow.observe(announced, UnixMillis(1_000)));
+        let first = slow.tick(UnixMillis(1_000));
+        assert!(first > announced && slow.tick(UnixMillis(1_000)) > first);
         // A minute behind, and yet as late as the other one from then on.
-        assert!(slow.tick(3_000) >= Stamp::of_millis(62_000));
+        assert!(slow.tick(UnixMillis(3_000)) >= Stamp::of(UnixMillis(62_000)));
     }
 
     #[test]
     fn a_clock_that_is_set_back_does_not_go_back() {
         let clock = HybridClock::new();
-        let before = clock.tick(9_000_000);
-        assert!(clock.tick(1_000) > before);
+        let before = clock.tick(UnixMillis(9_000_000));
+        assert!(clock.tick(UnixMillis(1_000)) > before);
     }
 
     #[test]
@@ -146,15 +151,15 @@ mod tests {
         assert_eq!([1, 1_795_630_561].map(at), [Some(1), Some(1_795_630_561)]);
         let (one, late) = (Stamp::default().second(), Stamp(u64::MAX).second());
         assert_eq!((one.seconds(), at(late.seconds())), (1, Some(late.seconds())));
-        assert!(late.next() > late && Stamp::of_millis(5_999).second() == ClusterSecond::at(5).unwrap());
+        assert!(late.next() > late && Stamp::of(UnixMillis(5_999)).second() == ClusterSecond::at(5).unwrap());
         assert_eq!((one.next().since(one), one.since(late)), (Seconds(1), Seconds::ZERO));
     }
 
     #[test]
     fn a_broken_clock_is_not_followed() {
         let clock = HybridClock::new();
-        assert!(!clock.observe(Stamp::of_millis(MOST_AHEAD + 1_001), 1_000));
-        assert_eq!(clock.tick(1_000), Stamp::of_millis(1_000));
-        assert!(clock.observe(Stamp::of_millis(MOST_AHEAD + 1_000), 1_000));
+        assert!(!clock.observe(Stamp::of(UnixMillis(1_001) + MOST_AHEAD), UnixMillis(1_000)));
+        assert_eq!(clock.tick(UnixMillis(1_000)), Stamp::of(UnixMillis(1_000)));
+        assert!(clock.observe(Stamp::of(UnixMillis(1_000) + MOST_AHEAD), UnixMillis(1_000)));
     }
 }

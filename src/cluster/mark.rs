@@ -85,7 +85,7 @@ impl RelayMark {
         let expected = secrets.code(id, KIND, &head(id, at, &mark.node), &about.text()).ok_or(Refusal::UnknownKey)?;
         // Compared in constant time.
         expected.verify_slice(&code).map_err(|_| Refusal::Forged)?;
-        let is_fresh = mark.at.millis().abs_diff(now.millis()) <= MOST_AHEAD;
+        let is_fresh = mark.at.time().distance(now.time()) <= MOST_AHEAD;
         if is_fresh { Ok(mark) } else { Err(Refusal::Late) }
     }
 }
@@ -97,6 +97,7 @@ fn head(id: &str, at: &str, node: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time::{Millis, UnixMillis};
 
     fn about() -> About<'static> {
         About {
@@ -115,7 +116,7 @@ mod tests {
     }
 
     fn mark() -> RelayMark {
-        RelayMark { node: b"[2001:db8::1]:5060".to_vec(), at: Stamp::of_millis(1_700_000_000_000) }
+        RelayMark { node: b"[2001:db8::1]:5060".to_vec(), at: Stamp::of(UnixMillis(1_700_000_000_000)) }
     }
 
     #[test]
@@ -148,10 +149,13 @@ mod tests {
     fn a_mark_is_good_for_five_minutes() {
         let secrets = secrets("a secret of ours");
         let text = mark().text(&secrets, &about());
-        let after = |millis: u64| Stamp::of_millis(mark().at.millis() + millis);
+        let after = |time: Millis| Stamp::of(mark().at.time() + time);
         assert!(RelayMark::open(&secrets, &text, &about(), after(MOST_AHEAD)).is_ok());
-        assert_eq!(RelayMark::open(&secrets, &text, &about(), after(MOST_AHEAD + 1)), Err(Refusal::Late));
-        assert_eq!(RelayMark::open(&secrets, &text, &about(), mark().at.before(MOST_AHEAD + 1)), Err(Refusal::Late));
+        assert_eq!(RelayMark::open(&secrets, &text, &about(), after(MOST_AHEAD + Millis(1))), Err(Refusal::Late));
+        assert_eq!(
+            RelayMark::open(&secrets, &text, &about(), mark().at.before(MOST_AHEAD + Millis(1))),
+            Err(Refusal::Late)
+        );
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! and name their sender themselves.
 use super::text64;
 use crate::shm_safe::shm_safe;
+use crate::time::UnixMillis;
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
@@ -26,8 +27,8 @@ pub const SHORTEST: usize = 16;
 pub struct Sealed {
     /// The name of the sender.
     pub sender: Vec<u8>,
-    /// When the sender was started, in milliseconds since 1970: a restart begins its numbers anew.
-    pub started: u64,
+    /// When the sender was started, by its wall clock: a restart begins its numbers anew.
+    pub started: UnixMillis,
     /// The number of the message.
     pub number: u64,
 }
@@ -190,26 +191,27 @@ impl Secret {
 }
 
 fn head(id: &str, by: &Sealed) -> String {
-    format!("{id} {} {:x} {:x}", hex(&by.sender), by.started, by.number)
+    format!("{id} {} {:x} {:x}", hex(&by.sender), by.started.0, by.number)
 }
 
 fn read_head(head: &str) -> Option<(&str, Sealed)> {
     let mut parts = head.split(' ');
     let id = parts.next()?;
     let sender = from_hex(parts.next()?).filter(|name| !name.is_empty() && name.len() < 256)?;
-    let started = u64::from_str_radix(parts.next()?, 16).ok()?;
+    let started = UnixMillis(u64::from_str_radix(parts.next()?, 16).ok()?);
     let number = u64::from_str_radix(parts.next()?, 16).ok()?;
     parts.next().is_none().then_some((id, Sealed { sender, started, number }))
 }
 
 fn short_head(id: &str, by: &Sealed) -> String {
-    format!("{id} {} {}", text64::short(by.started), text64::short(by.number))
+    format!("{id} {} {}", text64::short(by.started.0), text64::short(by.number))
 }
 
 /// Who has sealed a message, which names its sender in its second element.
 fn read_short_head<'h>(head: &'h str, message: &[u8]) -> Option<(&'h str, Sealed)> {
     let mut parts = head.split(' ');
     let (id, started, number) = (parts.next()?, text64::read(parts.next()?)?, text64::read(parts.next()?)?);
+    let started = UnixMillis(started);
     let mut quoted = message.split(|byte| *byte == b'"');
     let sender = quoted.nth(3).filter(|name| !name.is_empty() && name.len() < 256)?.to_vec();
     let by = Sealed { sender, started, number };
@@ -258,7 +260,7 @@ pub(super) fn from_hex(text: &str) -> Option<Vec<u8>> {
 /// all.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ReplayWindow {
-    started: u64,
+    started: UnixMillis,
     highest: u64,
     seen: [u64; WORDS],
 }
@@ -294,7 +296,7 @@ impl ReplayWindow {
 
     /// Whether nothing has come yet.
     pub fn is_empty(&self) -> bool {
-        self.started == 0
+        self.started == UnixMillis::default()
     }
 
     fn mark(&mut self, number: u64) {
@@ -315,6 +317,7 @@ mod tests {
     use super::*;
 
     fn by(started: u64, number: u64) -> Sealed {
+        let started = UnixMillis(started);
         Sealed { sender: b"10.0.0.1:5060".to_vec(), started, number }
     }
 

@@ -50,11 +50,12 @@ pub fn take(marks: &mut [TakenMark], floor: &mut Stamp, (mark, made_at): (u64, S
 mod tests {
     use super::super::digest::mixed;
     use super::*;
+    use crate::time::UnixMillis;
 
     const NOW: Instant = Instant::at(1_000_000);
 
     fn made_at(number: u64) -> Stamp {
-        Stamp::of_millis(1_700_000_000_000 + number)
+        Stamp::of(UnixMillis(1_700_000_000_000 + number))
     }
 
     #[test]

@@ -8,11 +8,11 @@ use crate::time::{Instant, Millis};
 /// How often the same difference is tried with each comparison.
 const TRIES: u8 = 8;
 
-/// How long it is left alone then, in milliseconds; twice as long after each further try.
-const FIRST_WAIT: u64 = 10_000;
+/// How long it is left alone then; twice as long after each further try.
+const FIRST_WAIT: Millis = Millis(10_000);
 
-/// The longest time between two tries, in milliseconds.
-const LONGEST_WAIT: u64 = 60_000;
+/// The longest time between two tries.
+const LONGEST_WAIT: Millis = Millis(60_000);
 
 /// How many differences are remembered. Each has one place; one that takes the place of another counts as new, and so
 /// does the other when it comes back.
@@ -54,7 +54,7 @@ pub fn judge(list: &mut [Difference], which: u64, states: u64, now: Instant) -> 
     }
     known.tries = known.tries.saturating_add(1);
     let Some(waits) = known.tries.checked_sub(TRIES) else { return ExchangeVerdict::Exchange };
-    known.next = Some(now + Millis(LONGEST_WAIT.min(FIRST_WAIT << waits.min(16))));
+    known.next = Some(now + LONGEST_WAIT.min(Millis(FIRST_WAIT.0 << waits.min(16))));
     if waits == 0 { ExchangeVerdict::GiveUp } else { ExchangeVerdict::Exchange }
 }
 

@@ -6,14 +6,15 @@ use crate::host::no_memory::NoMemory;
 use crate::host::process_mutex::ProcessMutex;
 use crate::host::{clock, process};
 pub use crate::presence::error::StoreError;
+use crate::time::Millis;
 use std::cell::RefCell;
 
 /// How often a statement or transaction is tried that collided with another one.
 const TRIES: u32 = 4;
 
-/// How long is waited before the second try, in milliseconds; twice as long before each further one, and up to as much
+/// How long is waited before the second try; twice as long before each further one, and up to as much
 /// again, so that two that collided do not meet again.
-const FIRST_WAIT: u64 = 5;
+const FIRST_WAIT: Millis = Millis(5);
 
 /// The database as one process sees it. Statements never call back into us, so the borrow of the connection is always
 /// short.
@@ -222,13 +223,13 @@ impl Database {
 fn pause(tried: u32) {
     let mut random = [0; 8];
     crate::host::clock::random(&mut random);
-    process::sleep_millis(wait(tried, u64::from_ne_bytes(random)));
+    process::sleep(wait(tried, u64::from_ne_bytes(random)));
 }
 
-/// How many milliseconds are waited after so many tries.
-fn wait(tried: u32, random: u64) -> u64 {
-    let wait = FIRST_WAIT << (tried - 1);
-    wait + random % wait
+/// How long is waited after so many tries.
+fn wait(tried: u32, random: u64) -> Millis {
+    let wait = FIRST_WAIT.0 << (tried - 1);
+    Millis(wait + random % wait)
 }
 
 #[cfg(test)]
@@ -238,7 +239,7 @@ mod tests {
     #[test]
     fn waits_between_tries_are_bounded() {
         let waits = (1..TRIES).map(|tried| {
-            let waits: Vec<u64> = (0..100).map(|random| wait(tried, random)).collect();
+            let waits: Vec<u64> = (0..100).map(|random| wait(tried, random).0).collect();
             (waits.iter().copied().min().unwrap(), waits.iter().copied().max().unwrap())
         });
         assert_eq!(waits.collect::<Vec<_>>(), [(5, 9), (10, 19), (20, 39)]);

@@ -4,7 +4,7 @@
 //! administrator does to the wall clock meanwhile. So time here, [`now`], is that of the wall clock when the server
 //! started, and goes on by the steady clock. What leaves the server as a time of day (rows, other modules, pages) is
 //! converted at the edge, by [`to_wall`] and [`from_wall`].
-use crate::time::{Instant, MicroMoment, MicroTick, Moment, Seconds, Tick, UnixTime};
+use crate::time::{Instant, MicroMoment, MicroTick, MilliTick, Moment, Seconds, Tick, UnixMillis, UnixTime};
 use std::sync::OnceLock;
 
 /// How far the wall clock was ahead of the steady one when the server started, in microseconds.
@@ -78,9 +78,9 @@ pub fn micro_tick() -> MicroTick {
     MicroTick::at(time.tv_sec as u64 * 1_000_000 + time.tv_nsec as u64 / 1_000)
 }
 
-/// Milliseconds since 1970.
-pub fn wall_millis() -> u64 {
-    millis_of(libc::CLOCK_REALTIME)
+/// The time of day to the millisecond: for what nodes stamp their messages with, whose clocks may differ.
+pub fn wall_millis() -> UnixMillis {
+    UnixMillis(millis_of(libc::CLOCK_REALTIME))
 }
 
 /// The millisecond of a clock that nobody sets, and that goes on while the machine sleeps.
@@ -88,9 +88,9 @@ pub fn instant() -> Instant {
     Instant::at(millis_of(libc::CLOCK_BOOTTIME))
 }
 
-/// Milliseconds of a clock that nobody sets, to within a few: for the timers of transactions.
-pub fn millis() -> u64 {
-    millis_of(libc::CLOCK_MONOTONIC_COARSE)
+/// The millisecond of a clock that nobody sets, to within a few: for the timers of transactions.
+pub fn milli_tick() -> MilliTick {
+    MilliTick::at(millis_of(libc::CLOCK_MONOTONIC_COARSE))
 }
 
 fn millis_of(clock: libc::clockid_t) -> u64 {
@@ -98,10 +98,10 @@ fn millis_of(clock: libc::clockid_t) -> u64 {
     now.tv_sec as u64 * 1000 + now.tv_nsec as u64 / 1_000_000
 }
 
-/// The time of the wall clock so many seconds from now, until when the system's own waits are.
-pub fn system_time_in(seconds: i64) -> libc::timespec {
+/// The time of the wall clock after this interval: when a wait of the system's own ends.
+pub fn system_time_in(interval: Seconds) -> libc::timespec {
     let mut time = read(libc::CLOCK_REALTIME);
-    time.tv_sec += seconds;
+    time.tv_sec += interval.0;
     time
 }
 

@@ -6,6 +6,7 @@ use super::pkg::PkgBlock;
 use super::sockets;
 use crate::shm_safe::ShmSafe;
 use crate::sys;
+use crate::time::Millis;
 use std::cell::RefCell;
 use std::ffi::{c_uint, c_void};
 use std::net::{IpAddr, SocketAddr};
@@ -100,12 +101,24 @@ pub fn is_sending_seen() -> bool {
     unsafe { sys::kr_direct_sending_is_seen() != 0 }
 }
 
-/// tm's timers as they are now, in milliseconds: T1, T2, and how long a request may go unanswered.
-pub fn timers() -> (u32, u32, u32) {
+/// The parameters of tm for its timers.
+#[derive(Debug, Clone, Copy)]
+pub struct TimerSettings {
+    /// T1.
+    pub retr_timer1: Millis,
+    /// T2.
+    pub retr_timer2: Millis,
+    /// How long a request may go unanswered; `max_noninv_lifetime` where that is less.
+    pub fr_timer: Millis,
+}
+
+/// tm's timers, as they are now.
+pub fn timer_settings() -> TimerSettings {
     let (mut t1, mut t2, mut timeout) = (0, 0, 0);
     // SAFETY: the shim's pointers were found by `load`; three numbers are written.
     unsafe { sys::kr_direct_timers(&mut t1, &mut t2, &mut timeout) };
-    (t1, t2, timeout)
+    let [retr_timer1, retr_timer2, fr_timer] = [t1, t2, timeout].map(|millis| Millis(millis.into()));
+    TimerSettings { retr_timer1, retr_timer2, fr_timer }
 }
 
 /// Where a request goes, and from which socket.
@@ -196,17 +209,17 @@ impl Destination {
             let at = match known {
                 Some(at) => at,
                 None => {
-                    sockets::remember(&mut vias, Via { key, parts: self.via()? });
+                    sockets::remember(&mut vias, Via { key, line: self.via()? });
                     vias.len() - 1
                 }
             };
-            let (before, after) = &vias[at].parts;
-            Some(work(before, after))
+            let ViaLine { before, behind } = &vias[at].line;
+            Some(work(before, behind))
         })
     }
 
-    /// The Via line before and behind its branch.
-    fn via(&self) -> Option<(Vec<u8>, Vec<u8>)> {
+    /// The Via line of a request that goes there.
+    fn via(&self) -> Option<ViaLine> {
         let mut len: c_uint = 0;
         // SAFETY: the host makes the line of a destination and a branch, which it reads.
         let made = unsafe { sys::kr_direct_via(&self.0, &mut lend(PLACE), &mut len) };
@@ -215,7 +228,7 @@ impl Destination {
         // SAFETY: the line has this length.
         let line = unsafe { slice(made as *const u8, len as usize) };
         let at = memchr::memmem::find(line, PLACE)?;
-        Some((line[..at].to_vec(), line[at + PLACE.len()..].to_vec()))
+        Some(ViaLine { before: line[..at].to_vec(), behind: line[at + PLACE.len()..].to_vec() })
     }
 }
 
@@ -225,7 +238,13 @@ const PLACE: &[u8] = b"z9hG4bK-place-of-the-branch";
 struct Via {
     /// The socket and the transport.
     key: (usize, u8),
-    parts: (Vec<u8>, Vec<u8>),
+    line: ViaLine,
+}
+
+/// A Via line, but for its branch.
+struct ViaLine {
+    before: Vec<u8>,
+    behind: Vec<u8>,
 }
 
 thread_local! {
@@ -282,8 +301,9 @@ pub enum TimerKind {
     Slow,
 }
 
-/// Calls `f` every `millis` in the process of these timers; call before the processes fork.
-pub fn every_millis(millis: u32, timers: TimerKind, f: TimerFunction) -> bool {
+/// Calls `f` once in `period` in the process of these timers; call before the processes fork.
+pub fn call_every(period: Millis, timers: TimerKind, f: TimerFunction) -> bool {
+    let millis = u32::try_from(period.0).unwrap_or(u32::MAX);
     // SAFETY: the function lives as long as the module; the host keeps its timer.
     unsafe { sys::kr_direct_timer(Some(f), millis, i32::from(timers == TimerKind::Fast)) >= 0 }
 }

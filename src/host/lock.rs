@@ -4,6 +4,7 @@ use super::last_process::ALONE;
 use super::measured::measured;
 use crate::shm_safe::ShmSafe;
 use crate::sys;
+use crate::time::Millis;
 use std::cell::UnsafeCell;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
@@ -101,7 +102,7 @@ impl<T> Lock<T> {
             if self.try_lock() {
                 return;
             }
-            super::process::sleep_millis(1);
+            super::process::sleep(Millis(1));
         }
         let of = std::any::type_name::<T>().rsplit("::").next().unwrap_or_default();
         crate::limited!(Error, "a process has ended while it changed {of}: its last change may be half done");

@@ -1,6 +1,7 @@
 //! The processes of the server and its timers (`core/pt.h`, `core/timer.h`, `core/timer_proc.h`).
 use super::fork_signals;
 use crate::sys;
+use crate::time::{Micros, Millis, Seconds};
 use std::ffi::{CStr, c_int, c_uint, c_void};
 
 /// `child_init` rank of the main process before anything is forked.
@@ -32,8 +33,9 @@ pub enum TimerProcess {
     Secondary,
 }
 
-/// Calls `f` every `seconds` in a timer process.
-pub fn every(seconds: i32, process: TimerProcess, f: TimerFn) -> bool {
+/// Calls `f` once in `period` in a timer process.
+pub fn every(period: Seconds, process: TimerProcess, f: TimerFn) -> bool {
+    let seconds = i32::try_from(period.0).unwrap_or(i32::MAX);
     match process {
         // SAFETY: the host keeps the function pointer, which lives as long as the module, and hands it a null.
         TimerProcess::Secondary => unsafe { sys::kr_wtimer_add(Some(f), std::ptr::null_mut(), seconds) >= 0 },
@@ -48,10 +50,11 @@ pub fn reserve_timers(count: i32) -> bool {
     unsafe { sys::kr_register_basic_timers(count) >= 0 }
 }
 
-/// Starts a process that calls `f(_, param)` every `micros`; call in `child_init` of the main process. `f` begins with
-/// [`fork_signals::take`].
-pub fn fork_timer(name: &'static CStr, micros: c_int, f: TimerFn, param: usize) -> bool {
+/// Starts a process that calls `f(_, param)` once in `period`; call in `child_init` of the main process. `f` begins
+/// with [`fork_signals::take`].
+pub fn fork_timer(name: &'static CStr, period: Micros, f: TimerFn, param: usize) -> bool {
     let _held = fork_signals::HeldSignals::begin();
+    let micros = c_int::try_from(period.0).unwrap_or(c_int::MAX);
     // SAFETY: name and function live as long as the module; `param` is a plain number for `f`.
     unsafe { sys::kr_fork_basic_timer_us(name.as_ptr() as *mut _, Some(f), param as *mut c_void, micros) >= 0 }
 }
@@ -93,7 +96,7 @@ fn run_worker(mut work: impl FnMut()) -> ! {
             work();
         };
         // A panic that nothing else has caught must not unwind into the code of the main process.
-        crate::caught::guarded("process", (), || sleep_millis(100), turn);
+        crate::caught::guarded("process", (), || sleep(Millis(100)), turn);
     }
 }
 
@@ -104,8 +107,8 @@ fn leave() -> ! {
 }
 
 /// Sleeps; only in processes of our own.
-pub fn sleep_millis(millis: u64) {
-    std::thread::sleep(std::time::Duration::from_millis(millis));
+pub fn sleep(time: Millis) {
+    std::thread::sleep(std::time::Duration::from_millis(time.0));
 }
 
 /// Lets other processes have this processor.

@@ -3,6 +3,7 @@ use super::clock;
 use super::last_process::ALONE;
 use super::measured::measured;
 use crate::shm_safe::ShmSafe;
+use crate::time::Seconds;
 use std::cell::UnsafeCell;
 use std::marker::PhantomData;
 use std::sync::atomic::Ordering;
@@ -50,7 +51,7 @@ impl ProcessMutex {
     pub fn lock(&'static self) -> ProcessMutexGuard {
         let taken = match ALONE.load(Ordering::Relaxed) {
             false => self.lock_or_wait(),
-            true => self.lock_within(ORPHAN_SECONDS),
+            true => self.lock_within(ORPHAN_WAIT),
         };
         if taken == libc::EOWNERDEAD {
             // SAFETY: this process holds the mutex, whose last holder has died.
@@ -80,9 +81,9 @@ impl ProcessMutex {
         taken
     }
 
-    /// Waits at most so many seconds; what `pthread_mutex_timedlock` says.
-    pub(crate) fn lock_within(&self, seconds: i64) -> i32 {
-        let until = clock::system_time_in(seconds);
+    /// Waits no longer than this; what `pthread_mutex_timedlock` says.
+    pub(crate) fn lock_within(&self, interval: Seconds) -> i32 {
+        let until = clock::system_time_in(interval);
         // SAFETY: `leak` has initialised it, and the time is a local variable that is only read.
         unsafe { libc::pthread_mutex_timedlock(self.raw.get(), &until) }
     }
@@ -105,4 +106,4 @@ impl Drop for ProcessMutexGuard {
 }
 
 /// How long it waits for a lock for slow work, in seconds.
-pub(crate) const ORPHAN_SECONDS: i64 = 2;
+pub(crate) const ORPHAN_WAIT: Seconds = Seconds(2);

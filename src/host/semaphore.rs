@@ -1,5 +1,6 @@
 //! A semaphore that processes share.
 use crate::shm_safe::ShmSafe;
+use crate::time::Seconds;
 use std::cell::UnsafeCell;
 
 /// A bell in shared memory: processes of our own sleep until somebody rings.
@@ -40,7 +41,7 @@ impl Semaphore {
 
     /// Sleeps until somebody rings, a second at most.
     pub fn wait(&self) {
-        let until = crate::host::clock::system_time_in(1);
+        let until = crate::host::clock::system_time_in(Seconds(1));
         // SAFETY: `leak` has initialised it, and the time is a local variable that is only read.
         unsafe { libc::sem_timedwait(self.raw.get(), &until) };
     }

@@ -3,12 +3,13 @@ use super::bytes::lend;
 use super::msg::SipMsg;
 use super::tm::{TmCallback, is_silence};
 use crate::sys;
+use crate::time::Millis;
 
 /// What becomes of a request that was sent on and fails.
 #[derive(Clone, Copy)]
 pub struct OnFailure {
-    /// A server that does not answer has failed after so many milliseconds.
-    pub timeout_millis: u32,
+    /// A server that does not answer has failed after so long.
+    pub timeout: Millis,
     /// Called then, with what [`failed`] reads.
     pub callback: TmCallback,
     /// The word that the callback finds at first.
@@ -18,12 +19,11 @@ pub struct OnFailure {
 /// Sends a request on to a SIP URI with one more header line, which ends in CRLF. `false`: it could not be sent on, and
 /// was not answered.
 pub fn relay(msg: SipMsg<'_>, to: &[u8], header: &[u8], failure: OnFailure) -> bool {
-    let OnFailure { timeout_millis, callback, word } = failure;
+    let OnFailure { timeout, callback, word } = failure;
+    let timeout = u32::try_from(timeout.0).unwrap_or(u32::MAX);
     // SAFETY: tm makes its transaction of the message that its type says is in hand; the host copies the strings, and
     // the callback lives for ever.
-    unsafe {
-        sys::kr_tm_relay(msg.raw(), &mut lend(to), &mut lend(header), timeout_millis, Some(callback), word as _) >= 0
-    }
+    unsafe { sys::kr_tm_relay(msg.raw(), &mut lend(to), &mut lend(header), timeout, Some(callback), word as _) >= 0 }
 }
 
 /// Sends a request that has failed on to another SIP URI.

@@ -2,6 +2,7 @@
 use super::authorization::NoVerdict;
 use super::subscription_field::BadField;
 use crate::sip::checked::Flaw;
+use crate::time::Seconds;
 
 /// Why a request was not carried out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -116,9 +117,9 @@ impl Failure {
         );
         Self::reject(413, "Request Entity Too Large", why)
     }
-    /// 503 with the seconds after which another try makes sense (RFC 3261 21.5.4).
-    pub fn overloaded(retry_after: u32, why: impl Into<String>) -> Self {
-        let headers = format!("Retry-After: {retry_after}\r\n").into_bytes();
+    /// 503 with how long after it another try makes sense (RFC 3261 21.5.4).
+    pub fn overloaded(retry_after: Seconds, why: impl Into<String>) -> Self {
+        let headers = format!("Retry-After: {}\r\n", retry_after.0).into_bytes();
         Failure::Reject { code: 503, reason: "Service Unavailable", headers, why: why.into() }
     }
     /// 415 with the type that would have been taken.

@@ -171,47 +171,47 @@ fn because(
 ) -> Diagnosis {
     let reason = subscription.get(Field::Reason);
     let answered = |because: &str, next: &str| Diagnosis::new(because, next);
-    match subscription.state.status {
+    match (subscription.state.status, notify_history.failed_with(subscription.state.local_cseq)) {
         _ if left <= Seconds::ZERO => answered(
             "it has run out and is ended at the next turn of the timer (db_update_period)",
             "look whether the phone is registered and reachable: it stopped refreshing",
         ),
-        Status::Terminated => Diagnosis::new(
+        (Status::Terminated, _) => Diagnosis::new(
             format!("blocked: the presentity's rules refuse the watcher ({})", shown(reason)),
             "change the presentity's rules, then: presence.refreshWatchers URI EVENT 0",
         ),
-        Status::Pending => answered(
+        (Status::Pending, _) => answered(
             "pending: no rule of the presentity decides about the watcher",
             "add a rule for the watcher (force_active 1 does without rules), then: presence.refreshWatchers \
             URI EVENT 0",
         ),
-        Status::Waiting => answered(
+        (Status::Waiting, _) => answered(
             "waiting: it ended while nobody had decided about the watcher",
             "let the presentity's rules decide, and the phone subscribe again",
         ),
-        Status::Active if reason == b"polite-block" => answered(
+        (Status::Active, _) if reason == b"polite-block" => answered(
             "politely blocked: the watcher gets documents that say nothing, and does not learn that it is blocked",
             "change the presentity's rules, then: presence.refreshWatchers URI EVENT 0",
         ),
-        Status::Active if notify_history.failed != 0 && notify_history.failed_cseq == subscription.state.local_cseq => {
-            let next = match notify_history.failed {
+        (Status::Active, Some(status)) => {
+            let next = match status.get() {
                 408 => "look at NAT, the firewall and the contact: the phone cannot be reached there",
                 503 => {
                     "look for \"could not be sent\" in this server's log, else at the phone's: it refused the NOTIFY"
                 }
                 _ => "look at the phone's own log: it refused the NOTIFY",
             };
-            Diagnosis::new(format!("active, but the last NOTIFY was answered {}", notify_history.failed), next)
+            Diagnosis::new(format!("active, but the last NOTIFY was answered {status}"), next)
         }
-        Status::Active if queue_state.busy || queue_state.pending => answered(
+        (Status::Active, _) if queue_state.busy || queue_state.pending => answered(
             "active; a NOTIFY is being sent right now, or waits for its turn",
             "ask again in a second; when this stays, look at fanouts_queued",
         ),
-        Status::Active if documents == 0 => answered(
+        (Status::Active, _) if documents == 0 => answered(
             "active, but nothing is published: no publication",
             "look at the publisher: publish_2xx, publish_412 and, where it is pua, pua.list URI",
         ),
-        Status::Active => Diagnosis::new(
+        (Status::Active, _) => Diagnosis::new(
             format!("active: the watcher has the newest state ({documents} publications)"),
             "look at the documents: presence.publications presentity=URI",
         ),

@@ -4,9 +4,10 @@ use super::ports::Ports;
 use super::publication::{DialogView, Dialogs};
 use super::resource::Resource;
 use super::subscription::Subscription;
+use crate::time::Seconds;
 
 /// Phones that were refused come back after this many seconds or up to twice as many, not all at once.
-const RETRY_AFTER: u32 = 10;
+const RETRY_AFTER: Seconds = Seconds(10);
 
 /// The length of a published document.
 ///
@@ -54,7 +55,7 @@ pub fn memory<P: Ports>(ports: &P, call_id: &[u8]) -> Result<(), Failure> {
     if used <= limit {
         return Ok(());
     }
-    let retry_after = RETRY_AFTER + (ports.uri_rule().exact_hash(&[call_id]) % 11) as u32;
+    let retry_after = RETRY_AFTER + Seconds((ports.uri_rule().exact_hash(&[call_id]) % 11) as i64);
     Err(Failure::overloaded(retry_after, format!("{used} % of the shared memory are in use")))
 }
 

@@ -7,6 +7,7 @@ use super::winfo::Watcher;
 use crate::presence::winfo::Extent;
 use crate::shm_safe::shm_safe;
 use crate::time::{MicroTick, Moment, Seconds, ShortMoment};
+use std::num::NonZeroU16;
 
 /// Why a NOTIFY is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +49,7 @@ pub struct NotifyRecord {
     pub slot: u32,
     /// The local CSeq it was counted up to.
     pub cseq: u32,
-    /// CRC-32 of the body; 0: there was none.
+    /// CRC-32 of the body, that of no body being 0.
     pub body: u32,
 }
 
@@ -126,25 +127,39 @@ pub enum StateChange<'a> {
 pub struct NotifyHistory {
     /// When the last one was sent by this server, since it started.
     pub notified_at: Option<ShortMoment>,
-    /// CRC-32 of the body of the last one; 0: it had none.
+    /// CRC-32 of the body of the last one, that of no body being 0.
     pub body: u32,
-    /// The last status that was no success; 0: none.
-    pub failed: u16,
-    /// The CSeq of the NOTIFY that got it.
-    pub failed_cseq: u32,
+    /// The last answer that was no success.
+    pub failure: Option<FailedNotify>,
 }
 
-shm_safe!(NotifyHistory { notified_at, body, failed, failed_cseq });
+shm_safe!(NotifyHistory { notified_at, body, failure });
+
+/// An answer to a NOTIFY that was no success.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FailedNotify {
+    /// The status of the answer.
+    pub status: NonZeroU16,
+    /// The CSeq of the NOTIFY.
+    pub cseq: u32,
+}
+
+shm_safe!(FailedNotify { status, cseq });
 
 impl NotifyHistory {
+    /// The status of the last NOTIFY, the one with this CSeq, where it was no success.
+    pub fn failed_with(&self, cseq: u32) -> Option<NonZeroU16> {
+        self.failure.filter(|failure| failure.cseq == cseq).map(|failure| failure.status)
+    }
+
     /// How the last NOTIFY, the one with this CSeq, was answered, as far as it is known. Successes are not noted one by
     /// one: what has not failed by the time tm gives up was one.
     pub fn answer(&self, cseq: u32, now: Moment) -> String {
-        match self.notified_at.map(Moment::from) {
-            None => "not known".into(),
-            Some(_) if self.failed != 0 && self.failed_cseq == cseq => self.failed.to_string(),
-            Some(notified_at) if now - notified_at > ANSWERED_BY_NOW => "2xx".into(),
-            Some(_) => "2xx, or still awaited".into(),
+        match (self.notified_at.map(Moment::from), self.failed_with(cseq)) {
+            (None, _) => "not known".into(),
+            (Some(_), Some(status)) => status.to_string(),
+            (Some(notified_at), None) if now - notified_at > ANSWERED_BY_NOW => "2xx".into(),
+            (Some(_), None) => "2xx, or still awaited".into(),
         }
     }
 }

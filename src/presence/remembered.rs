@@ -62,9 +62,9 @@ impl ChangeKind {
 /// A body, as far as it is remembered.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct BodyDigest {
-    /// The body's length; 0: there was none.
+    /// The body's length.
     pub bytes: u32,
-    /// The body's CRC-32; 0: there was none.
+    /// The body's CRC-32, that of no body being 0.
     pub crc32: u32,
 }
 

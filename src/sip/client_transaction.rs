@@ -1,19 +1,20 @@
 //! The client transaction of a request that is no INVITE (RFC 3261 17.1.2). It knows neither the network nor a clock:
-//! it is given the time in milliseconds, and says what is to be done.
+//! it is given the time, and says what is to be done.
 //!
 //! `Completed` and timer K need no state here: a transaction that has its final answer is given up at once, and an
 //! answer that comes again is known by its branch (`sip::branch`), for as long as the server runs.
 use crate::shm_safe::shm_safe;
+use crate::time::{MilliTick, Millis};
 
-/// The host's settings of its transactions, in milliseconds.
+/// The host's settings of its transactions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timers {
     /// T1: how long the first answer may take before the request is sent again (`retr_timer1`).
-    pub t1: u32,
+    pub t1: Millis,
     /// T2: the longest pause between two sendings (`retr_timer2`).
-    pub t2: u32,
+    pub t2: Millis,
     /// Timer F: how long the final answer may take (`fr_timer`, at most `max_noninv_lifetime`).
-    pub timeout: u32,
+    pub timeout: Millis,
 }
 
 /// Whether the transport delivers what it was given, or says that it cannot.
@@ -29,14 +30,14 @@ pub enum Reliability {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientTransaction {
     /// When the request was sent first.
-    started: u64,
-    /// Timer E: when it is sent again; `u64::MAX` on reliable transports.
-    resend_at: u64,
+    started: MilliTick,
+    /// Timer E: when it is sent again; `None` on reliable transports.
+    resend_at: Option<MilliTick>,
     /// Timer F: when the wait ends.
-    ends_at: u64,
+    ends_at: MilliTick,
     /// The next value of timer E.
-    interval: u32,
-    t2: u32,
+    interval: Millis,
+    t2: Millis,
     is_proceeding: bool,
     failed: Option<TransportError>,
 }
@@ -62,16 +63,16 @@ pub enum TimerAction {
 
 impl ClientTransaction {
     /// The request is sent now: state `Trying`.
-    pub fn start(now: u64, timers: Timers, reliability: Reliability) -> ClientTransaction {
+    pub fn start(now: MilliTick, timers: Timers, reliability: Reliability) -> ClientTransaction {
         // A pause of nothing would be a flood.
         let t1 = timers.t1.max(SHORTEST_PAUSE);
         ClientTransaction {
             started: now,
             resend_at: match reliability {
-                Reliability::Unreliable => now + u64::from(t1),
-                Reliability::Reliable => u64::MAX,
+                Reliability::Unreliable => Some(now + t1),
+                Reliability::Reliable => None,
             },
-            ends_at: now + u64::from(timers.timeout),
+            ends_at: now + timers.timeout,
             interval: t1,
             t2: timers.t2.max(SHORTEST_PAUSE),
             is_proceeding: false,
@@ -80,13 +81,13 @@ impl ClientTransaction {
     }
 
     /// When it wants to be looked at.
-    pub fn wakes_at(&self) -> u64 {
-        self.resend_at.min(self.ends_at)
+    pub fn wakes_at(&self) -> MilliTick {
+        self.resend_at.map_or(self.ends_at, |resend_at| resend_at.min(self.ends_at))
     }
 
-    /// For how long it has waited at `now`, in milliseconds.
-    pub fn age(&self, now: u64) -> u64 {
-        now.saturating_sub(self.started)
+    /// For how long it has waited at `now`.
+    pub fn age(&self, now: MilliTick) -> Millis {
+        now.since(self.started)
     }
 
     /// A provisional answer has come: state `Proceeding`. Timer E that runs goes on, and is T2 from then on.
@@ -106,29 +107,29 @@ impl ClientTransaction {
     }
 
     /// Whether timer F has fired at `now`, or the transport has failed.
-    pub fn is_over(&self, now: u64) -> bool {
+    pub fn is_over(&self, now: MilliTick) -> bool {
         now >= self.ends_at || self.failed.is_some()
     }
 
     /// Timers E and F. A clock that has jumped makes for one sending, not for all that were missed.
-    pub fn due(&mut self, now: u64) -> TimerAction {
+    pub fn due(&mut self, now: MilliTick) -> TimerAction {
         if self.is_over(now) {
             return TimerAction::Timeout;
         }
-        if now < self.resend_at {
+        if self.resend_at.is_none_or(|resend_at| now < resend_at) {
             return TimerAction::Nothing;
         }
         self.interval = match self.is_proceeding {
             true => self.t2,
-            false => self.interval.saturating_mul(2).min(self.t2),
+            false => (self.interval + self.interval).min(self.t2),
         };
-        self.resend_at = now + u64::from(self.interval);
+        self.resend_at = Some(now + self.interval);
         TimerAction::Resend
     }
 }
 
-/// The shortest pause between two sendings, in milliseconds: what the host's timer can distinguish.
-const SHORTEST_PAUSE: u32 = 64;
+/// The shortest pause between two sendings: what the host's timer can distinguish.
+const SHORTEST_PAUSE: Millis = Millis(64);
 
 #[cfg(test)]
 mod tests {
@@ -136,19 +137,24 @@ mod tests {
     use proptest::prelude::*;
     use proptest::test_runner::RngSeed;
 
-    const TIMERS: Timers = Timers { t1: 500, t2: 4_000, timeout: 30_000 };
+    const TIMERS: Timers = Timers { t1: Millis(500), t2: Millis(4_000), timeout: Millis(30_000) };
+
+    /// So many milliseconds after a test has begun.
+    fn at(millis: u64) -> MilliTick {
+        MilliTick::at(1_000_000 + millis)
+    }
 
     /// When the request is sent again and when the wait ends, looked at every 10 ms; a provisional answer comes at
     /// `provisional`.
     fn life(timers: Timers, reliability: Reliability, provisional: Option<u64>) -> (Vec<u64>, u64) {
-        let mut transaction = ClientTransaction::start(0, timers, reliability);
+        let mut transaction = ClientTransaction::start(at(0), timers, reliability);
         let mut resent = Vec::new();
         for now in (0..).step_by(10) {
             if provisional == Some(now) {
                 transaction.provisional();
             }
-            assert!(transaction.wakes_at() + 10 > now, "nothing that is due is passed over");
-            match transaction.due(now) {
+            assert!(transaction.wakes_at() + Millis(10) > at(now), "nothing that is due is passed over");
+            match transaction.due(at(now)) {
                 TimerAction::Nothing => {}
                 TimerAction::Resend => resent.push(now),
                 TimerAction::Timeout => return (resent, now),
@@ -181,35 +187,35 @@ mod tests {
 
     #[test]
     fn an_error_of_the_transport_ends_the_wait() {
-        let mut transaction = ClientTransaction::start(0, TIMERS, Reliability::Unreliable);
-        assert_eq!(transaction.due(500), TimerAction::Resend);
-        assert!(!transaction.is_over(500) && transaction.failed().is_none());
+        let mut transaction = ClientTransaction::start(at(0), TIMERS, Reliability::Unreliable);
+        assert_eq!(transaction.due(at(500)), TimerAction::Resend);
+        assert!(!transaction.is_over(at(500)) && transaction.failed().is_none());
         transaction.fail(TransportError(90));
-        assert!(transaction.is_over(500));
+        assert!(transaction.is_over(at(500)));
         assert_eq!(transaction.failed(), Some(TransportError(90)));
-        assert_eq!(transaction.due(1_500), TimerAction::Timeout, "it is not sent once more");
+        assert_eq!(transaction.due(at(1_500)), TimerAction::Timeout, "it is not sent once more");
     }
 
     #[test]
     fn the_timers_are_the_hosts() {
-        let short = Timers { t1: 100, t2: 200, timeout: 1_000 };
+        let short = Timers { t1: Millis(100), t2: Millis(200), timeout: Millis(1_000) };
         assert_eq!(life(short, Reliability::Unreliable, None), (vec![100, 300, 500, 700, 900], 1_000));
         // What would be a flood, or an overflow, is neither.
-        let none = Timers { t1: 0, t2: 0, timeout: 300 };
+        let none = Timers { t1: Millis::ZERO, t2: Millis::ZERO, timeout: Millis(300) };
         assert_eq!(life(none, Reliability::Unreliable, None).0.len(), 4);
-        let long = Timers { t1: u32::MAX, t2: u32::MAX, timeout: 1_000 };
+        let long = Timers { t1: Millis(u64::MAX), t2: Millis(u64::MAX), timeout: Millis(1_000) };
         assert_eq!(life(long, Reliability::Unreliable, None), (vec![], 1_000));
     }
 
     #[test]
     fn a_jump_of_the_clock_is_no_flood() {
-        let mut transaction = ClientTransaction::start(1_000, TIMERS, Reliability::Unreliable);
-        assert_eq!(transaction.due(20_000), TimerAction::Resend);
-        assert_eq!(transaction.due(20_000), TimerAction::Nothing);
-        assert_eq!(transaction.due(21_000), TimerAction::Resend);
-        assert_eq!(transaction.due(31_000), TimerAction::Timeout);
-        assert_eq!(transaction.due(31_000), TimerAction::Timeout);
-        assert_eq!(transaction.age(500), 0);
+        let mut transaction = ClientTransaction::start(at(1_000), TIMERS, Reliability::Unreliable);
+        assert_eq!(transaction.due(at(20_000)), TimerAction::Resend);
+        assert_eq!(transaction.due(at(20_000)), TimerAction::Nothing);
+        assert_eq!(transaction.due(at(21_000)), TimerAction::Resend);
+        assert_eq!(transaction.due(at(31_000)), TimerAction::Timeout);
+        assert_eq!(transaction.due(at(31_000)), TimerAction::Timeout);
+        assert_eq!(transaction.age(at(500)), Millis::ZERO);
     }
 
     proptest! {
@@ -222,27 +228,27 @@ mod tests {
         /// above T2 plus the delay, and the end comes at timer F, once it is looked at.
         #[test]
         fn pauses_stay_within_their_bounds(
-            t1 in 0u32..2_000, t2 in 0u32..8_000, timeout in 1u32..40_000,
+            t1 in 0u64..2_000, t2 in 0u64..8_000, timeout in 1u64..40_000,
             delays in proptest::collection::vec(0u64..300, 1..200), provisional in 0usize..200,
         ) {
-            let timers = Timers { t1, t2, timeout };
-            let mut transaction = ClientTransaction::start(0, timers, Reliability::Unreliable);
-            let mut last = 0;
+            let timers = Timers { t1: Millis(t1), t2: Millis(t2), timeout: Millis(timeout) };
+            let mut transaction = ClientTransaction::start(at(0), timers, Reliability::Unreliable);
+            let mut last = at(0);
             for (turn, delay) in delays.into_iter().enumerate() {
                 if turn == provisional {
                     transaction.provisional();
                 }
-                let now = transaction.wakes_at() + delay;
+                let now = transaction.wakes_at() + Millis(delay);
                 match transaction.due(now) {
                     TimerAction::Nothing => prop_assert!(false, "it was due"),
                     TimerAction::Timeout => {
-                        prop_assert!(now >= u64::from(timeout));
+                        prop_assert!(now >= at(timeout));
                         break;
                     }
                     TimerAction::Resend => {
-                        prop_assert!(now < u64::from(timeout));
-                        prop_assert!(now - last >= u64::from(SHORTEST_PAUSE));
-                        prop_assert!(now - last <= u64::from(t1.max(t2).max(SHORTEST_PAUSE)) + delay);
+                        prop_assert!(now < at(timeout));
+                        prop_assert!(now.since(last) >= SHORTEST_PAUSE);
+                        prop_assert!(now.since(last) <= timers.t1.max(timers.t2).max(SHORTEST_PAUSE) + Millis(delay));
                         last = now;
                     }
                 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 /// Constants whose names sound like bounds and that bound nothing that grows, and why.
 const NO_BOUNDS: &[(&str, &str)] = &[
-    ("abi/presence/start.rs TIMEOUT_MILLIS", "how often a timer runs"),
+    ("abi/presence/start.rs TIMEOUT_PERIOD", "how often a timer runs"),
     ("cluster/text64.rs LONGEST", "the digits of a number of 64 bits"),
     ("cluster/unsettled.rs FIRST_WAIT", "the least wait, which is in the row of the longest"),
     ("common/database.rs FIRST_WAIT", "the least wait, which is in the row of the tries"),

@@ -3,8 +3,11 @@
 //! grows with their number alone.
 use crate::layers::cluster::exchange::{self, ExchangeMessage};
 use crate::node::{Effect, Node, NodeId, Record, Wire};
-use crate::time::Instant;
+use crate::time::{Instant, Millis, UnixMillis};
 use std::collections::VecDeque;
+
+/// What the wall clocks show when the nodes begin.
+const BEGIN: UnixMillis = UnixMillis(1_700_000_000_000);
 
 /// Bytes of one announcement of a subscription as it was measured on real nodes, with dmq's header and the answer.
 const ANNOUNCEMENT: u64 = 1_204 + 402;
@@ -64,7 +67,7 @@ struct Cluster {
 impl Cluster {
     fn new(count: usize) -> Cluster {
         let peers = |id: usize| (0..count).filter(|peer| *peer != id).collect();
-        let nodes = (0..count).map(|id| Node::new(id, peers(id), None, 1, 1_700_000_000_000)).collect();
+        let nodes = (0..count).map(|id| Node::new(id, peers(id), None, 1, BEGIN)).collect();
         let (under_way, cost) = (VecDeque::new(), Cost::default());
         let mut cluster = Cluster { nodes, under_way, cost, notifies: 0, now: 1, absent: None };
         (0..count).for_each(|id| cluster.at(id, Node::start));
@@ -169,7 +172,7 @@ fn measure(count: usize, subscriptions: u32) -> Figures {
     });
     let last = count - 1;
     let join = cluster.cost_of(|cluster| {
-        let fresh = cluster.nodes[last].restarted(false, cluster.now, 1_700_000_000_000);
+        let fresh = cluster.nodes[last].restarted(false, cluster.now, BEGIN);
         cluster.nodes[last] = fresh;
         // A node that joins asks the first one that answers.
         let now = cluster.now;
@@ -236,7 +239,7 @@ fn measure_placed(count: usize, replicas: usize, subscriptions: u32, presentitie
     cluster.absent = Some(last);
     let loss = rounds(&mut cluster);
     cluster.absent = None;
-    cluster.nodes[last] = cluster.nodes[last].restarted(false, cluster.now, 1_700_000_000_000 + cluster.now);
+    cluster.nodes[last] = cluster.nodes[last].restarted(false, cluster.now, BEGIN + Millis(cluster.now));
     cluster.at(last, Node::start);
     let join = rounds(&mut cluster);
     let after: Vec<u64> = cluster.nodes.iter().map(|node| node.subs.len() as u64).collect();

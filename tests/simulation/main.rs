@@ -6,9 +6,10 @@
     reason = "the sources of the library are compiled into it, and what they offer is not all used"
 )]
 #[path = "../../src"]
-#[allow(dead_code, reason = "not all of it is simulated")]
+#[allow(dead_code, unused_imports, reason = "not all of it is simulated")]
 mod layers {
     pub mod cluster;
+    pub mod time;
 }
 mod arbitration;
 mod faults;
@@ -18,11 +19,9 @@ mod node;
 #[allow(dead_code, reason = "not all of it is simulated")]
 mod shm_safe;
 mod simulation;
-#[path = "../../src/time.rs"]
-#[allow(dead_code, reason = "not all of it is simulated")]
-mod time;
 mod wire;
 
+use layers::time;
 use simulation::Simulation;
 
 /// Seeds that have failed once.

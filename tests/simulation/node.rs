@@ -10,7 +10,7 @@ use crate::layers::cluster::old_documents::RemovedDocuments;
 use crate::layers::cluster::succession::{candidates, successor};
 use crate::layers::cluster::unsettled::{self, Difference};
 use crate::layers::cluster::version::Version;
-use crate::time::Instant;
+use crate::time::{Instant, Millis, UnixMillis};
 use crate::wire::{REFRESHES, unchanged_of};
 use placing::Places;
 use std::collections::BTreeMap;
@@ -30,7 +30,7 @@ pub const COMPARE_EVERY: u64 = 4_000;
 /// How long after a restart what was on disk belongs to nobody.
 const SETTLED_AFTER: u64 = 10_000;
 /// Stamps of others may have been lost for so long when a node is frozen.
-const ASK_MARGIN: u64 = 15_000;
+const ASK_MARGIN: Millis = Millis(15_000);
 const PAGE: usize = 50;
 /// Records in one message of an exchange.
 pub const RECORDS_A_MESSAGE: usize = 16;
@@ -88,7 +88,7 @@ pub struct Node {
     last_stamp: Stamp,
     pub places: Places,
     started: u64,
-    pub wall: u64,
+    pub wall: UnixMillis,
     pub now: u64,
     pub out: Vec<Effect>,
 }
@@ -111,7 +111,7 @@ fn successors_of<'a>(rows: impl Iterator<Item = &'a LeaseRow>) -> Vec<Successor>
 }
 
 impl Node {
-    pub fn new(id: NodeId, peers: Vec<NodeId>, leases: Option<Leases>, now: u64, wall: u64) -> Node {
+    pub fn new(id: NodeId, peers: Vec<NodeId>, leases: Option<Leases>, now: u64, wall: UnixMillis) -> Node {
         Node {
             id,
             received: peers.iter().map(|peer| (*peer, now)).collect(),
@@ -151,7 +151,7 @@ impl Node {
     }
 
     /// The node as it comes back: with what was on its disk, or without.
-    pub fn restarted(&self, with_disk: bool, now: u64, wall: u64) -> Node {
+    pub fn restarted(&self, with_disk: bool, now: u64, wall: UnixMillis) -> Node {
         let leases = self.arbiter.as_ref().map(|_| self.leases.clone());
         let mut node = Node::new(self.id, self.peers.clone(), leases, now, wall);
         (node.speaks, node.places.replicas) = (self.speaks, self.places.replicas);

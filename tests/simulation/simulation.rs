@@ -5,6 +5,7 @@ use crate::faults::{Fault, Plan};
 use crate::layers::cluster::digest::mixed;
 use crate::layers::cluster::version::Version;
 use crate::node::{DialogId, Effect, Node, NodeId, PresentityId, Wire};
+use crate::time::UnixMillis;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
@@ -147,7 +148,7 @@ impl Simulation {
         let host = |id: &NodeId| {
             let peers = ids.iter().copied().filter(|peer| peer != id).collect();
             Host {
-                node: Node::new(*id, peers, leases.clone(), 1, EPOCH).placing(plan.replicas),
+                node: Node::new(*id, peers, leases.clone(), 1, UnixMillis(EPOCH)).placing(plan.replicas),
                 up: true,
                 incarnation: 0,
                 up_since: 0,
@@ -245,7 +246,7 @@ impl Simulation {
         let host = &mut self.hosts[id];
         host.node.now = self.now;
         host.node.is_database_away = self.plan.is_database_away(self.now, id);
-        host.node.wall = (EPOCH + self.now).saturating_add_signed(host.clock_offset);
+        host.node.wall = UnixMillis((EPOCH + self.now).saturating_add_signed(host.clock_offset));
         work(&mut host.node);
         for effect in std::mem::take(&mut host.node.out) {
             match effect {
@@ -521,7 +522,7 @@ impl Simulation {
         if host.up {
             return;
         }
-        let wall = (EPOCH + self.now).saturating_add_signed(host.clock_offset);
+        let wall = UnixMillis((EPOCH + self.now).saturating_add_signed(host.clock_offset));
         host.node = host.node.restarted(with_disk, self.now, wall);
         (host.up, host.frozen, host.incarnation) = (true, false, host.incarnation + 1);
         host.shown.clear();

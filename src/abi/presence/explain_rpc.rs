@@ -123,7 +123,8 @@ fn show_finding(
             let notified_at = shown.notify_history.notified_at.map(Moment::from);
             out.int(c"cseq", shown.cseq.into()).int(c"version", shown.version.into());
             out.moment(c"last_notify", notified_at).text(c"last_notify_time", &when(notified_at));
-            out.text(c"last_answer", shown.answer.as_bytes()).int(c"last_failure", shown.notify_history.failed.into());
+            let failure = shown.notify_history.failure.map_or(0, |failure| failure.status.get().into());
+            out.text(c"last_answer", shown.answer.as_bytes()).int(c"last_failure", failure);
             out.text(c"body_crc32", &digest(shown.notify_history.body));
         }
     }

@@ -337,8 +337,8 @@ fn failing(rpc: &Rpc) {
         let s = &failing.subscription;
         out.text(c"watcher", &s.watcher_uri()).text(c"presentity", s.get(Field::PresUri));
         out.text(c"event", context.packages().get(s.state.event).name).text(c"contact", s.get(Field::Contact));
-        out.int(c"answer", failing.notify_history.failed.into())
-            .moment(c"last_notify", failing.notify_history.notified_at.map(Moment::from));
+        let answer = failing.notify_history.failure.map_or(0, |failure| failure.status.get().into());
+        out.int(c"answer", answer).moment(c"last_notify", failing.notify_history.notified_at.map(Moment::from));
     }
     // Those whose NOTIFY ended them: the commonest dark lamps.
     for ended in context.ends(limit, |ended| matches!(ended.cause, Cause::Notify(_))) {

@@ -16,19 +16,20 @@ use crate::server::context::Context;
 use crate::sip::checked::{HostPart, UserPart};
 use crate::sip::uri;
 use crate::sys;
+use crate::time::{Millis, Seconds};
 use std::ffi::c_int;
 
 /// A request with this header was sent on by a node: it is answered where it arrives.
 const MARK: &[u8] = b"P-Presence-Node";
 
-/// A node that has not answered a request after so long is passed over, in milliseconds.
-const RELAY_TIMEOUT_MILLIS: u32 = 2_000;
+/// A node that has not answered a request after so long is passed over.
+const RELAY_TIMEOUT: Millis = Millis(2_000);
 
 /// What a node answers that does not serve a request now.
 const NOT_SERVED: i32 = 503;
 
-/// A phone that no node has served may come back after so long, in seconds.
-const COME_BACK: u32 = 2;
+/// A phone that no node has served may come back after so long.
+const COME_BACK: Seconds = Seconds(2);
 
 /// The headers that decide what becomes of a request, with their short forms (RFC 3261 7.3.3).
 const SEALED: [(&[u8], &[u8]); 11] = [
@@ -70,7 +71,7 @@ pub(crate) fn elsewhere(context: &mut Context, message: SipMsg<'_>) -> Option<Re
     let mut asked = AskedNodes::default();
     asked.add(*id);
     let mark = [MARK, b": ", &context.mark_of(&about), b"\r\n"].concat();
-    let failure = OnFailure { timeout_millis: RELAY_TIMEOUT_MILLIS, callback: on_failure, word: asked.0 };
+    let failure = OnFailure { timeout: RELAY_TIMEOUT, callback: on_failure, word: asked.0 };
     if !tm_relay::relay(message, &node, &mark, failure) {
         return Some(Err(Failure::overloaded(
             COME_BACK,

@@ -13,7 +13,7 @@ use crate::common::ids::Ids;
 use crate::common::metrics::{self, Owner};
 use crate::host::db::{Driver, Ways};
 use crate::host::db_url::DbUrl;
-use crate::host::direct::{TimerKind, every_millis, take_answers_first};
+use crate::host::direct::{TimerKind, call_every, take_answers_first};
 use crate::host::params::ParameterBlock;
 use crate::host::process::TimerProcess;
 use crate::host::process_mutex::ProcessMutex;
@@ -33,6 +33,7 @@ use crate::server::settings;
 use crate::server::shared::{Parts, Shared};
 use crate::server::storage::Storage;
 use crate::server::subscriptions::active_watchers_table;
+use crate::time::{Micros, Millis, Seconds};
 use std::cell::{Cell, RefCell};
 
 /// Whether the parameters make the module a server.
@@ -160,11 +161,11 @@ fn open_leases(config: &Config, db_url: DbUrl) -> Result<Option<&'static Databas
 
 /// Starts the process that beats, where there is an arbiter.
 pub(crate) fn start_beating(process: &Process) -> bool {
-    process.leases.is_none() || process::fork_timer(c"Presence lease", BEAT_MICROS, kr_presence_on_beat, 0)
+    process.leases.is_none() || process::fork_timer(c"Presence lease", BEAT, kr_presence_on_beat, 0)
 }
 
-/// How often a lease beats, in microseconds.
-const BEAT_MICROS: i32 = 1_000_000;
+/// How often a lease beats.
+const BEAT: Micros = Micros(1_000_000);
 
 /// Binds the driver, and looks whether the tables have the versions that are wanted.
 ///
@@ -209,11 +210,11 @@ pub(crate) fn open_tables(
     Ok(database)
 }
 
-/// How often the wheel of NOTIFYs without tm turns, in milliseconds: each tick of the host.
-const RESEND_MILLIS: u32 = 62;
+/// How often the wheel of NOTIFYs without tm turns: each tick of the host.
+const RESEND_PERIOD: Millis = Millis(62);
 
-/// How often NOTIFYs without tm that were not answered in time are looked for, in milliseconds.
-const TIMEOUT_MILLIS: u32 = 125;
+/// How often NOTIFYs without tm that were not answered in time are looked for.
+const TIMEOUT_PERIOD: Millis = Millis(125);
 
 fn start_timers(config: &Config) -> Result<(), String> {
     let update_period = if config.keeps_what_has_ended() { 0 } else { config.db_update_period };
@@ -225,7 +226,7 @@ fn start_timers(config: &Config) -> Result<(), String> {
         (1, kr_presence_on_second),
     ];
     for (period, f) in wanted {
-        if period > 0 && !process::every(period, timer, f) {
+        if period > 0 && !process::every(Seconds::from(period), timer, f) {
             return Err("cannot register a timer".into());
         }
     }
@@ -233,8 +234,8 @@ fn start_timers(config: &Config) -> Result<(), String> {
         return Ok(());
     }
     // Both timers of tm: what is sent again must not wait for what a timeout leads to.
-    match every_millis(RESEND_MILLIS, TimerKind::Fast, kr_presence_on_resend)
-        && every_millis(TIMEOUT_MILLIS, TimerKind::Slow, kr_presence_on_timeouts)
+    match call_every(RESEND_PERIOD, TimerKind::Fast, kr_presence_on_resend)
+        && call_every(TIMEOUT_PERIOD, TimerKind::Slow, kr_presence_on_timeouts)
     {
         true => Ok(()),
         false => Err("cannot register a timer".into()),
@@ -317,12 +318,12 @@ pub(crate) fn start_named_sender(config: &Config) -> bool {
 
 /// After a panic in a sender: no busy loop.
 fn process_pause() {
-    process::sleep_millis(100);
+    process::sleep(Millis(100));
 }
 
 /// Starts the notifier processes (database-only mode).
 pub(crate) fn start_notifiers(config: &Config) -> bool {
-    let micros = notifier_process::tick_micros(config);
+    let period = notifier_process::tick_period(config);
     (0..config.notifier_processes)
-        .all(|index| process::fork_timer(c"Notifier", micros, kr_presence_on_tick, index as usize))
+        .all(|index| process::fork_timer(c"Notifier", period, kr_presence_on_tick, index as usize))
 }

@@ -12,6 +12,7 @@ use crate::host::process::TimerProcess;
 use crate::host::{clock, process, slab, tm};
 use crate::pua::config::{Config, Mode};
 use crate::pua::event;
+use crate::time::Seconds;
 use std::cell::{Cell, RefCell};
 
 /// Reads the parameters and makes the state of the module; called in `mod_init`.
@@ -52,8 +53,8 @@ pub(crate) fn start() -> Result<(), String> {
 
 fn start_timers(config: &Config) -> Result<(), String> {
     let writes = config.mode == Mode::Memory && config.update_period > 0;
-    if !process::every(1, TimerProcess::Main, kr_pua_on_second)
-        || writes && !process::every(config.update_period, TimerProcess::Main, kr_pua_on_write)
+    if !process::every(Seconds(1), TimerProcess::Main, kr_pua_on_second)
+        || writes && !process::every(Seconds::from(config.update_period), TimerProcess::Main, kr_pua_on_write)
     {
         return Err("cannot register a timer".into());
     }

@@ -9,6 +9,7 @@ use crate::presence::event_package::PackageId;
 use crate::presence::resource::{Resource, UriComparison};
 use crate::shm_safe::shm_safe;
 use crate::time::{Moment, Seconds};
+use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 /// Over so many counts the resources are spread: one that shares its count with another is judged once more.
@@ -45,11 +46,27 @@ enum WhyUnjudged {
     Failed,
 }
 
+/// The digest of a sphere, or none, that all processes read and write.
+#[derive(Default)]
+struct AtomicSphere(AtomicU32);
+
+shm_safe!(AtomicSphere(digest));
+
+impl AtomicSphere {
+    fn get(&self) -> Option<NonZeroU32> {
+        NonZeroU32::new(self.0.load(Ordering::SeqCst))
+    }
+
+    fn set(&self, digest: Option<NonZeroU32>) {
+        self.0.store(digest.map_or(0, NonZeroU32::get), Ordering::SeqCst);
+    }
+}
+
 /// What is noted of all resources.
 pub struct Judgements {
     counts: ShmVec<AtomicU32>,
-    /// The digests of the spheres that watchers were judged in last; 0: none.
-    spheres: ShmVec<AtomicU32>,
+    /// The spheres that watchers were judged in last.
+    spheres: ShmVec<AtomicSphere>,
     unjudged: Lock<ShmVec<Unjudged>>,
     /// How many are in the list, to be read without its lock.
     len: AtomicUsize,
@@ -70,27 +87,29 @@ impl Judgements {
             (0..COUNTS).for_each(|_| numbers.push(AtomicU32::new(0)));
             Ok(numbers)
         };
+        let mut spheres = ShmVec::new_in(Shm);
+        spheres.try_reserve_exact(COUNTS).map_err(|_| NoMemory)?;
+        (0..COUNTS).for_each(|_| spheres.push(AtomicSphere::default()));
         let mut unjudged = ShmVec::new_in(Shm);
         // Room from the start: it is needed when things go wrong.
         unjudged.try_reserve_exact(MOST).map_err(|_| NoMemory)?;
-        let (counts, spheres) = (numbers()?, numbers()?);
-        Ok(Judgements { counts, spheres, unjudged: Lock::new(unjudged), len: AtomicUsize::new(0) })
+        Ok(Judgements { counts: numbers()?, spheres, unjudged: Lock::new(unjudged), len: AtomicUsize::new(0) })
     }
 
     fn place(resource: &Resource) -> usize {
         (resource.hash >> 20) as usize % COUNTS
     }
 
-    /// A sphere of a resource as one number, which is not 0.
-    fn digest(resource: &Resource, sphere: Option<&[u8]>) -> u32 {
+    /// A sphere of a resource as one number.
+    fn digest(resource: &Resource, sphere: Option<&[u8]>) -> NonZeroU32 {
         let rule = UriComparison { ignore_case: false, seed: resource.hash };
-        rule.hash(&[sphere.unwrap_or_default()], u64::from(sphere.is_some())) as u32 | 1
+        NonZeroU32::MIN | rule.hash(&[sphere.unwrap_or_default()], u64::from(sphere.is_some())) as u32
     }
 
     /// The watchers of a resource are about to be judged; returns the count from then on.
     pub fn begin(&self, resource: &Resource, sphere: Option<&[u8]>) -> u32 {
         let place = Judgements::place(resource);
-        self.spheres[place].store(Judgements::digest(resource, sphere), Ordering::SeqCst);
+        self.spheres[place].set(Some(Judgements::digest(resource, sphere)));
         self.counts[place].fetch_add(1, Ordering::SeqCst).wrapping_add(1)
     }
 
@@ -101,7 +120,7 @@ impl Judgements {
 
     /// Whether they were judged last in this sphere.
     pub fn was_in(&self, resource: &Resource, sphere: Option<&[u8]>) -> bool {
-        self.spheres[Judgements::place(resource)].load(Ordering::SeqCst) == Judgements::digest(resource, sphere)
+        self.spheres[Judgements::place(resource)].get() == Some(Judgements::digest(resource, sphere))
     }
 
     /// Until a judgement that begins from now on is carried out nobody is shown the state of a resource. `false`: there
@@ -125,7 +144,7 @@ impl Judgements {
         (now, why): (Moment, WhyUnjudged),
     ) -> bool {
         // The next change of the sphere judges again, whichever sphere it is.
-        self.spheres[Judgements::place(resource)].store(0, Ordering::SeqCst);
+        self.spheres[Judgements::place(resource)].set(None);
         let is_shut = outstanding == Outstanding::Subscribed;
         let Ok(uri) = shm::copy(&resource.uri) else { return false };
         let mut list = self.unjudged.lock();

@@ -7,7 +7,7 @@ use crate::server::cluster::message_rate::MessageRates;
 use crate::server::cluster::placing::Placing;
 use crate::server::cluster::taken_marks::TakenMarks;
 use crate::shm_safe::shm_safe;
-use crate::time::{AtomicInstant, AtomicMoment, Instant, Millis, Seconds};
+use crate::time::{AtomicInstant, AtomicMoment, Instant, Millis, Seconds, UnixMillis};
 use std::sync::atomic::AtomicU64;
 
 /// So long at least other nodes may object to what was taken over before its watchers are notified.
@@ -28,8 +28,8 @@ pub struct ClusterState {
     pub seen_running: AtomicU64,
     /// Since when there are subscriptions that were taken over and whose watchers are notified when nobody objects.
     claimed_at: AtomicInstant,
-    /// When the node was started, in milliseconds since 1970.
-    pub started: u64,
+    /// When the node was started, by the wall clock.
+    pub started: UnixMillis,
     /// The requests that others have sent on here.
     pub(super) taken_marks: TakenMarks,
     /// How many messages it has sealed.
@@ -58,7 +58,7 @@ impl ClusterState {
     /// The lease begins now.
     pub fn new() -> ClusterState {
         let (lease, started) = (Lease::new(clock::instant()), clock::wall_millis());
-        let taken_marks = TakenMarks::since(Stamp::of_millis(started));
+        let taken_marks = TakenMarks::since(Stamp::of(started));
         ClusterState { lease, started, taken_marks, ..ClusterState::default() }
     }
 

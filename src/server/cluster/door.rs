@@ -179,6 +179,7 @@ impl Door {
 mod tests {
     use super::*;
     use crate::time::Moment;
+    use crate::time::UnixMillis;
 
     fn door(secret: &str, peers: &str) -> Door {
         let parts = peers.split(',').filter(|part| !part.is_empty());
@@ -219,7 +220,7 @@ mod tests {
         for channel in [Channel::Nodes, Channel::Publications] {
             assert_eq!(secret.admit(channel, b"10.0.0.1", message), Err(Closed::Refused(Refusal::Unsealed)));
         }
-        let by = Sealed { sender: b"n:1".to_vec(), started: 1, number: 2 };
+        let by = Sealed { sender: b"n:1".to_vec(), started: UnixMillis(1), number: 2 };
         let sealed = secret.secrets.seal(Channel::Nodes as u8, message.to_vec(), &by);
         assert_eq!(secret.admit(Channel::Nodes, b"10.0.0.9", &sealed), Ok(Some(by)));
         // A node of stock's, whose address is listed.
@@ -231,7 +232,7 @@ mod tests {
 
     #[test]
     fn a_request_is_sent_on_by_nodes_alone() {
-        let (about, now) = (About { method: b"PUBLISH", ..About::default() }, Stamp::of_millis(1_000_000));
+        let (about, now) = (About { method: b"PUBLISH", ..About::default() }, Stamp::of(UnixMillis(1_000_000)));
         let (node, stranger, own) = (b"10.0.0.1".as_slice(), b"10.0.0.9".as_slice(), b"10.0.0.2".as_slice());
         let mark = RelayMark { node: b"10.0.0.1:5060".to_vec(), at: now };
         let (open, peers, secret) = (door("", ""), door("", "10.0.0.1"), door("a secret of sixteen", ""));

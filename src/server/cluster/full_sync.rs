@@ -7,6 +7,7 @@ use crate::presence::subscription::Subscription;
 use crate::server::cluster::node_id::NodeId;
 use crate::server::context::Context;
 use crate::server::tables::subscription_entry::Ownership;
+use crate::time::Millis;
 
 /// After so many messages a node that announces all it has pauses.
 const SYNC_BURST: usize = 50;
@@ -31,7 +32,7 @@ impl Context<'_> {
             failed += usize::from(!parts.send_on(Channel::Publications, to, &replica.to_json()));
             sent += 1;
             if sent % SYNC_BURST == 0 {
-                process::sleep_millis(5);
+                process::sleep(Millis(5));
             }
         });
         if announced.is_err() || failed > 0 {
@@ -61,7 +62,7 @@ impl Context<'_> {
                 failed += usize::from(!self.send_to_node(to, &self.announcement_text(subscription, ownership)));
                 sent += 1;
                 if sent % SYNC_BURST == 0 {
-                    process::sleep_millis(5);
+                    process::sleep(Millis(5));
                 }
             }
         }

@@ -95,10 +95,10 @@ impl Context<'_> {
 
     /// Another node says its clock.
     pub fn note_clock(&self, node: &[u8], stamp: Stamp) {
-        let ours = self.shared.cluster_state.clock.millis(clock::wall_millis());
+        let ours = self.shared.cluster_state.clock.time(clock::wall_millis());
         self.note_stamp(node, stamp);
         if let Ok(id) = self.shared.nodes.of_name(node, clock::now()) {
-            let is_other = stamp != Stamp::default() && stamp.millis().abs_diff(ours) > MOST_AHEAD;
+            let is_other = stamp != Stamp::default() && stamp.time().distance(ours) > MOST_AHEAD;
             self.shared.nodes.note_time(id, if is_other { NodeTime::Other } else { NodeTime::Shared });
         }
     }

@@ -86,7 +86,7 @@ impl Parts {
         value: &[u8],
         about: &About<'_>,
     ) -> Result<(), Closed> {
-        let now = Stamp::of_millis(self.shared.cluster_state.clock.millis(clock::wall_millis()));
+        let now = Stamp::of(self.shared.cluster_state.clock.time(clock::wall_millis()));
         let from = (own.as_bytes(), self.is_dmq_address(address));
         let mark = self.shared.door.admit_request(address.as_bytes(), from, (value, about), now)?;
         let is_new = |mark: &RelayMark| self.shared.cluster_state.taken_marks.take(mark, clock::instant());

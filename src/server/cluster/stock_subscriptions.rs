@@ -14,7 +14,7 @@ use crate::server::cluster::node_id::NodeId;
 use crate::server::cluster::stock_nodes::Outcome;
 use crate::server::context::Context;
 use crate::server::tables::subscription_entry::{Ownership, SubscriptionEntry};
-use crate::time::{Moment, Seconds};
+use crate::time::{Millis, Moment, Seconds};
 use std::cmp::Ordering;
 
 /// After so many messages a node that announces all it has pauses.
@@ -75,7 +75,7 @@ impl Context<'_> {
                 self.send_to_stock(std::slice::from_ref(to), &text);
                 sent += 1;
                 if sent % SYNC_BURST == 0 {
-                    process::sleep_millis(5);
+                    process::sleep(Millis(5));
                 }
             }
         }

@@ -49,16 +49,16 @@ mod tests {
     use super::*;
     use crate::cluster::taken_marks::SENT_AGAIN;
     use crate::host::fake;
-    use crate::time::Millis;
+    use crate::time::{Millis, UnixMillis};
 
     fn mark(node: &[u8], millis: u64) -> RelayMark {
-        RelayMark { node: node.to_vec(), at: Stamp::of_millis(millis) }
+        RelayMark { node: node.to_vec(), at: Stamp::of(UnixMillis(millis)) }
     }
 
     #[test]
     fn each_nodes_marks_are_taken_once_since_the_start() {
         let before = fake::live_blocks();
-        let taken = TakenMarks::since(Stamp::of_millis(10_000));
+        let taken = TakenMarks::since(Stamp::of(UnixMillis(10_000)));
         let (now, later) = (Instant::at(5_000), Instant::at(5_001) + SENT_AGAIN);
         assert!(!taken.take(&mark(b"a:1", 10_000), now), "it may have been taken before the start");
         assert!(taken.take(&mark(b"a:1", 10_001), now) && taken.take(&mark(b"b:1", 10_001), now));

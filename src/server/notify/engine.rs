@@ -22,7 +22,7 @@ use crate::sip::client_transaction::{ClientTransaction, Reliability, Timers, Tra
 use crate::sip::request::{Head, Lines};
 use crate::sip::sane_answer::is_sane;
 use crate::sip::target::{Carrier, NextHop, Target};
-use crate::time::MicroTick;
+use crate::time::{MicroTick, MilliTick};
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -227,7 +227,7 @@ impl Engine {
             Some(body) => Some(scratch.share(body)?),
             None => None,
         };
-        let now = under_way.sent_at.micros() / MICROS_OF_A_MILLI;
+        let now = MilliTick::from(under_way.sent_at);
         let reliability = match target.carrier {
             Carrier::Udp => Reliability::Unreliable,
             _ => Reliability::Reliable,
@@ -311,7 +311,7 @@ impl Engine {
         let (mut is_elsewhere, now) = (false, clock::micro_tick());
         let seen = |pending: &Pending| is_elsewhere = !is_from(&pending.destination);
         let over = |pending: &Pending, _| completed(pending, status, now);
-        let answered = self.transactions.answer(key, status, now.micros() / MICROS_OF_A_MILLI, seen, over);
+        let answered = self.transactions.answer(key, status, now.into(), seen, over);
         if is_elsewhere {
             count(Counter::NotifyAnswersElsewhere);
         }
@@ -324,7 +324,7 @@ impl Engine {
     /// Sends again what has not been answered: a turn of the wheel.
     pub fn resend(&self) {
         let copy = |pending: &Pending| (pending.destination.clone(), pending.request());
-        self.transactions.turn(clock::millis(), copy, |(destination, request)| {
+        self.transactions.turn(clock::milli_tick(), copy, |(destination, request)| {
             count(Counter::NotifyResent);
             destination.send(&request).map_err(|errno| {
                 count(Counter::NotifyTransportErrors);
@@ -335,7 +335,7 @@ impl Engine {
 
     /// Takes the NOTIFYs that were not answered in time or could not be sent, with what they have come to.
     pub fn take_timed_out(&self, mut each: impl FnMut(&Pending, TransactionOutcome<'_>)) {
-        self.transactions.take_timed_out(clock::millis(), |pending, failed| {
+        self.transactions.take_timed_out(clock::milli_tick(), |pending, failed| {
             let unsent = |why: TransportError| TransactionOutcome::Unsent { errno: why.0, bytes: pending.len() };
             each(pending, failed.map_or(TransactionOutcome::Silence, unsent));
         });
@@ -344,8 +344,8 @@ impl Engine {
 
 /// tm's timers, as they are now.
 fn timers() -> Timers {
-    let (t1, t2, timeout) = direct::timers();
-    Timers { t1, t2, timeout }
+    let direct::TimerSettings { retr_timer1, retr_timer2, fr_timer } = direct::timer_settings();
+    Timers { t1: retr_timer1, t2: retr_timer2, timeout: fr_timer }
 }
 
 /// Where the NOTIFYs of a subscription go that need nothing of what tm does and this does not: a route set, a name to
@@ -353,9 +353,6 @@ fn timers() -> Timers {
 fn target_of(subscription: &Subscription, hop: NextHop) -> Option<Target<'_>> {
     hop.target(subscription.get(Field::Contact)).filter(|_| !subscription.get(Field::ToTag).is_empty())
 }
-
-/// Transactions count milliseconds.
-const MICROS_OF_A_MILLI: u64 = 1_000;
 
 /// The status that ends a transaction whose request nobody was sent.
 const TAKEN_BACK: u16 = 699;

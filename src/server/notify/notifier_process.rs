@@ -11,23 +11,23 @@ use crate::server::context::Context;
 use crate::server::notify::missed_changes::{Missed, OwnDialogId, Whom};
 use crate::server::subscriptions::active_watchers_table as rows;
 use crate::server::subscriptions::database::InDatabase;
-use crate::time::MicroTick;
+use crate::time::{MicroTick, Micros};
 
-/// How often a notifier process looks whether its node has marked rows, in microseconds.
-const TICK_MICROS: i32 = 20_000;
+/// How often a notifier process looks whether its node has marked rows.
+const TICK: Micros = Micros(20_000);
 
-/// The time between two turns of a notifier process, in microseconds.
-fn turn_micros(config: &Config) -> i32 {
-    1_000_000 / config.notifier_poll_rate.max(1)
+/// The time between two turns of a notifier process.
+fn turn_period(config: &Config) -> Micros {
+    Micros(1_000_000 / config.notifier_poll_rate.max(1) as u64)
 }
 
-/// How often [`Context::notifier_tick`] is called, in microseconds.
-pub fn tick_micros(config: &Config) -> i32 {
-    turn_micros(config) / ticks_between_turns(config)
+/// How often [`Context::notifier_tick`] is called.
+pub fn tick_period(config: &Config) -> Micros {
+    Micros(turn_period(config).0 / ticks_between_turns(config) as u64)
 }
 
 fn ticks_between_turns(config: &Config) -> i32 {
-    (turn_micros(config) / TICK_MICROS).max(1)
+    ((turn_period(config).0 / TICK.0) as i32).max(1)
 }
 
 impl Context<'_> {

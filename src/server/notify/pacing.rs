@@ -3,6 +3,7 @@
 //! gone costs the others a tenth of a second, once.
 use crate::host::{clock, process};
 use crate::server::notify::senders::{FanOutSize, Senders, wait_for_memory};
+use crate::time::Millis;
 use std::cell::Cell;
 use std::sync::atomic::Ordering;
 
@@ -52,16 +53,16 @@ impl Pacing {
     }
 
     fn wait_for_answers(&mut self, senders: &Senders, budget: &mut WaitBudget) {
-        let (mut silent, mut seen) = (0, self.answers(senders, budget));
+        let (mut silent, mut seen) = (Millis::ZERO, self.answers(senders, budget));
         while self.sent.saturating_sub(seen) > WINDOW {
-            if silent == SILENCE_MILLIS || !budget.has_some() {
+            if silent == SILENCE || !budget.has_some() {
                 // What has not been answered by now is not waited for.
                 self.sent = seen;
                 break;
             }
-            process::sleep_millis(1);
+            process::sleep(A_MILLI);
             let now = self.answers(senders, budget);
-            silent = if now > seen { 0 } else { silent + 1 };
+            silent = if now > seen { Millis::ZERO } else { silent + A_MILLI };
             if now == seen {
                 budget.spend();
             }
@@ -69,7 +70,7 @@ impl Pacing {
         }
         // The window of all processes is looked at after that of this one: so a single fan-out goes its old pace.
         while self.is_of_a_sender() && senders.outstanding.are_many(clock::micro_tick) && budget.has_some() {
-            process::sleep_millis(1);
+            process::sleep(A_MILLI);
             budget.spend();
             self.answers(senders, budget);
         }
@@ -85,8 +86,8 @@ impl Pacing {
 /// How many NOTIFYs over UDP may wait for their answer before a process that sends many pauses.
 const WINDOW: u64 = 96;
 
-/// How long it waits in silence before it takes the answers that are missing for lost, in milliseconds.
-const SILENCE_MILLIS: u32 = 20;
+/// How long it waits in silence before it takes the answers that are missing for lost.
+const SILENCE: Millis = Millis(20);
 
 /// What a process may yet wait, counted in the answers that earn it.
 #[derive(Debug, Clone, Copy)]
@@ -94,6 +95,9 @@ struct WaitBudget {
     left: u64,
     answered: u64,
 }
+
+/// The step of such a wait.
+const A_MILLI: Millis = Millis(1);
 
 /// A millisecond costs so many answers.
 const ANSWERS_PER_MILLI: u64 = 20;
@@ -179,7 +183,7 @@ mod tests {
             (0..notifies).for_each(|_| pacing.step(&senders, way));
             WAIT_BUDGET.get().left / ANSWERS_PER_MILLI
         };
-        let (all, silence) = (MOST_ANSWERS / ANSWERS_PER_MILLI, u64::from(SILENCE_MILLIS));
+        let (all, silence) = (MOST_ANSWERS / ANSWERS_PER_MILLI, SILENCE.0);
         assert_eq!(left_after(WINDOW), all, "so many may wait for their answer");
         assert_eq!(left_after(1), all - silence, "one more is waited for");
         // What was silent so long is not waited for any more.

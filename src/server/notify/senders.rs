@@ -9,7 +9,7 @@ use crate::presence::event_package::PackageId;
 use crate::presence::resource::Resource;
 use crate::server::notify::outstanding::UnansweredNotifies;
 use crate::shm_safe::shm_safe;
-use crate::time::{MicroTick, Moment, Seconds, ShortMoment};
+use crate::time::{MicroTick, Millis, Moment, Seconds, ShortMoment};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// What workers and senders share.
@@ -231,7 +231,7 @@ pub(crate) fn wait_for_memory(senders: &Senders) {
                 "{free} bytes of shared memory are free: a fan-out waits for the NOTIFYs under way (option -m)"
             );
         }
-        process::sleep_millis(50);
+        process::sleep(Millis(50));
     }
 }
 

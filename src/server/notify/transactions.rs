@@ -12,6 +12,7 @@ use crate::host::shm_chunks::AppendOnlyList;
 use crate::shm_safe::{ShmSafe, shm_safe};
 use crate::sip::branch::TransactionKey;
 use crate::sip::client_transaction::{ClientTransaction, TimerAction, TransportError};
+use crate::time::{MilliTick, Millis};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Slots are made so many at a time.
@@ -86,20 +87,21 @@ impl<P: ShmSafe> SlotChunk<P> {
     }
 
     /// Has a slot looked at when its transaction wants it, or earlier.
-    fn wake(&self, at: usize, wakes_at: u64, now: u64) {
+    fn wake(&self, at: usize, wakes_at: MilliTick, now: MilliTick) {
         put(&self.wheel[(position(wakes_at, now) % POSITIONS) as usize], at);
     }
 
-    fn forget(&self, at: usize, wakes_at: u64, now: u64) {
+    fn forget(&self, at: usize, wakes_at: MilliTick, now: MilliTick) {
         take(&self.wheel[(position(wakes_at, now) % POSITIONS) as usize], at);
     }
 }
 
 /// The position of the wheel at which something is due that wants to be looked at then: no earlier, where the wheel
 /// reaches so far.
-fn position(wakes_at: u64, now: u64) -> u64 {
-    let wanted = wakes_at.saturating_add((1 << POSITION_BITS) - 1) >> POSITION_BITS;
-    wanted.clamp((now >> POSITION_BITS) + 1, (now >> POSITION_BITS) + POSITIONS - 1)
+fn position(wakes_at: MilliTick, now: MilliTick) -> u64 {
+    let wanted = wakes_at.millis().saturating_add((1 << POSITION_BITS) - 1) >> POSITION_BITS;
+    let now = now.millis() >> POSITION_BITS;
+    wanted.clamp(now + 1, now + POSITIONS - 1)
 }
 
 /// The transactions of all processes; `P` is what each keeps.
@@ -195,15 +197,15 @@ impl<P: Send + ShmSafe> Transactions<P> {
     }
 
     /// An answer to the transaction of this key. `seen` is shown what it keeps, while its slot is held. `over` is shown
-    /// what an ended one has kept, once its slot is free, and for how many milliseconds it was under way.
+    /// what an ended one has kept, once its slot is free, and for how long it was under way.
     #[inline]
     pub fn answer(
         &self,
         key: TransactionKey,
         code: u16,
-        now: u64,
+        now: MilliTick,
         seen: impl FnOnce(&P),
-        over: impl FnOnce(&P, u64),
+        over: impl FnOnce(&P, Millis),
     ) -> Answered {
         let Some((chunk, at)) = self.find(key) else { return Answered::Late };
         let Some(mut slot) = held(&chunk.slots[at]) else { return Answered::Busy };
@@ -227,7 +229,7 @@ impl<P: Send + ShmSafe> Transactions<P> {
         chunk: &SlotChunk<P>,
         at: usize,
         mut slot: Guard<'_, TransactionSlot<P>>,
-        now: u64,
+        now: MilliTick,
         over: impl FnOnce(&P, &ClientTransaction),
     ) {
         let ended = slot.under_way.take();
@@ -245,11 +247,11 @@ impl<P: Send + ShmSafe> Transactions<P> {
     /// given what it made of it afterwards; the transaction of what it cannot send ends. One process does this.
     pub fn turn<C>(
         &self,
-        now: u64,
+        now: MilliTick,
         mut copy: impl FnMut(&P) -> C,
         mut send: impl FnMut(C) -> Result<(), TransportError>,
     ) {
-        let to = now >> POSITION_BITS;
+        let to = now.millis() >> POSITION_BITS;
         let from = self.position.swap(to, Ordering::Relaxed);
         // A process that was held up for a whole turn looks at each position once.
         for position in (from + 1).max((to + 1).saturating_sub(POSITIONS))..=to {
@@ -264,7 +266,13 @@ impl<P: Send + ShmSafe> Transactions<P> {
         }
     }
 
-    fn look<C>(&self, chunk: &SlotChunk<P>, at: usize, now: u64, copy: &mut impl FnMut(&P) -> C) -> Option<(C, u32)> {
+    fn look<C>(
+        &self,
+        chunk: &SlotChunk<P>,
+        at: usize,
+        now: MilliTick,
+        copy: &mut impl FnMut(&P) -> C,
+    ) -> Option<(C, u32)> {
         let Some(mut slot) = chunk.slots[at].lock_if_free() else {
             // The process that has it in hand is done by the next turn.
             chunk.wake(at, now, now);
@@ -286,7 +294,7 @@ impl<P: Send + ShmSafe> Transactions<P> {
 
     /// Takes the transactions that were not answered in time or could not be sent, and calls `each` for them, with what
     /// kept them from being sent. One process does this.
-    pub fn take_timed_out(&self, now: u64, mut each: impl FnMut(&P, Option<TransportError>)) {
+    pub fn take_timed_out(&self, now: MilliTick, mut each: impl FnMut(&P, Option<TransportError>)) {
         for chunk in (0..self.chunks.len()).filter_map(|index| self.chunks.get(index)) {
             take_all(&chunk.timed_out, |at| {
                 let Some(slot) = chunk.slots[at].lock_if_free() else { return put(&chunk.timed_out, at) };
@@ -341,7 +349,7 @@ impl<P: Send + ShmSafe> FreeSlot<'_, P> {
     /// The transaction begins, and keeps what `payload` makes: from now on it is answered, and the wheel looks after
     /// it. `false`: another process does not let go of the slot, and nothing has begun.
     #[inline]
-    pub fn start(self, transaction: ClientTransaction, payload: impl FnOnce() -> P, now: u64) -> bool {
+    pub fn start(self, transaction: ClientTransaction, payload: impl FnOnce() -> P, now: MilliTick) -> bool {
         fault_point!("slot");
         let at = self.key.slot as usize % CHUNK;
         let Some(mut slot) = held(&self.chunk.slots[at]) else { return false };

@@ -153,7 +153,7 @@ fn busy(entry: &ResourceEntry) -> BusiestResource {
 }
 
 fn has_failed(stored: &SubscriptionEntry) -> bool {
-    stored.notify_history.failed != 0 && stored.notify_history.failed_cseq == stored.subscription.state.local_cseq
+    stored.notify_history.failed_with(stored.subscription.state.local_cseq).is_some()
 }
 
 fn keep_largest(found: &mut Vec<BusiestResource>, limit: usize) {

@@ -6,7 +6,7 @@ use crate::host::shm::{self, Shm, ShmVec};
 use crate::presence::cluster::dialog_key;
 use crate::presence::dialog::DialogId;
 use crate::presence::error::StoreError;
-use crate::presence::notification::{NotifyHistory, NotifyReason, NotifyRecord, QueueState};
+use crate::presence::notification::{FailedNotify, NotifyHistory, NotifyReason, NotifyRecord, QueueState};
 use crate::presence::ports::subscriptions::Stored;
 use crate::presence::resource::Resource;
 use crate::presence::seen::NotifiedChanges;
@@ -16,6 +16,7 @@ use crate::server::tables::resource_entry::{Documents, DueNotify};
 use crate::server::tables::subscription_entry::{Ownership, SharedSubscription, SubscriptionEntry};
 use crate::server::tables::{DialogClaim, Tables, watcher_hash};
 use std::borrow::Cow;
+use std::num::NonZeroU16;
 use std::sync::atomic::Ordering;
 
 /// How often the strings of a subscription are put together anew when somebody else has changed them meanwhile.
@@ -228,8 +229,8 @@ impl Tables {
         let hash = self.dialog_hash(dialog);
         let Some(mut shard) = self.shard_of_dialog(hash) else { return };
         if let Some(stored) = shard.find(dialog) {
-            stored.notify_history.failed = u16::try_from(code).unwrap_or_default();
-            stored.notify_history.failed_cseq = cseq.wrapping_sub(1);
+            let status = u16::try_from(code).ok().and_then(NonZeroU16::new);
+            stored.notify_history.failure = status.map(|status| FailedNotify { status, cseq: cseq.wrapping_sub(1) });
         }
     }
 

@@ -8,6 +8,7 @@ use crate::presence::replica::Replica;
 use crate::presence::resource::Resource;
 use crate::presence::testing::{MemoryPorts, key};
 use crate::sip::entity_tag::EntityTag;
+use crate::time::UnixMillis;
 
 impl Cluster for MemoryPorts {
     fn replicates(&self) -> bool {
@@ -26,7 +27,7 @@ impl Cluster for MemoryPorts {
         !ruid.is_empty() && self.removed.iter().any(|removed| removed == ruid)
     }
     fn cluster_second(&self) -> ClusterSecond {
-        Stamp::of_millis(self.now.seconds() as u64 * 1000).second()
+        Stamp::of(UnixMillis(self.now.seconds() as u64 * 1_000)).second()
     }
     fn stamp_now(&mut self, _: &Resource, _: Option<EntityTag<&[u8]>>, _: &Dialogs) -> Option<ClusterSecond> {
         self.config.replicates.then(|| self.cluster_second())

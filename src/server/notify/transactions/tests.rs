@@ -4,21 +4,26 @@ use crate::sip::client_transaction::{Reliability, Timers};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
-const TIMERS: Timers = Timers { t1: 500, t2: 4_000, timeout: 30_000 };
+const TIMERS: Timers = Timers { t1: Millis(500), t2: Millis(4_000), timeout: Millis(30_000) };
+
+/// So many milliseconds after a test has begun, where the wheel begins a turn.
+fn at(millis: u64) -> MilliTick {
+    MilliTick::at((POSITIONS << POSITION_BITS) + millis)
+}
 
 type Tested = Transactions<u32>;
 
 fn started(all: &Tested, now: u64, payload: u32) -> TransactionKey {
     let claim = all.claim().expect("a free slot");
     let key = claim.key();
-    assert!(claim.start(ClientTransaction::start(now, TIMERS, Reliability::Unreliable), || payload, now));
+    assert!(claim.start(ClientTransaction::start(at(now), TIMERS, Reliability::Unreliable), || payload, at(now)));
     key
 }
 
 fn resent(all: &Tested, now: u64) -> Vec<u32> {
     let mut sent = Vec::new();
     all.turn(
-        now,
+        at(now),
         |payload| *payload,
         |payload| {
             sent.push(payload);
@@ -31,7 +36,7 @@ fn resent(all: &Tested, now: u64) -> Vec<u32> {
 /// A turn of the wheel in which nothing can be sent.
 fn unsent(all: &Tested, now: u64, mut meanwhile: impl FnMut(u32)) {
     all.turn(
-        now,
+        at(now),
         |payload| *payload,
         |payload| {
             meanwhile(payload);
@@ -42,18 +47,18 @@ fn unsent(all: &Tested, now: u64, mut meanwhile: impl FnMut(u32)) {
 
 fn timed_out(all: &Tested, now: u64) -> Vec<u32> {
     let mut ended = Vec::new();
-    all.take_timed_out(now, |payload, _| ended.push(*payload));
+    all.take_timed_out(at(now), |payload, _| ended.push(*payload));
     ended
 }
 
 /// What becomes of an answer.
 fn answer(all: &Tested, key: TransactionKey, code: u16, now: u64) -> Answered {
-    all.answer(key, code, now, |_| (), |_, _| ())
+    all.answer(key, code, at(now), |_| (), |_, _| ())
 }
 
 /// What becomes of an answer that must find no transaction.
 fn late_answer(all: &Tested, key: TransactionKey, code: u16, now: u64) -> Answered {
-    all.answer(key, code, now, |_| panic!("nothing is kept"), |_, _| panic!("nothing has ended"))
+    all.answer(key, code, at(now), |_| panic!("nothing is kept"), |_, _| panic!("nothing has ended"))
 }
 
 #[test]
@@ -66,11 +71,11 @@ fn an_answer_ends_a_transaction_once() {
     let answered = all.answer(
         key,
         200,
-        20,
+        at(20),
         |payload| seen = *payload,
         |payload, age| ended = Some((*payload, age, all.under_way())),
     );
-    assert_eq!((answered, seen, ended), (Answered::Final, 7, Some((7, 20, 0))));
+    assert_eq!((answered, seen, ended), (Answered::Final, 7, Some((7, Millis(20), 0))));
     for code in [100, 200, 481] {
         assert_eq!(late_answer(&all, key, code, 30), Answered::Late);
     }
@@ -107,7 +112,7 @@ fn what_cannot_be_sent_again_is_over_and_says_why() {
     started(&all, 0, 7);
     unsent(&all, 600, |_| ());
     let mut ended = Vec::new();
-    all.take_timed_out(610, |payload, why| ended.push((*payload, why)));
+    all.take_timed_out(at(610), |payload, why| ended.push((*payload, why)));
     assert_eq!(ended, [(7, Some(TransportError(90)))]);
     assert_eq!(all.under_way(), 0);
     assert!(resent(&all, 40_000).is_empty() && timed_out(&all, 40_000).is_empty());
@@ -115,7 +120,7 @@ fn what_cannot_be_sent_again_is_over_and_says_why() {
     started(&all, 40_000, 8);
     assert_eq!(resent(&all, 40_600), [8]);
     resent(&all, 80_000);
-    all.take_timed_out(80_000, |payload, why| ended.push((*payload, why)));
+    all.take_timed_out(at(80_000), |payload, why| ended.push((*payload, why)));
     assert_eq!(ended[1..], [(8, None)]);
 }
 
@@ -232,7 +237,7 @@ proptest! {
                     let index = which % lives.len();
                     let (key, _, over) = &mut lives[index];
                     let mut ended = None;
-                    match all.answer(*key, code, now, |_| (), |payload, _| ended = Some(*payload as usize)) {
+                    match all.answer(*key, code, at(now), |_| (), |payload, _| ended = Some(*payload as usize)) {
                         Answered::Final => {
                             prop_assert!(!*over && code >= 200 && ended == Some(index));
                             *over = true;
@@ -250,11 +255,11 @@ proptest! {
                     }
                     for payload in timed_out(&all, now) {
                         let (_, began, over) = &mut lives[payload as usize];
-                        prop_assert!(!*over && now - *began >= u64::from(TIMERS.timeout));
+                        prop_assert!(!*over && now - *began >= TIMERS.timeout.0);
                         *over = true;
                     }
                     // The wheel has looked at all that was due.
-                    let most = u64::from(TIMERS.timeout) + 200;
+                    let most = TIMERS.timeout.0 + 200;
                     prop_assert!(lives.iter().all(|(_, began, over)| *over || now - began < most + millis));
                 }
             }
