@@ -100,6 +100,15 @@ impl Pulling {
     }
 }
 
+/// Records of a node, and where its next ones begin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordPage<R> {
+    /// The records.
+    pub records: Vec<R>,
+    /// Where the next page begins; `None` after the last one.
+    pub next: Option<u64>,
+}
+
 /// What the exchange asks of the node it runs on.
 pub trait ExchangePorts {
     /// Another node.
@@ -111,8 +120,8 @@ pub trait ExchangePorts {
     fn entries(&mut self, range: KeyRange) -> Vec<DigestEntry>;
     /// The records with these keys.
     fn records(&mut self, keys: &[RecordKey]) -> Vec<Self::Record>;
-    /// The records of a page, and where the next one begins.
-    fn page(&mut self, pull: Pull) -> (Vec<Self::Record>, Option<u64>);
+    /// The page of records that is pulled.
+    fn page(&mut self, pull: Pull) -> RecordPage<Self::Record>;
     /// Takes in what another node holds.
     fn merge(&mut self, from: Self::Peer, record: Self::Record);
     /// Records in as many parts as it takes messages to send them.
@@ -213,7 +222,7 @@ pub fn on_message<P: ExchangePorts>(ports: &mut P, from: P::Peer, message: Excha
 }
 
 fn send_page<P: ExchangePorts>(ports: &mut P, to: P::Peer, pull: Pull) {
-    let (records, next) = ports.page(pull);
+    let RecordPage { records, next } = ports.page(pull);
     let parts = ports.parts(records);
     let end = PageEnd { next, parts: parts.len().min(MOST_COUNTED.into()) as u8 };
     for (at, part) in parts.into_iter().enumerate() {
@@ -366,12 +375,12 @@ mod tests {
             keys.iter().map(|key| key.0 as u8).collect()
         }
 
-        fn page(&mut self, pull: Pull) -> (Vec<u8>, Option<u64>) {
+        fn page(&mut self, pull: Pull) -> RecordPage<u8> {
             if let Some(records) = self.one_page {
-                return ((0..records).collect(), None);
+                return RecordPage { records: (0..records).collect(), next: None };
             }
             let first = pull.cursor as u8;
-            ((first..first + 5).collect(), (first == 0).then_some(5))
+            RecordPage { records: (first..first + 5).collect(), next: (first == 0).then_some(5) }
         }
 
         fn merge(&mut self, (): (), record: u8) {

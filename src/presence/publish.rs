@@ -193,7 +193,7 @@ pub(super) fn announced(
     publication: &Publication,
     novelty: Novelty,
 ) -> Replica {
-    let (user, domain) = uri::split(&new.resource.uri);
+    let uri::PlainUri { user, host: domain } = uri::split(&new.resource.uri);
     Replica {
         domain: domain.to_vec(),
         user: user.to_vec(),

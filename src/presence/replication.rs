@@ -107,7 +107,7 @@ pub fn of_stored(
     now: TwoClocks,
     reader: Reader,
 ) -> Replica {
-    let (user, domain) = uri::split(&resource.uri);
+    let uri::PlainUri { user, host: domain } = uri::split(&resource.uri);
     let (expires, stamp) = match reader {
         Reader::Ours => (Life::FromArrival.announced(publication, now).0, publication.stamp),
         Reader::Any => {

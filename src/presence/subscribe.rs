@@ -14,8 +14,9 @@ use super::subscription::{Renewal, RowState, Status, Subscription, SubscriptionS
 use super::subscription_field::Field;
 use super::winfo::{Extent, Watcher};
 use super::{bad_event, judgement, limits, notifier, watcher_changes};
-use crate::sip::checked::{HostPart, Token, UriText, UserPart, Word, same_user};
+use crate::sip::checked::{CheckedParts, HostPart, Token, UriText, UserPart, Word, same_user};
 use crate::sip::transport::{Transport, push_contact};
+use crate::sip::uri::PlainUri;
 use crate::sip::{text, uri};
 use crate::time::{Moment, Seconds};
 use std::borrow::Cow;
@@ -63,7 +64,7 @@ pub struct SubscribeRequest<'a> {
     /// From.
     pub from: Party<'a>,
     /// The watcher, if the script or another module says who it is; else it is From.
-    pub watcher: Option<(UserPart<'a>, HostPart<'a>)>,
+    pub watcher: Option<CheckedParts<'a>>,
     /// Call-ID.
     pub call_id: Word<'a>,
     /// CSeq number.
@@ -85,22 +86,25 @@ pub struct SubscribeRequest<'a> {
 }
 
 impl SubscribeRequest<'_> {
-    fn watcher(&self) -> (&[u8], &[u8]) {
+    fn watcher(&self) -> PlainUri<'_> {
         match &self.watcher {
-            Some((user, host)) => (user.bytes(), host.bytes()),
-            None => (self.from.user.bytes(), self.from.host.bytes()),
+            Some(CheckedParts { user, host }) => PlainUri { user: user.bytes(), host: host.bytes() },
+            None => self.from(),
         }
+    }
+
+    fn from(&self) -> PlainUri<'_> {
+        PlainUri { user: self.from.user.bytes(), host: self.from.host.bytes() }
     }
 
     /// Whether the one who sends this is the one who made the subscription.
     fn is_of_its_watcher(&self, stored: &Subscription) -> bool {
-        let same = |(user, host): (&[u8], &[u8]), stored_user, stored_host| {
+        let same = |PlainUri { user, host }: PlainUri<'_>, stored_user, stored_host| {
             let host_before = stored.get(stored_host);
             let is_same_host = host == host_before || host.eq_ignore_ascii_case(host_before);
             is_same_host && same_user(user, stored.get(stored_user))
         };
-        let from = (self.from.user.bytes(), self.from.host.bytes());
-        same(from, Field::FromUser, Field::FromDomain)
+        same(self.from(), Field::FromUser, Field::FromDomain)
             && (self.watcher.is_none() || same(self.watcher(), Field::WatcherUser, Field::WatcherDomain))
     }
 
@@ -121,7 +125,7 @@ impl SubscribeRequest<'_> {
             transport: self.transport,
             ..SubscriptionState::new(wanted.package, Status::Active)
         };
-        let (watcher_user, watcher_host) = self.watcher();
+        let PlainUri { user: watcher_user, host: watcher_host } = self.watcher();
         let dialog = self.new_dialog(to_tag);
         let subscription = Subscription::of_checked(
             state,

@@ -67,8 +67,15 @@ struct ParsedChallenge<'a> {
     is_stale: bool,
 }
 
-/// The parameters of a challenge: names and values, the quotes taken off.
-fn parameters(mut rest: &[u8]) -> Vec<(&[u8], &[u8])> {
+/// A parameter of a challenge.
+struct ChallengeParameter<'a> {
+    name: &'a [u8],
+    /// The value, the quotes taken off.
+    value: &'a [u8],
+}
+
+/// The parameters of a challenge.
+fn parameters(mut rest: &[u8]) -> Vec<ChallengeParameter<'_>> {
     let mut found = Vec::new();
     while let Some(at) = rest.iter().position(|c| *c == b'=') {
         let name = rest[..at].trim_ascii();
@@ -83,7 +90,7 @@ fn parameters(mut rest: &[u8]) -> Vec<(&[u8], &[u8])> {
                 (value[..end].trim_ascii(), &value[end..])
             }
         };
-        found.push((name, value));
+        found.push(ChallengeParameter { name, value });
         rest = after.iter().position(|c| *c == b',').map_or(&[][..], |comma| &after[comma + 1..]);
     }
     found
@@ -101,7 +108,8 @@ impl<'a> ParsedChallenge<'a> {
             return None;
         }
         let listed = parameters(&challenge[7..]);
-        let get = |name: &[u8]| listed.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, v)| *v);
+        let get =
+            |name: &[u8]| listed.iter().find(|known| known.name.eq_ignore_ascii_case(name)).map(|found| found.value);
         let algorithm_text = get(b"algorithm");
         let algorithm = match algorithm_text {
             None => Algorithm::Md5,
@@ -126,9 +134,18 @@ impl<'a> ParsedChallenge<'a> {
     }
 }
 
-/// Challenges, one a line: a letter for who asked, and what it said.
-fn lines_of(text: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
-    text.split(|c| *c == b'\n').filter_map(|line| Some((*line.first()?, line.get(1..)?)))
+/// A challenge as it is kept, in one line.
+struct ChallengeLine<'a> {
+    /// A letter for who asked.
+    who: u8,
+    /// What it said.
+    said: &'a [u8],
+}
+
+impl<'a> ChallengeLine<'a> {
+    fn read(line: &'a [u8]) -> Option<ChallengeLine<'a>> {
+        line.split_first().map(|(who, said)| ChallengeLine { who: *who, said })
+    }
 }
 
 /// The challenges that a request answers because its server has asked it.
@@ -136,8 +153,8 @@ pub fn challenges(request: &Request) -> &[u8] {
     if request.options.challenges > 0 { request.get(RequestField::Challenges) } else { b"" }
 }
 
-fn lines(request: &Request) -> impl Iterator<Item = (u8, &[u8])> {
-    lines_of(challenges(request))
+fn lines(request: &Request) -> impl Iterator<Item = ChallengeLine<'_>> {
+    challenges(request).split(|c| *c == b'\n').filter_map(ChallengeLine::read)
 }
 
 /// The challenges of a request, and those of its server that it has no newer one for.
@@ -154,8 +171,8 @@ pub fn with_known(own: &[u8], known: &[u8]) -> Vec<u8> {
 /// other.
 pub fn protect_the_same(one: &[u8], other: &[u8]) -> bool {
     let key = |line: &[u8]| {
-        let (who, said) = line.split_first()?;
-        Some((*who, ParsedChallenge::read(said)?.realm.to_vec()))
+        let ChallengeLine { who, said } = ChallengeLine::read(line)?;
+        Some((who, ParsedChallenge::read(said)?.realm.to_vec()))
     };
     key(one).is_some_and(|known| key(other) == Some(known))
 }
@@ -172,8 +189,8 @@ pub fn with_credentials(listed: &[u8], request: &Request, answer: &FinalResponse
     }
     let known = |realm: &[u8]| credentials(listed).any(|credential| credential.realm == realm);
     let tried = |who: u8, realm: &[u8]| {
-        lines(request)
-            .any(|(other, said)| other == who && ParsedChallenge::read(said).is_some_and(|asked| asked.realm == realm))
+        let was_for = |line: ChallengeLine<'_>| ParsedChallenge::read(line.said).is_some_and(|it| it.realm == realm);
+        lines(request).any(|line| line.who == who && was_for(line))
     };
     // The server prefers the first one that it names (RFC 8760 2.4).
     let (chosen, asked) = answer.challenges.iter().find_map(|challenge| {
@@ -181,7 +198,7 @@ pub fn with_credentials(listed: &[u8], request: &Request, answer: &FinalResponse
         (asked.is_stale || !tried(letter(challenge), asked.realm)).then_some((challenge, asked))
     })?;
     let mut kept: Vec<u8> = Vec::new();
-    for (who, said) in lines(request) {
+    for ChallengeLine { who, said } in lines(request) {
         let is_other =
             who != letter(chosen) || ParsedChallenge::read(said).is_some_and(|other| other.realm != asked.realm);
         if is_other {
@@ -193,21 +210,32 @@ pub fn with_credentials(listed: &[u8], request: &Request, answer: &FinalResponse
     Some(request.with(&[(RequestField::Challenges, &kept)]).with_options(options))
 }
 
+/// What of a request goes into the answer to a challenge.
+#[derive(Debug, Clone, Copy)]
+pub struct DigestedRequest<'a> {
+    /// The method.
+    pub method: &'a str,
+    /// The request URI.
+    pub uri: &'a [u8],
+    /// The nonce of the client.
+    pub cnonce: &'a [u8],
+}
+
 /// Appends the header lines that answer these challenges; `count` says how often the nonce of a line has been used,
 /// this time included.
 pub fn push_lines(
     out: &mut Vec<u8>,
     listed: &[u8],
     challenges: &[u8],
-    (method, uri, cnonce): (&str, &[u8], &[u8]),
+    request: DigestedRequest<'_>,
     mut count: impl FnMut(&[u8]) -> u32,
 ) {
     for line in challenges.split(|c| *c == b'\n') {
-        let Some((who, said)) = line.split_first() else { continue };
+        let Some(ChallengeLine { who, said }) = ChallengeLine::read(line) else { continue };
         let Some(asked) = ParsedChallenge::read(said) else { continue };
         let Some(credential) = credentials(listed).find(|credential| credential.realm == asked.realm) else { continue };
-        out.extend_from_slice(if *who == b'P' { b"Proxy-Authorization: " } else { b"Authorization: " });
-        push_answer(out, &asked, &credential, (method, uri, cnonce), count(line));
+        out.extend_from_slice(if who == b'P' { b"Proxy-Authorization: " } else { b"Authorization: " });
+        push_answer(out, &asked, &credential, request, count(line));
         out.extend_from_slice(b"\r\n");
     }
 }
@@ -216,7 +244,7 @@ fn push_answer(
     out: &mut Vec<u8>,
     asked: &ParsedChallenge<'_>,
     credential: &Credential<'_>,
-    (method, uri, cnonce): (&str, &[u8], &[u8]),
+    DigestedRequest { method, uri, cnonce }: DigestedRequest<'_>,
     count: u32,
 ) {
     let count = format!("{count:08x}").into_bytes();
@@ -267,7 +295,7 @@ mod tests {
 
     fn header(listed: &str, request: &Request, method: &str, uri: &str, cnonce: &str) -> String {
         let mut out = Vec::new();
-        let what = (method, uri.as_bytes(), cnonce.as_bytes());
+        let what = DigestedRequest { method, uri: uri.as_bytes(), cnonce: cnonce.as_bytes() };
         push_lines(&mut out, listed.as_bytes(), challenges(request), what, |_| 1);
         String::from_utf8(out).unwrap()
     }

@@ -1,6 +1,6 @@
 //! The header lines of PUBLISH and SUBSCRIBE, in stock's order.
 use super::config::Config;
-use super::digest;
+use super::digest::{self, DigestedRequest};
 use super::event::Event;
 use super::ports::{AgentPorts, PendingRequest};
 use super::request::{Request, RequestField, RequestedExpires};
@@ -85,14 +85,15 @@ pub fn credentials<P: AgentPorts>(ports: &mut P, out: &mut Vec<u8>, request: &Re
     }
     let cnonce = ports.new_cnonce();
     let listed = ports.config().credentials;
-    digest::push_lines(out, listed, &challenges, (method, target, &cnonce), |line| ports.count_nonce(&server, line));
+    let asked = DigestedRequest { method, uri: target, cnonce: &cnonce };
+    digest::push_lines(out, listed, &challenges, asked, |line| ports.count_nonce(&server, line));
 }
 
 /// The server whose challenges a request answers: host and port of its proxy, or of the presentity.
 pub fn server_of(config: &Config, request: &Request) -> Vec<u8> {
     match (request.get(RequestField::OutboundProxy), config.outbound_proxy) {
-        (b"", b"") => uri::split(request.get(RequestField::PresUri)).1.to_vec(),
-        (b"", proxy) | (proxy, _) => uri::split(proxy).1.to_vec(),
+        (b"", b"") => uri::split(request.get(RequestField::PresUri)).host.to_vec(),
+        (b"", proxy) | (proxy, _) => uri::split(proxy).host.to_vec(),
     }
 }
 

@@ -281,6 +281,15 @@ pub fn unfolded(text: &[u8]) -> Option<Cow<'_, [u8]>> {
     is_clean(&out).then_some(Cow::Owned(out))
 }
 
+/// User and host of a URI that may be stored.
+#[derive(Debug, Clone, Default)]
+pub struct CheckedParts<'a> {
+    /// The user.
+    pub user: UserPart<'a>,
+    /// The host.
+    pub host: HostPart<'a>,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -19,15 +19,24 @@ pub fn push(out: &mut Vec<u8>, user: &[u8], host: &[u8]) {
     out.extend_from_slice(host);
 }
 
+/// What a URI is made of, as far as the tables hold it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PlainUri<'a> {
+    /// The user; empty where there is none.
+    pub user: &'a [u8],
+    /// The host, with its port.
+    pub host: &'a [u8],
+}
+
 /// User and host of a URI that [`join`] made, or of any plain `scheme:user@host;params`.
-pub fn split(uri: &[u8]) -> (&[u8], &[u8]) {
+pub fn split(uri: &[u8]) -> PlainUri<'_> {
     let rest = uri.iter().position(|c| *c == b':').map_or(uri, |at| &uri[at + 1..]);
     let (user, host) = match rest.iter().rposition(|c| *c == b'@') {
         Some(at) => (&rest[..at], &rest[at + 1..]),
         None => (&rest[..0], rest),
     };
     let end = host.iter().position(|c| matches!(c, b';' | b'?')).unwrap_or(host.len());
-    (user, &host[..end])
+    PlainUri { user, host: &host[..end] }
 }
 
 /// Whether a SIP URI says where requests go: a host of any name and, perhaps, a port. Names that RFC 3261 25.1 does not
@@ -65,7 +74,7 @@ mod tests {
     fn join_and_split_agree() {
         for (user, host) in [("alice", "example.org"), ("", "example.org"), ("a;b", "h"), ("+4930", "[::1]")] {
             let uri = join(user.as_bytes(), host.as_bytes());
-            assert_eq!(split(&uri), (user.as_bytes(), host.as_bytes()));
+            assert_eq!(split(&uri), PlainUri { user: user.as_bytes(), host: host.as_bytes() });
         }
     }
 
@@ -106,6 +115,6 @@ mod tests {
 
     #[test]
     fn parameters_are_not_part_of_the_host() {
-        assert_eq!(split(b"sip:alice@example.org;transport=tcp"), (&b"alice"[..], &b"example.org"[..]));
+        assert_eq!(split(b"sip:alice@example.org;transport=tcp"), PlainUri { user: b"alice", host: b"example.org" });
     }
 }

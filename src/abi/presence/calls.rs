@@ -9,19 +9,19 @@ use crate::presence::subscription::Subscription;
 use crate::presence::{direct_publish, judgement, refresh, sphere};
 use crate::server::cluster::replacement::RefreshedBy;
 use crate::server::context::Context;
-use crate::sip::checked::{HostPart, UserPart};
+use crate::sip::checked::{CheckedParts, HostPart, UserPart};
 use crate::sip::entity_tag::EntityTag;
 use std::cell::RefCell;
 use std::ffi::c_int;
 
 /// User and host of a URI that a script, an RPC command or another module gives, in the form the tables have them.
-fn parts_of(uri: &[u8]) -> Option<(UserPart<'_>, HostPart<'_>)> {
+fn parts_of(uri: &[u8]) -> Option<CheckedParts<'_>> {
     let parts = parse_uri(uri)?;
-    Some((UserPart::new(parts.user).ok()?, HostPart::new(parts.host).ok()?))
+    Some(CheckedParts { user: UserPart::new(parts.user).ok()?, host: HostPart::new(parts.host).ok()? })
 }
 
 fn plain_uri(uri: &[u8]) -> Option<Vec<u8>> {
-    parts_of(uri).map(|(user, host)| crate::sip::uri::join(user.bytes(), host.bytes()))
+    parts_of(uri).map(|parts| crate::sip::uri::join(parts.user.bytes(), parts.host.bytes()))
 }
 
 /// A URI as the tables have it; what is no URI names nobody.
@@ -111,7 +111,7 @@ pub(crate) fn refresh_watchers_here(uri: &[u8], event: &[u8], kind: i32) -> Resu
             if !process.registry.packages().get(resource.event).has(Trait::NeedsAuthorization) {
                 return Err(NotRefreshed::PackageWithoutRules(log::show(event).into_owned()));
             }
-            let (user, domain) = crate::sip::uri::split(&resource.uri);
+            let crate::sip::uri::PlainUri { user, host: domain } = crate::sip::uri::split(&resource.uri);
             let has_rules = process.registry.has_rules(resource.event, user, domain);
             match judgement::authorizations(&mut context, &resource) {
                 Ok(()) if has_rules == Ok(false) => {
@@ -154,7 +154,7 @@ pub(crate) fn refresh_hard_state_here(
     let mut context = state::context().ok_or("presence is not initialised")?;
     let resource = resource_of(&context, uri, event)
         .ok_or_else(|| format!("no event package {} or no URI {}", log::show(event), log::show(uri)))?;
-    let (user, domain) = crate::sip::uri::split(&resource.uri);
+    let crate::sip::uri::PlainUri { user, host: domain } = crate::sip::uri::split(&resource.uri);
     let document = context
         .process()
         .registry
@@ -172,7 +172,7 @@ pub(crate) fn auth_status(watcher: &[u8], presentity: &[u8]) -> c_int {
         return -1;
     };
     let ((watcher_user, watcher_host), (user, host)) =
-        ((watcher.0.bytes(), watcher.1.bytes()), (presentity.0.bytes(), presentity.1.bytes()));
+        ((watcher.user.bytes(), watcher.host.bytes()), (presentity.user.bytes(), presentity.host.bytes()));
     let process = context.process();
     let Some(event) = process.registry.packages().named(b"presence") else { return -1 };
     let package = process.registry.packages().get(event);
@@ -253,7 +253,7 @@ pub(crate) fn package_document_of(uri: &[u8], event: PackageId) -> Option<*mut c
     let resource = resource_of(&context, uri, process.registry.packages().get(event).name)?;
     let documents = crate::presence::notifier::given_documents(&mut context, &resource).ok()?;
     let documents: Vec<&[u8]> = documents.iter().map(Vec::as_slice).collect();
-    let (user, domain) = crate::sip::uri::split(&resource.uri);
+    let crate::sip::uri::PlainUri { user, host: domain } = crate::sip::uri::split(&resource.uri);
     Some(process.registry.aggregate_raw(event, user, domain, &documents, None))
 }
 

@@ -42,7 +42,7 @@ impl Name {
     }
 
     pub(crate) fn fits(&self, known: &[u8]) -> bool {
-        let (user, host) = uri::split(known);
+        let uri::PlainUri { user, host } = uri::split(known);
         user.eq_ignore_ascii_case(&self.user)
             && self.host.as_ref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(host))
             || known == self.given

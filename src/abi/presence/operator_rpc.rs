@@ -238,7 +238,7 @@ fn expire_publication(rpc: &Rpc) {
         Err(error) => return fault(rpc, &error.to_string()),
         Ok(_) => {}
     }
-    let (user, domain) = uri::split(&resource.uri);
+    let uri::PlainUri { user, host: domain } = uri::split(&resource.uri);
     let removal = Direct {
         event: resource.event,
         user,
@@ -274,16 +274,24 @@ fn optional_number(rpc: &Rpc, name: &str, default: usize, allowed: RangeInclusiv
         .ok_or_else(|| format!("{name} {}: allowed is {} to {}", log::show(&given), allowed.start(), allowed.end()))
 }
 
+/// Which part of a list a command shows.
+pub(crate) struct ShownPart {
+    /// So many entries are passed over.
+    pub(crate) offset: usize,
+    /// So many are shown at most.
+    pub(crate) limit: usize,
+}
+
 /// The arguments offset and limit, both optional.
 ///
 /// # Errors
 ///
 /// Fails with a sentence about the argument that is no number in its range.
-pub(crate) fn page(rpc: &Rpc) -> Result<(usize, usize), String> {
-    Ok((
-        optional_number(rpc, "offset", 0, 0..=u32::MAX as usize)?,
-        optional_number(rpc, "limit", PAGE, 1..=LARGEST_PAGE)?,
-    ))
+pub(crate) fn page(rpc: &Rpc) -> Result<ShownPart, String> {
+    Ok(ShownPart {
+        offset: optional_number(rpc, "offset", 0, 0..=u32::MAX as usize)?,
+        limit: optional_number(rpc, "limit", PAGE, 1..=LARGEST_PAGE)?,
+    })
 }
 
 fn show_settings<'a>(rpc: &'a Rpc, settings: &[Setting]) -> Option<Struct<'a>> {

@@ -7,7 +7,7 @@ use crate::presence::error::Failure;
 use crate::presence::subscription::Subscription;
 use crate::presence::{bad_event, publish, subscribe};
 use crate::server::context::Context;
-use crate::sip::checked::{Flaw, HostPart, UriText, UserPart, Word, most};
+use crate::sip::checked::{CheckedParts, Flaw, HostPart, UriText, UserPart, Word, most};
 use crate::sip::columns;
 use crate::sip::entity_tag::EntityTag;
 use crate::sip::route_set::RouteSet;
@@ -145,7 +145,7 @@ fn number<T>(header: Header<T>, name: &str) -> Result<Option<T>, Failure> {
 }
 
 /// The presentity: user and host of the request URI.
-fn request_uri(message: SipMsg<'_>) -> Result<(UserPart<'_>, HostPart<'_>), Failure> {
+fn request_uri(message: SipMsg<'_>) -> Result<CheckedParts<'_>, Failure> {
     if !message.parse_headers() {
         return Err(Failure::bad_request("unreadable headers"));
     }
@@ -154,22 +154,22 @@ fn request_uri(message: SipMsg<'_>) -> Result<(UserPart<'_>, HostPart<'_>), Fail
 }
 
 #[inline]
-fn user_and_host<'a>(what: &str, uri: msg::UriParts<'a>) -> Result<(UserPart<'a>, HostPart<'a>), Failure> {
+fn user_and_host<'a>(what: &str, uri: msg::UriParts<'a>) -> Result<CheckedParts<'a>, Failure> {
     let flawed = |flaw| Failure::flawed(what, flaw);
-    Ok((UserPart::new(uri.user).map_err(flawed)?, HostPart::new(uri.host).map_err(flawed)?))
+    Ok(CheckedParts { user: UserPart::new(uri.user).map_err(flawed)?, host: HostPart::new(uri.host).map_err(flawed)? })
 }
 
 fn publish_request<'a>(
     context: &Context,
     message: SipMsg<'a>,
     sender: &'a [u8],
-    (user, host): &'a (UserPart<'a>, HostPart<'a>),
+    presentity: &'a CheckedParts<'a>,
 ) -> Result<publish::PublishRequest<'a>, Failure> {
     let xavp = context.process().config.xavp;
     Ok(publish::PublishRequest {
         event: message.event(),
-        user: user.bytes(),
-        domain: host.bytes(),
+        user: presentity.user.bytes(),
+        domain: presentity.host.bytes(),
         etag: message.sip_if_match().map(EntityTag::new),
         expires: number(message.expires(), "Expires")?,
         content_type: message.content_type(),
@@ -192,7 +192,7 @@ pub(crate) enum GivenWatcher<'a> {
 }
 
 impl<'a> GivenWatcher<'a> {
-    fn read(self) -> Result<Option<(UserPart<'a>, HostPart<'a>)>, Failure> {
+    fn read(self) -> Result<Option<CheckedParts<'a>>, Failure> {
         let parts = match self {
             GivenWatcher::None => return Ok(None),
             GivenWatcher::Parts(user, host) => msg::UriParts { user, host },
@@ -249,7 +249,7 @@ fn remember_subscription(context: &Context, subscription: Subscription) {
 /// From or To, checked.
 fn party<'a>(what: &str, party: msg::AddressHeader<'a>) -> Result<subscribe::Party<'a>, Failure> {
     let flawed = |flaw| Failure::flawed(what, flaw);
-    let (user, host) = user_and_host(what, msg::UriParts { user: party.user, host: party.host })?;
+    let CheckedParts { user, host } = user_and_host(what, msg::UriParts { user: party.user, host: party.host })?;
     let tag = match party.tag {
         b"" => None,
         tag => Some(Word::new(tag).map_err(flawed)?),
@@ -278,7 +278,7 @@ fn subscribe_request<'a>(
     routes: &'a mut Vec<u8>,
 ) -> Result<subscribe::SubscribeRequest<'a>, Failure> {
     let bad = |what: &str| Failure::bad_request(format!("missing or unreadable {what}"));
-    let (user, domain) = request_uri(message)?;
+    let CheckedParts { user, host: domain } = request_uri(message)?;
     let from = message.from().filter(|from| !from.tag.is_empty()).ok_or_else(|| bad("From"))?;
     let to = message.to().ok_or_else(|| bad("To"))?;
     let Header::Value(contact) = message.contact() else { return Err(bad("Contact")) };

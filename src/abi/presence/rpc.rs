@@ -85,7 +85,7 @@ fn refresh(rpc: &Rpc, named: Kind) {
 }
 
 fn show_publication(out: Struct, resource: &Resource, event: &[u8], p: &Publication, full: bool) {
-    let (user, domain) = uri::split(&resource.uri);
+    let uri::PlainUri { user, host: domain } = uri::split(&resource.uri);
     out.text(c"user", user).text(c"domain", domain).text(c"event", event).text(c"etag", p.etag.bytes());
     out.text(c"sender", &p.sender).expiry(c"expires", p.expires_at);
     if full {

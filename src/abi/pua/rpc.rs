@@ -1,6 +1,6 @@
 //! The RPC commands of `pua.so`: what its timer does, what it keeps alive, its parameters.
 use crate::abi::c_types::rpc_t;
-use crate::abi::presence::operator_rpc::{page, show_config};
+use crate::abi::presence::operator_rpc::{ShownPart, page, show_config};
 use crate::abi::presence::rpc::{call_when, fault, uri_of};
 use crate::abi::pua::state;
 use crate::abi::pua::timers::report_sweep;
@@ -37,7 +37,7 @@ fn list(rpc: &Rpc) {
     let Some(process) = state::process() else { return };
     let given = rpc.text().filter(|uri| uri != b".");
     let wanted = given.map(|uri| uri_of("presentity", &uri)).transpose();
-    let (wanted, (offset, limit)) = match wanted.and_then(|wanted| Ok((wanted, page(rpc)?))) {
+    let (wanted, ShownPart { offset, limit }) = match wanted.and_then(|wanted| Ok((wanted, page(rpc)?))) {
         Ok(read) => read,
         Err(why) => return fault(rpc, &why),
     };

@@ -1,7 +1,7 @@
 //! Comparing what this node holds with what another one holds (`cluster::exchange`), on the tables.
 use crate::cluster::clock::{ClusterSecond, MOST_AHEAD, Stamp};
 use crate::cluster::digest::{DigestEntry, KeyRange, RecordKey, state_of};
-use crate::cluster::exchange::{self, ExchangePorts, Pull, Pulling};
+use crate::cluster::exchange::{self, ExchangePorts, Pull, Pulling, RecordPage};
 use crate::cluster::unsettled::ExchangeVerdict;
 use crate::common::counters::{self, Counter};
 use crate::host::{clock, log};
@@ -234,7 +234,7 @@ impl Exchange<'_, '_> {
         entries
     }
 
-    fn subscription_page(&self, pull: Pull) -> (Vec<Vec<u8>>, Option<u64>) {
+    fn subscription_page(&self, pull: Pull) -> RecordPage<Vec<u8>> {
         let (tables, now) = (&self.context.shared.tables, clock::now());
         let (first, mut slot) = ((pull.cursor >> 32) as usize, pull.cursor as u32);
         let (mut found, mut next) = (Vec::new(), None);
@@ -255,17 +255,17 @@ impl Exchange<'_, '_> {
             }
             slot = 0;
         }
-        (self.texts(found), next)
+        RecordPage { records: self.texts(found), next }
     }
 
     /// A page of publications. They bear the time of the node that has received them, whose clock may be behind the
     /// cluster's.
-    fn document_page(&mut self, pull: Pull) -> (Vec<Vec<u8>>, Option<u64>) {
+    fn document_page(&mut self, pull: Pull) -> RecordPage<Vec<u8>> {
         let since = (pull.since != Stamp::default()).then(|| pull.since.before(MOST_AHEAD).second());
         let (mut found, is_common) = (Vec::new(), self.common());
         for part in pull.cursor as usize..self.context.shared.tables.shard_count() {
             if found.len() >= PAGE {
-                return (found, Some(part as u64));
+                return RecordPage { records: found, next: Some(part as u64) };
             }
             self.context.each_document(part, &is_common, |context, resource, document| {
                 if since.is_none_or(|since| document.stamp.is_none_or(|at| at >= since)) {
@@ -273,7 +273,7 @@ impl Exchange<'_, '_> {
                 }
             });
         }
-        (found, None)
+        RecordPage { records: found, next: None }
     }
 }
 
@@ -308,7 +308,7 @@ impl ExchangePorts for Exchange<'_, '_> {
         found
     }
 
-    fn page(&mut self, pull: Pull) -> (Vec<Vec<u8>>, Option<u64>) {
+    fn page(&mut self, pull: Pull) -> RecordPage<Vec<u8>> {
         match self.kind {
             RecordKind::Subscriptions => self.subscription_page(pull),
             RecordKind::Publications => self.document_page(pull),

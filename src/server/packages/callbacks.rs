@@ -310,7 +310,7 @@ impl PackageRegistry {
             }
         }
         // Nothing is borrowed while the package works: it may call us.
-        let (user, domain) = crate::sip::uri::split(uri);
+        let crate::sip::uri::PlainUri { user, host: domain } = crate::sip::uri::split(uri);
         let found = Rules::of(ev, user, domain).map(Rc::new);
         let mut rules = self.rules.borrow_mut();
         rules.presentity.clear();

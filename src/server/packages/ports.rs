@@ -43,7 +43,7 @@ impl EventPackages for Context<'_> {
         offline: Option<usize>,
     ) -> Option<Vec<u8>> {
         fault_point!("compose");
-        let (user, domain) = uri::split(uri);
+        let uri::PlainUri { user, host: domain } = uri::split(uri);
         let ask = || self.process.registry.aggregate(package, user, domain, documents, offline);
         match (documents, offline) {
             ([single], None) if self.config.predict_bodies => {
@@ -110,7 +110,7 @@ impl EventPackages for Context<'_> {
 /// What a package makes of a single document, where that is plain to see.
 fn foreseen(package: &Package, presentity: &[u8], document: &[u8]) -> Option<Vec<u8>> {
     if package.is_dialog() {
-        let (user, domain) = uri::split(presentity);
+        let uri::PlainUri { user, host: domain } = uri::split(presentity);
         return xml_form::dialog_info(document, &[b"sip:", user, b"@", domain].concat());
     }
     // presence_xml makes nothing of a document that is none of its own.

@@ -106,7 +106,7 @@ fn of_resource<'a>(user: &'a [u8], domain: &'a [u8], event: &'a [u8]) -> [Cond<'
 
 /// Whether every column of a publication's row holds its value in every database.
 pub(crate) fn fits(resource: &Resource, p: &Publication) -> bool {
-    let (user, domain) = uri::split(&resource.uri);
+    let uri::PlainUri { user, host: domain } = uri::split(&resource.uri);
     columns::fits(user, columns::SHORT)
         && columns::fits(domain, columns::SHORT)
         && columns::fits(p.etag.bytes(), columns::TAG)
@@ -141,7 +141,7 @@ pub(crate) fn insert_row(
     event: &[u8],
     p: &Publication,
 ) -> Result<(), DbError> {
-    let (user, domain) = uri::split(&resource.uri);
+    let uri::PlainUri { user, host: domain } = uri::split(&resource.uri);
     db.insert(
         table,
         &[
@@ -216,7 +216,7 @@ fn write_row(
     change: &RowChange,
 ) -> Result<bool, DbError> {
     let table = config.presentity_table;
-    let (user, domain) = uri::split(&resource.uri);
+    let uri::PlainUri { user, host: domain } = uri::split(&resource.uri);
     let [domain_is, user_is, event_is] = of_resource(user, domain, event);
     let etag_is = |etag| ("etag", Op::Eq, Value::Text(EntityTag::bytes(etag)));
     match change {
@@ -289,7 +289,7 @@ impl PresentityRows {
     pub(crate) fn read(&self, resource: &Resource) -> Result<Vec<Publication>, StoreError> {
         let package = self.packages().get(resource.event);
         let (config, is_dialog) = (self.config, package.is_dialog());
-        let (user, domain) = uri::split(&resource.uri);
+        let uri::PlainUri { user, host: domain } = uri::split(&resource.uri);
         let order = if config.order_by_column { config.order_by } else { b"received_time" };
         self.database.read(|db| {
             let of_resource = of_resource(user, domain, package.name);
@@ -328,7 +328,7 @@ impl PresentityRows {
         before: Seconds,
     ) -> Result<(), StoreError> {
         let (config, event) = (self.config, self.packages().get(resource.event).name);
-        let (user, domain) = uri::split(&resource.uri);
+        let uri::PlainUri { user, host: domain } = uri::split(&resource.uri);
         let [domain_is, user_is, event_is] = of_resource(user, domain, event);
         let Some(end) = document.expires_at.moment() else { return Ok(()) };
         let (etag_is, was) = (("etag", Op::Eq, Value::Text(document.etag.bytes())), (end + before).seconds());

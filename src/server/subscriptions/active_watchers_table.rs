@@ -567,6 +567,6 @@ fn decode(packages: &Packages, row: Row<'_, ActiveWatchers>) -> Option<Subscript
 
 /// A presentity's URI with its user in the one form it has everywhere.
 fn plain_uri(stored: &[u8]) -> Vec<u8> {
-    let (user, host) = uri::split(stored);
+    let uri::PlainUri { user, host } = uri::split(stored);
     UserPart::new(user).map_or_else(|_| stored.to_vec(), |user| uri::join(user.bytes(), host))
 }

@@ -2,7 +2,7 @@
 use super::{ASK_MARGIN, Node, NodeId, PAGE, RECORDS_A_MESSAGE, Record, Refresh, Removal, Sub, Wire};
 use crate::layers::cluster::clock::{MOST_AHEAD, Stamp};
 use crate::layers::cluster::digest::{DigestEntry, KeyRange, RecordKey, mixed, state_of};
-use crate::layers::cluster::exchange::{self, ExchangeMessage, Pull, Pulling};
+use crate::layers::cluster::exchange::{self, ExchangeMessage, Pull, Pulling, RecordPage};
 use crate::layers::cluster::numbers::HeldNumbers;
 use crate::layers::cluster::numbers::Role;
 use crate::layers::cluster::unsettled::{self, ExchangeVerdict};
@@ -132,7 +132,7 @@ impl exchange::ExchangePorts for Node {
         subs.chain(docs).collect()
     }
 
-    fn page(&mut self, pull: Pull) -> (Vec<Record>, Option<u64>) {
+    fn page(&mut self, pull: Pull) -> RecordPage<Record> {
         let begin = pull.cursor as u32;
         let all: Vec<u32> = self.subs.range(begin..).map(|(dialog, _)| *dialog).take(PAGE + 1).collect();
         let next = all.get(PAGE).map(|dialog| u64::from(*dialog));
@@ -147,7 +147,7 @@ impl exchange::ExchangePorts for Node {
             let docs = self.docs.values().filter(|doc| self.is_common(doc.presentity) && doc.received_at >= since);
             records.extend(docs.cloned().map(Record::Doc));
         }
-        (records, next)
+        RecordPage { records, next }
     }
 
     fn merge(&mut self, from: NodeId, record: Record) {
