@@ -8,6 +8,8 @@ mod interleavings;
 pub mod known_challenges;
 pub mod pending_requests;
 pub mod pua_table;
+#[cfg(test)]
+mod pua_table_tests;
 pub mod records;
 pub(crate) mod request_in_hand;
 mod request_queue;

@@ -1,6 +1,8 @@
 //! This process's connection, opened when first needed; on databases that take one writer, writers queue here.
 use crate::common::counters::{self, Counter};
 use crate::common::metrics::{self, Operation, Owner};
+#[cfg(test)]
+use crate::host::db::in_memory;
 use crate::host::db::{Connection, DbError, Driver};
 use crate::host::no_memory::NoMemory;
 use crate::host::process_mutex::ProcessMutex;
@@ -216,6 +218,36 @@ impl Database {
                 Try::Again(_) => pause(tried),
             }
         }
+    }
+}
+
+#[cfg(test)]
+impl Database {
+    /// One with empty tables in memory.
+    pub(crate) fn in_memory(owner: Owner) -> Database {
+        let connection = RefCell::new(Some(in_memory::connection()));
+        Database { driver: Some(in_memory::driver()), connection, writer: None, owner }
+    }
+
+    /// The same tables as another process has them, after this one has ended.
+    pub(crate) fn handed_over(&self) -> Database {
+        let connection = RefCell::new(self.connection.take());
+        Database { driver: self.driver.clone(), connection, writer: None, owner: self.owner }
+    }
+
+    /// The rows that a statement finds, the values of each joined by blanks.
+    pub(crate) fn lines(&self, statement: &str) -> Vec<String> {
+        self.connection.borrow().as_ref().expect("the database in memory is there").lines(statement)
+    }
+
+    /// Carries out a statement of a test: one that makes a trigger, for example.
+    pub(crate) fn carry_out(&self, statement: &str) {
+        assert!(self.lines(statement).is_empty(), "{statement}");
+    }
+
+    /// From now on the database takes no change, as one whose disk is full; or it does again.
+    pub(crate) fn set_writable(&self, writable: bool) {
+        self.carry_out(if writable { "PRAGMA query_only=0" } else { "PRAGMA query_only=1" });
     }
 }
 

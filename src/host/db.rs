@@ -2,6 +2,8 @@
 //! SQLite gets its statements without the driver, see [`super::sqlite`].
 pub mod connection;
 pub mod failure;
+#[cfg(test)]
+pub(crate) mod in_memory;
 pub mod link;
 pub mod rows;
 mod statement_text;

@@ -136,6 +136,12 @@ macro_rules! nothing {
     ($($name:ident)*) => { $( #[unsafe(no_mangle)] extern "C" fn $name() -> isize { 0 } )* };
 }
 
+/// Called for a request that is completed; requests of unit tests never are.
+///
+/// # Safety
+/// Nothing is asked of the arguments: they are not looked at.
+pub unsafe extern "C" fn on_completed(_: *mut sys::cell, _: c_int, _: *mut sys::tmcb_params) {}
+
 thread_local! {
     static WRITES: std::cell::RefCell<Vec<usize>> = const { std::cell::RefCell::new(Vec::new()) };
 }

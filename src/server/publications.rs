@@ -7,6 +7,8 @@ pub mod late_documents;
 pub mod memory;
 mod ports;
 pub mod presentity_table;
+#[cfg(test)]
+mod row_tests;
 pub mod store;
 pub mod table;
 #[cfg(test)]

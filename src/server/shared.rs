@@ -200,12 +200,28 @@ impl Parts {
     /// Parts with a configuration and the event packages of unit tests, and without a database.
     #[cfg(test)]
     pub(crate) fn without_database(config: Config) -> Parts {
+        Parts::over(config, Database::new(None, None, crate::common::metrics::Owner::Presence))
+    }
+
+    /// The same over a database in memory.
+    #[cfg(test)]
+    pub(crate) fn over_tables(config: Config) -> Parts {
+        Parts::over(config, Database::in_memory(crate::common::metrics::Owner::Presence))
+    }
+
+    /// The same server once more, started anew on its tables.
+    #[cfg(test)]
+    pub(crate) fn restarted(self, config: Config) -> Parts {
+        Parts { database: self.database, ..Parts::without_database(config) }
+    }
+
+    #[cfg(test)]
+    fn over(config: Config, database: Database) -> Parts {
         let door = Door::new(&config).expect("no secret");
         let mut shared = Shared::new(&config, door).expect("memory");
         // The host of unit tests has no size of its memory.
         shared.authorizations = AuthorizationCache::within(shared.tables.rule(), 1 << 20).expect("memory");
         let registry = PackageRegistry::of_packages(crate::presence::testing::fixtures::packages());
-        let database = Database::new(None, None, crate::common::metrics::Owner::Presence);
         Parts { registry: Box::leak(Box::new(registry)), ..Parts::new(config, shared, database) }
     }
 

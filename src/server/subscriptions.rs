@@ -9,6 +9,8 @@ pub mod memory;
 pub mod pending_deletions;
 mod ports;
 pub mod recent_dialogs;
+#[cfg(test)]
+mod row_tests;
 pub mod rows_behind;
 pub mod store;
 #[cfg(test)]

@@ -51,3 +51,21 @@ pub fn config() -> Config {
         ..Config::defaults(None, b"", b"", 7, Moment::at(0), false)
     }
 }
+
+/// The same with these numbers of `subs_db_mode` and `publ_cache`.
+pub fn config_with_modes(subs_db_mode: u8, publ_cache: u8) -> Config {
+    Config {
+        subscriptions: match subs_db_mode {
+            0 => SubscriptionMode::Memory,
+            1 => SubscriptionMode::WriteThrough,
+            2 => SubscriptionMode::WriteBack,
+            _ => SubscriptionMode::Database,
+        },
+        publications: match publ_cache {
+            0 => PublicationMode::Database,
+            1 => PublicationMode::Cached,
+            _ => PublicationMode::Memory,
+        },
+        ..config()
+    }
+}
