@@ -1,6 +1,7 @@
 //! Where subscriptions and publications live. The modes are looked at here, once, when the server starts; whatever
 //! needs them later asks the stores.
 use crate::presence::config::{PublicationMode, SubscriptionMode};
+use crate::presence::error::StoreError;
 use crate::server::authorizations::not_remembered::NotRemembered;
 use crate::server::authorizations::store::AuthorizationStore;
 use crate::server::authorizations::watchers_table::{FirstRows, WatchersTable};
@@ -61,6 +62,16 @@ impl Storage {
             authorizations: authorizations(parts, subscriptions, publications, first_rows),
             publications,
         }
+    }
+
+    /// Fills the memory from the tables; returns how many rows were read.
+    ///
+    /// # Errors
+    ///
+    /// Fails when a table cannot be read; those before it have been.
+    pub fn restore(&self) -> Result<usize, StoreError> {
+        let publications = self.publications.restore()?;
+        Ok(publications + self.subscriptions.restore()?)
     }
 
     /// Whether anything that is stored has rows.

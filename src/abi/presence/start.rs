@@ -264,8 +264,8 @@ pub(crate) fn restore() -> Result<(), String> {
     if !process.database.is_configured() {
         return Ok(());
     }
-    let mut context = Context::new(process);
-    let publications = context.restore().map_err(|error| format!("cannot read the tables: {error}"))?;
+    let context = Context::new(process);
+    let publications = context.storage.restore().map_err(|error| format!("cannot read the tables: {error}"))?;
     log!(Debug, "{publications} rows restored");
     process.database.disconnect();
     Ok(())

@@ -13,9 +13,11 @@ use crate::presence::ports::subscriptions::Subscriptions;
 use crate::presence::remembered::NotifyOutcome;
 use crate::presence::subscription::Subscription;
 use crate::scoped_value::ScopedValue;
+use crate::server::authorizations::judging;
 use crate::server::cluster::arbitration::Beating;
 use crate::server::context::Context;
 use crate::server::notify::under_way::{self, UnderWay};
+use crate::server::operator::drain;
 use crate::time::{MicroTick, Micros, Seconds};
 use crate::{limited, sys};
 use std::ffi::{c_int, c_uint, c_void};
@@ -121,7 +123,7 @@ fn write_early() {
 }
 
 fn write_subscriptions(context: &Context, pass: Pass) -> Result<(), StoreError> {
-    let written = context.write_subscriptions(pass).map(drop);
+    let written = context.storage.subscriptions.write_back(pass).map(drop);
     written.inspect_err(|error| crate::limited!(Error, "cannot write subscriptions to the database: {error}"))
 }
 
@@ -131,7 +133,7 @@ fn write_subscriptions(context: &Context, pass: Pass) -> Result<(), StoreError> 
 ///
 /// Fails when the database cannot be written: it is tried again.
 pub(crate) fn write_publications(context: &Context, pass: Pass) -> Result<(), StoreError> {
-    let written = context.write_publications(pass).map(drop);
+    let written = context.storage.publications.write(pass).map(drop);
     written.inspect_err(|error| crate::limited!(Error, "cannot write publications to the database: {error}"))
 }
 
@@ -281,7 +283,7 @@ pub(crate) unsafe extern "C" fn kr_presence_on_second(_ticks: c_uint, _param: *m
         });
         each_on_its_own("drain", || {
             let Some(mut context) = state::context().map(Context::paced) else { return };
-            if let Err(error) = context.drain_step() {
+            if let Err(error) = drain::step(&mut context) {
                 crate::limited!(Error, "cannot end subscriptions before maintenance: {error}");
             }
         });
@@ -366,7 +368,7 @@ pub(crate) fn follow_clock() {
 /// Judges watchers again about whom decisions could not be carried out.
 pub(crate) fn judge_again() {
     let Some(process) = state::process().filter(|process| !process.shared.judgements.is_empty()) else { return };
-    Context::judge_again(|| Context::new(process).paced(), |judge| each_on_its_own("judging again", judge));
+    judging::judge_again(|| Context::new(process).paced(), |judge| each_on_its_own("judging again", judge));
 }
 
 /// So many resources whose state cannot be read are tried in one pass: each costs the database a statement.

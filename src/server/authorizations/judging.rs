@@ -13,70 +13,68 @@ use crate::server::context::Context;
 /// of its watchers.
 const FAILED_JUDGEMENTS: usize = 4;
 
-impl Context<'_> {
-    /// Judges the watchers of a resource if decisions about them are outstanding, see
-    /// [`crate::presence::ports::authorizations::Authorizations::judge_first`].
-    ///
-    /// # Errors
-    ///
-    /// Fails when they cannot be judged now: then nobody knows who of them may see the state.
-    pub(crate) fn judge_outstanding(&mut self, resource: &Resource) -> Result<(), StoreError> {
-        let tried = self.left_unjudged == Some(resource.hash);
-        if !tried && self.shared.judgements.outstanding(resource).is_some() {
-            // What fails is noted there.
-            let _ = judgement::authorizations(self, resource);
-        } else if !tried && self.shared.tables.is_unjudged(resource) {
-            match judgement::restored(self, resource) {
-                Ok(()) => self.shared.tables.clear_unjudged(resource),
-                Err(why) => {
-                    let uri = log::show(&resource.uri);
-                    limited!(Warn, "not all watchers of {uri} are judged anew since the start, tried again: {why}");
-                    self.left_unjudged = Some(resource.hash);
-                }
+/// Judges the watchers of a resource if decisions about them are outstanding, see
+/// [`crate::presence::ports::authorizations::Authorizations::judge_first`].
+///
+/// # Errors
+///
+/// Fails when they cannot be judged now: then nobody knows who of them may see the state.
+pub(crate) fn judge_outstanding(context: &mut Context<'_>, resource: &Resource) -> Result<(), StoreError> {
+    let tried = context.left_unjudged == Some(resource.hash);
+    if !tried && context.shared.judgements.outstanding(resource).is_some() {
+        // What fails is noted there.
+        let _ = judgement::authorizations(context, resource);
+    } else if !tried && context.shared.tables.is_unjudged(resource) {
+        match judgement::restored(context, resource) {
+            Ok(()) => context.shared.tables.clear_unjudged(resource),
+            Err(why) => {
+                let uri = log::show(&resource.uri);
+                limited!(Warn, "not all watchers of {uri} are judged anew since the start, tried again: {why}");
+                context.left_unjudged = Some(resource.hash);
             }
         }
-        self.why_unjudged(resource).map_or(Ok(()), Err)
     }
+    why_unjudged(context, resource).map_or(Ok(()), Err)
+}
 
-    fn why_unjudged(&self, resource: &Resource) -> Option<StoreError> {
-        let is_shut = self.shared.judgements.outstanding(resource) == Some(Outstanding::Subscribed);
-        (is_shut || self.shared.tables.is_unjudged(resource)).then_some(NoVerdict::Outstanding.into())
+fn why_unjudged(context: &Context<'_>, resource: &Resource) -> Option<StoreError> {
+    let is_shut = context.shared.judgements.outstanding(resource) == Some(Outstanding::Subscribed);
+    (is_shut || context.shared.tables.is_unjudged(resource)).then_some(NoVerdict::Outstanding.into())
+}
+
+/// See [`crate::presence::ports::authorizations::Authorizations::left_unjudged`].
+pub(crate) fn note_unjudged(
+    context: &mut Context<'_>,
+    resource: &Resource,
+    judgement: u32,
+    outstanding: Outstanding,
+    why: &Failure,
+) {
+    if context.config.force_active {
+        return;
     }
+    context.left_unjudged = Some(resource.hash);
+    let is_noted = context.shared.judgements.leave(resource, judgement, outstanding, clock::now());
+    if !is_noted {
+        context.shared.tables.mark_unjudged(resource);
+    }
+    let then = if is_noted { "they are judged again" } else { "too many wait already: update its rules again" };
+    let uri = log::show(&resource.uri);
+    limited!(Warn, "not every decision about the watchers of {uri} is carried out, {then}: {why}");
+}
 
-    /// See [`crate::presence::ports::authorizations::Authorizations::left_unjudged`].
-    pub(crate) fn note_unjudged(
-        &mut self,
-        resource: &Resource,
-        judgement: u32,
-        outstanding: Outstanding,
-        why: &Failure,
-    ) {
-        if self.config.force_active {
+/// Judges the watchers of resources again of which not every decision could be carried out.
+pub fn judge_again(new_context: impl Fn() -> Context<'static>, each: impl Fn(&mut dyn FnMut())) {
+    let judgements = new_context().shared.judgements;
+    let (now, mut failed) = (clock::now(), 0);
+    for (uri, event) in judgements.due(now, judgements.len()) {
+        each(&mut || {
+            let mut context = new_context();
+            let resource = context.uri_rule().resource(&uri, event);
+            failed += usize::from(judgement::authorizations(&mut context, &resource).is_err());
+        });
+        if failed >= FAILED_JUDGEMENTS {
             return;
-        }
-        self.left_unjudged = Some(resource.hash);
-        let is_noted = self.shared.judgements.leave(resource, judgement, outstanding, clock::now());
-        if !is_noted {
-            self.shared.tables.mark_unjudged(resource);
-        }
-        let then = if is_noted { "they are judged again" } else { "too many wait already: update its rules again" };
-        let uri = log::show(&resource.uri);
-        limited!(Warn, "not every decision about the watchers of {uri} is carried out, {then}: {why}");
-    }
-
-    /// Judges the watchers of resources again of which not every decision could be carried out.
-    pub fn judge_again(context: impl Fn() -> Context<'static>, each: impl Fn(&mut dyn FnMut())) {
-        let judgements = context().shared.judgements;
-        let (now, mut failed) = (clock::now(), 0);
-        for (uri, event) in judgements.due(now, judgements.len()) {
-            each(&mut || {
-                let mut context = context();
-                let resource = context.uri_rule().resource(&uri, event);
-                failed += usize::from(judgement::authorizations(&mut context, &resource).is_err());
-            });
-            if failed >= FAILED_JUDGEMENTS {
-                return;
-            }
         }
     }
 }

@@ -6,6 +6,7 @@ use crate::presence::ports::authorizations::Authorizations;
 use crate::presence::resource::Resource;
 use crate::presence::subscription::Subscription;
 use crate::presence::winfo::Watcher;
+use crate::server::authorizations::judging;
 use crate::server::context::Context;
 
 impl Authorizations for Context<'_> {
@@ -26,13 +27,13 @@ impl Authorizations for Context<'_> {
         !self.config.force_active && self.shared.judgements.shut(resource, clock::now())
     }
     fn left_unjudged(&mut self, resource: &Resource, judgement: u32, outstanding: Outstanding, why: &Failure) {
-        self.note_unjudged(resource, judgement, outstanding, why);
+        judging::note_unjudged(self, resource, judgement, outstanding, why);
     }
     fn has_outstanding(&mut self, resource: &Resource) -> bool {
         self.shared.judgements.outstanding(resource).is_some()
     }
     fn judge_first(&mut self, resource: &Resource) -> Option<StoreError> {
-        self.judge_outstanding(resource).err()
+        judging::judge_outstanding(self, resource).err()
     }
     fn authorization(&mut self, subscription: &Subscription) -> Result<Option<Authorization>, StoreError> {
         self.storage.authorizations.find(subscription)

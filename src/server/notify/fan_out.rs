@@ -4,6 +4,7 @@
 use crate::presence::error::StoreError;
 use crate::presence::notifier;
 use crate::presence::resource::Resource;
+use crate::server::authorizations::judging;
 use crate::server::context::Context;
 use crate::server::notify::pacing::Pacing;
 use crate::server::notify::senders::{FanOutSize, Senders};
@@ -55,7 +56,7 @@ impl Context<'_> {
     ///
     /// Fails with what is in the way.
     pub fn may_be_notified(&mut self, resource: &Resource) -> Result<(), StoreError> {
-        self.judge_outstanding(resource)?;
+        judging::judge_outstanding(self, resource)?;
         notifier::can_be_read(self, resource)
     }
 

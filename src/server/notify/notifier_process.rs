@@ -1,5 +1,4 @@
-//! What happens between memory and tables outside of requests: restore at start-up, cleaning, notifier turns.
-use crate::common::row_groups::Pass;
+//! What notifier processes do (`subs_db_mode` 3): they send the NOTIFYs of the rows that are marked for them.
 use crate::host::clock;
 use crate::host::db::{Op, Value};
 use crate::presence::config::Config;
@@ -31,34 +30,6 @@ fn ticks_between_turns(config: &Config) -> i32 {
 }
 
 impl Context<'_> {
-    /// Fills the memory from the tables; returns how many rows were read.
-    ///
-    /// # Errors
-    ///
-    /// Fails when a table cannot be read; those before it have been.
-    pub fn restore(&mut self) -> Result<usize, StoreError> {
-        let publications = self.storage.publications.restore()?;
-        Ok(publications + self.storage.subscriptions.restore()?)
-    }
-
-    /// Writes the rows of subscriptions that are older than the memory; see
-    /// [`crate::server::subscriptions::store::SubscriptionStore::write_back`].
-    ///
-    /// # Errors
-    /// The database cannot be written.
-    pub fn write_subscriptions(&self, pass: Pass) -> Result<usize, StoreError> {
-        self.storage.subscriptions.write_back(pass)
-    }
-
-    /// Writes what the table lacks of publications; see
-    /// [`crate::server::publications::store::PublicationStore::write`].
-    ///
-    /// # Errors
-    /// The database cannot be written.
-    pub fn write_publications(&self, pass: Pass) -> Result<usize, StoreError> {
-        self.storage.publications.write(pass)
-    }
-
     /// What a notifier process (database-only mode) does at each tick: it serves the turns that this node has marked
     /// rows for, those that failed, and now and then the turn whose time has come, which another node may have marked.
     pub fn notifier_tick(&mut self, process: i32) {

@@ -8,6 +8,7 @@ use crate::presence::notification::{Notify, NotifyHistory, NotifyRecord, NotifyR
 use crate::presence::ports::notifications::Notifications;
 use crate::presence::remembered::BodyDigest;
 use crate::presence::resource::Resource;
+use crate::server::authorizations::judging;
 use crate::server::context::Context;
 use crate::server::notify::work::Again;
 use crate::sip::target::NextHop;
@@ -71,7 +72,7 @@ impl Notifications for Context<'_> {
     fn begin_run(&mut self, resource: &Resource) -> Option<NotifyRun> {
         // One entry may have run after run to send.
         self.came_at = self.came_at.map(|_| clock::now());
-        let unjudged = self.judge_outstanding(resource).err();
+        let unjudged = judging::judge_outstanding(self, resource).err();
         if unjudged.is_none() {
             self.registry.begin_pass();
         }

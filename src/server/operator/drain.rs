@@ -10,35 +10,33 @@ use std::sync::atomic::Ordering;
 /// At most so many subscriptions are ended in one second.
 const LARGEST_STEP: usize = 2000;
 
-impl Context<'_> {
-    /// One second of a drain; returns how many subscriptions were ended.
-    ///
-    /// # Errors
-    ///
-    /// Fails when the subscriptions cannot be read. One that cannot be ended is passed over and tried again.
-    pub fn drain_step(&mut self) -> Result<usize, StoreError> {
-        let drain = &self.shared.drain;
-        let Some(until) = drain.until.get() else { return Ok(0) };
-        let left = (until - clock::now()).0.max(0) as usize;
-        let counted = self.inventory().statistics().iter().map(|counts| counts.subscriptions).sum::<i64>() as usize;
-        let share = share(counted, left);
-        let passed_over = drain.passed_over.load(Ordering::Relaxed);
-        let page = self
-            .inventory()
-            .page_of_subscriptions(passed_over, share, |subscription| self.is_owned(subscription.dialog()))?;
-        let mut failed = 0;
-        for subscription in &page {
-            if let Err(error) = expiry::end(self, subscription, b"deactivated") {
-                failed += 1;
-                log!(Error, "{} cannot be sent elsewhere now: {error}", show(&subscription.watcher_uri()));
-            }
+/// One second of a drain; returns how many subscriptions were ended.
+///
+/// # Errors
+///
+/// Fails when the subscriptions cannot be read. One that cannot be ended is passed over and tried again.
+pub fn step(context: &mut Context<'_>) -> Result<usize, StoreError> {
+    let drain = context.shared.drain;
+    let Some(until) = drain.until.get() else { return Ok(0) };
+    let left = (until - clock::now()).0.max(0) as usize;
+    let counted = context.inventory().statistics().iter().map(|counts| counts.subscriptions).sum::<i64>() as usize;
+    let share = share(counted, left);
+    let passed_over = drain.passed_over.load(Ordering::Relaxed);
+    let page = context
+        .inventory()
+        .page_of_subscriptions(passed_over, share, |subscription| context.is_owned(subscription.dialog()))?;
+    let mut failed = 0;
+    for subscription in &page {
+        if let Err(error) = expiry::end(context, subscription, b"deactivated") {
+            failed += 1;
+            log!(Error, "{} cannot be sent elsewhere now: {error}", show(&subscription.watcher_uri()));
         }
-        drain.passed_over.store(if page.is_empty() { 0 } else { passed_over + failed }, Ordering::Relaxed);
-        if passed_over + failed == 0 && (page.is_empty() || page.len() == counted) {
-            drain.until.replace(None);
-        }
-        Ok(page.len())
     }
+    drain.passed_over.store(if page.is_empty() { 0 } else { passed_over + failed }, Ordering::Relaxed);
+    if passed_over + failed == 0 && (page.is_empty() || page.len() == counted) {
+        drain.until.replace(None);
+    }
+    Ok(page.len())
 }
 
 /// How many of so many subscriptions are ended now, where so many seconds are left. Where the driver cannot count, they
