@@ -143,7 +143,6 @@ ALLOWED = {
     ("server/subscriptions/database.rs", "set_authorization"): "tries for one row, bounded",
     ("server/subscriptions/database.rs", "take_next"): "tries for one row, bounded",
     ("server/subscriptions/database.rs", "take_row"): "tries for one row, bounded",
-    ("common/database.rs", "try_up_to"): "tries for one statement, bounded",
     ("presence/subscribe.rs", "carry_out"): "tries for one request, bounded",
     ("server/cluster/held_lease.rs", "learn"): "no memory for the list: the one before it stays",
     ("server/cluster/message_rate.rs", "take"): "one counter is counted up",

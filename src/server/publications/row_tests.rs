@@ -80,9 +80,9 @@ impl DocumentsOverRows {
         documents.into_iter().map(|document| String::from_utf8_lossy(&document.body).into_owned()).collect()
     }
 
-    /// Entity tag and body of each row, in the order in which the rows were made.
+    /// Entity tag and body of each row, by entity tag.
     fn rows(&self) -> Vec<String> {
-        self.parts.database.lines("SELECT etag, body FROM presentity ORDER BY id")
+        self.parts.database.lines("SELECT etag, body FROM presentity ORDER BY etag")
     }
 
     fn rows_before_and_after_the_timer(&self) -> [Vec<String>; 2] {

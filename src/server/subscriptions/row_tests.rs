@@ -71,9 +71,9 @@ impl StoreOverRows {
         self.store.find(subscription(call_id).dialog()).expect("the database is there")
     }
 
-    /// Call-ID, CSeq of the watcher and Contact of each row, in the order in which the rows were made.
+    /// Call-ID, CSeq of the watcher and Contact of each row, by Call-ID.
     fn rows(&self) -> Vec<String> {
-        self.parts.database.lines("SELECT callid, remote_cseq, contact FROM active_watchers ORDER BY id")
+        self.parts.database.lines("SELECT callid, remote_cseq, contact FROM active_watchers ORDER BY callid")
     }
 
     /// What a step left in the table, before the timer has written what waits and after it.
