@@ -1,8 +1,10 @@
 //! The presence server: PUBLISH (RFC 3903), SUBSCRIBE and NOTIFY (RFC 6665), winfo (RFC 3857, 3858). Pure: what it
 //! needs from outside it asks for through [`ports::Ports`].
 #![forbid(unsafe_code)]
+mod announcement;
 pub mod authorization;
 pub mod bad_event;
+mod change_notify;
 pub mod cluster;
 pub mod comparison;
 pub mod config;
@@ -10,6 +12,7 @@ pub mod consistency;
 pub mod dialog;
 pub mod dialog_info;
 pub mod direct_publish;
+mod document;
 pub mod effective;
 pub mod ended;
 pub mod error;
@@ -17,6 +20,7 @@ pub mod event_package;
 pub mod expiry;
 pub mod explain;
 mod fetch;
+mod held_back;
 mod json_bytes;
 pub mod judgement;
 pub mod late;
@@ -32,6 +36,7 @@ mod plain_tags;
 pub mod ports;
 pub mod publication;
 pub mod publish;
+pub mod publish_request;
 mod published_body;
 pub mod readable;
 pub mod refresh;

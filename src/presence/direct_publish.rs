@@ -1,13 +1,15 @@
 //! Publications that other modules make (`bind_presence`) and that operators remove: no request, no checks of the body,
 //! the same stores and watchers as those of a PUBLISH.
+use super::announcement::{Novelty, announce, announce_modified, announced, announced_removal};
+use super::change_notify::notify_watchers;
+use super::document::{Document, dialogs, shown_at_the_end, shown_if_readable};
 use super::error::Failure;
 use super::event_package::PackageId;
+use super::held_back::release;
 use super::ports::Ports;
 use super::publication::{Applied, Change, Dialogs, Keeps, Modification, Publication};
-use super::publish::{
-    Document, Novelty, PublishRequest, announce, announce_modified, announced, announced_removal, dialogs, no_match,
-    notify_watchers, priority, release, ruid_of, shown_at_the_end, shown_if_readable,
-};
+use super::publish::{no_match, priority, ruid_of};
+use super::publish_request::PublishRequest;
 use super::replica::Replica;
 use crate::cluster::digest::RecordKey;
 use crate::sip::entity_tag::EntityTag;

@@ -9,7 +9,7 @@ use super::resource::Resource;
 use super::subscription::{Status, Subscription};
 use super::subscription_field::Field;
 use super::winfo::{Extent, Watcher, WatcherEvent};
-use super::{notifier, publish, watcher_changes};
+use super::{change_notify, held_back, notifier, watcher_changes};
 use crate::time::{Moment, Seconds};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -36,7 +36,7 @@ pub fn late_documents<P: Ports>(ports: &mut P, taken: Taken) -> Result<(), Failu
     let mut first = Ok(());
     for late in ports.due_late(taken) {
         let mut shown = None;
-        made_known(ports, &late.resource, |ports| shown = Some(publish::show_late(ports, &late, taken)));
+        made_known(ports, &late.resource, |ports| shown = Some(held_back::show_late(ports, &late, taken)));
         match shown {
             Some(_) => {}
             None if late.is_broken_off => ports.release_late(&late),
@@ -126,8 +126,8 @@ pub fn publications<P: Ports>(ports: &mut P) -> Result<usize, StoreError> {
         let count = ended.len();
         for resource in ended {
             made_known(ports, &resource, |ports| match ports.config().force_delete {
-                true => publish::judged_without_request(ports, &resource),
-                false => publish::changed_without_request(ports, &resource),
+                true => change_notify::judged_without_request(ports, &resource),
+                false => change_notify::changed_without_request(ports, &resource),
             });
         }
         if count < BATCH {

@@ -1,8 +1,8 @@
 //! Commands from outside a request: tables and files were changed by others (`refreshWatchers`).
+use super::change_notify;
 use super::error::Failure;
 use super::ports::Ports;
 use super::publication::{Applied, Change, Dialogs, Modification, Publication};
-use super::publish;
 use super::resource::Resource;
 use crate::sip::entity_tag::EntityTag;
 use crate::time::Expiry;
@@ -11,7 +11,7 @@ use std::borrow::Cow;
 /// The documents of a resource may have changed behind our back: they are read again and every watcher is notified.
 pub fn documents<P: Ports>(ports: &mut P, resource: &Resource) {
     ports.forget(resource);
-    publish::changed_without_request(ports, resource);
+    change_notify::changed_without_request(ports, resource);
 }
 
 /// The presentity's manipulation document was changed: a document that never expires, under the name of its file, or

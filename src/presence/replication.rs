@@ -1,12 +1,14 @@
 //! Publications of other nodes: the JSON that stock's nodes exchange over DMQ, and what a node does with it.
+use super::document::{self, Document};
 use super::error::{Failure, StoreError};
 use super::notification::TransientBody;
 use super::ports::Ports;
 use super::publication::{Applied, Change, Dialogs, Keeps, Modification, Publication};
-use super::publish::{self, Document};
+use super::publish_request::PublishRequest;
 use super::readable;
 use super::replica::Replica;
 use super::resource::Resource;
+use super::{change_notify, held_back, publish};
 use crate::cluster::clock::ClusterSecond;
 use crate::cluster::version::DocumentVersion;
 use crate::sip::entity_tag::EntityTag;
@@ -243,7 +245,7 @@ pub fn apply<P: Ports>(
     let resource = ports.uri_rule().resource(&uri::join(&replica.user, &replica.domain), event);
     let new = Document::without_request(&description, &resource);
     if replica.is_new && replica.expires == Seconds::ZERO {
-        let dialogs = publish::dialogs(new.description, &replica.body);
+        let dialogs = document::dialogs(new.description, &replica.body);
         publish::end_dialogs(ports, new.resource, dialogs, replica.stamp)?;
         if readable::shows(ports, &description, &replica.body) {
             let publication = Publication {
@@ -252,7 +254,7 @@ pub fn apply<P: Ports>(
                 received_at: replica.stamp.map(|stamp| TwoClocks::of(ports).own_of(stamp)),
                 ..Publication::default()
             };
-            let shown = publish::shown_once(&new, publication);
+            let shown = document::shown_once(&new, publication);
             shown.into_iter().for_each(|shown| notify_watchers(ports, replica, &new, Some(shown), notified_by));
         }
         return Ok(None);
@@ -332,7 +334,7 @@ fn carry_out<P: Ports>(
     let now = TwoClocks::of(ports);
     let expires_at = Expiry::At(life.end(replica, now));
     let received_at = replica.stamp.map(|stamp| now.own_of(stamp));
-    let dialogs = publish::dialogs(new.description, &replica.body);
+    let dialogs = document::dialogs(new.description, &replica.body);
     let step = step(&documents, replica);
     let is_judged = replica.again || clock == ReceiptClock::Shared && matches!(step, ReplicationStep::Insert);
     if is_judged && replica.expires > Seconds::ZERO && is_replaced(&documents, replica, &dialogs) {
@@ -364,13 +366,13 @@ fn carry_out<P: Ports>(
             };
             match ports.publish(resource, Change::Insert(publication))? {
                 Applied::NoMatch => ReplicationOutcome::Overtaken,
-                _ => ReplicationOutcome::Changed(publish::shown_if_readable(ports, new, Some(&replica.body))),
+                _ => ReplicationOutcome::Changed(document::shown_if_readable(ports, new, Some(&replica.body))),
             }
         }
         ReplicationStep::Modify(mine) => modify(ports, replica, new, mine, (expires_at, received_at))?,
         ReplicationStep::Remove(etag) => match ports.publish(resource, Change::Remove(etag))? {
             Applied::Removed(removed, place) => {
-                ReplicationOutcome::Changed(Some(publish::shown_at_the_end(ports, new, &replica.body, removed, place)))
+                ReplicationOutcome::Changed(Some(document::shown_at_the_end(ports, new, &replica.body, removed, place)))
             }
             _ => ReplicationOutcome::Overtaken,
         },
@@ -390,23 +392,23 @@ fn modify<P: Ports>(
         etag: mine.etag,
         new_etag: replica.last_etag().clone(),
         body: body.map(|body| Cow::Borrowed(body.as_slice())),
-        dialogs: body.map(|body| publish::dialogs(new.description, body)).unwrap_or_default(),
+        dialogs: body.map(|body| document::dialogs(new.description, body)).unwrap_or_default(),
         expires_at,
         received_at,
         stamp: replica.stamp,
         priority: mine.priority,
         sender: replica.sender.clone(),
-        line: publish::shared_line(ports, new.description),
+        line: document::shared_line(ports, new.description),
     };
     let applied = ports.publish(new.resource, Change::Modify(change))?;
-    publish::release(ports, held.as_ref(), &applied);
+    held_back::release(ports, held.as_ref(), &applied);
     Ok(match applied {
         Applied::Modified { keeps: Keeps::Nothing } => {
-            ReplicationOutcome::Changed(publish::shown_if_readable(ports, new, body.map(Vec::as_slice)))
+            ReplicationOutcome::Changed(document::shown_if_readable(ports, new, body.map(Vec::as_slice)))
         }
         Applied::Modified { keeps: Keeps::Body } => {
             let body = body.map(Vec::as_slice).unwrap_or_default();
-            publish::hold_back(ports, new.resource, replica.last_etag().view(), body)?;
+            held_back::hold_back(ports, new.resource, replica.last_etag().view(), body)?;
             ReplicationOutcome::Nothing
         }
         Applied::NoMatch => ReplicationOutcome::Overtaken,
@@ -422,10 +424,10 @@ fn notify_watchers<P: Ports>(
     notified_by: NotifiedBy,
 ) {
     if notified_by == NotifiedBy::Announcer {
-        return publish::judge_if_in_another_sphere(ports, new);
+        return change_notify::judge_if_in_another_sphere(ports, new);
     }
-    let request = publish::PublishRequest { sender: &replica.sender, ..publish::PublishRequest::default() };
-    publish::notify_watchers(ports, &request, new, transient_body);
+    let request = PublishRequest { sender: &replica.sender, ..PublishRequest::default() };
+    change_notify::notify_watchers(ports, &request, new, transient_body);
 }
 
 /// Whether a failure is the sender's fault.

@@ -4,6 +4,7 @@ use crate::host::msg::{self, Header, SipMsg, parse_uri, routes_of};
 use crate::host::{log, script, tm};
 use crate::limited;
 use crate::presence::error::Failure;
+use crate::presence::publish_request::PublishRequest;
 use crate::presence::subscription::Subscription;
 use crate::presence::{bad_event, publish, subscribe};
 use crate::server::context::Context;
@@ -164,9 +165,9 @@ fn publish_request<'a>(
     message: SipMsg<'a>,
     sender: &'a [u8],
     presentity: &'a CheckedParts<'a>,
-) -> Result<publish::PublishRequest<'a>, Failure> {
+) -> Result<PublishRequest<'a>, Failure> {
     let xavp = context.process().config.xavp;
-    Ok(publish::PublishRequest {
+    Ok(PublishRequest {
         event: message.event(),
         user: presentity.user.bytes(),
         domain: presentity.host.bytes(),

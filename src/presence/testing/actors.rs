@@ -2,6 +2,7 @@
 use super::{MemoryPorts, Reply};
 use crate::presence::error::Failure;
 use crate::presence::event_package::PackageId;
+use crate::presence::publish_request::PublishRequest;
 use crate::presence::subscribe::Party;
 use crate::presence::{publish, subscribe};
 use crate::sip::checked::{HostPart, UriText, UserPart, Word};
@@ -33,7 +34,7 @@ impl<'a> Publish<'a> {
     /// Sends it; the entity tag of its 200.
     pub fn send(self, server: &mut MemoryPorts) -> Result<String, Failure> {
         let package = *server.packages.0.get(usize::from(self.event.0)).expect("a registered package");
-        let request = publish::PublishRequest {
+        let request = PublishRequest {
             event: Some(package.name),
             user: self.user.as_bytes(),
             domain: b"example.org",

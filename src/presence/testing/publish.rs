@@ -6,6 +6,7 @@ use crate::presence::config::Config;
 use crate::presence::direct_publish::{Direct, DirectKind};
 use crate::presence::late::Taken;
 use crate::presence::ports::publications::Publications;
+use crate::presence::publish_request::PublishRequest;
 use crate::presence::{direct_publish, expiry, publish};
 use crate::sip::entity_tag::EntityTag;
 use crate::time::Seconds;
@@ -55,22 +56,22 @@ table! { an_entity_tag_that_matches_nothing_is_refused:
     the_removal_of_that_of_another_user => ("bob", None, 0);
 }
 
-fn whole() -> publish::PublishRequest<'static> {
-    publish::PublishRequest {
+fn whole() -> PublishRequest<'static> {
+    PublishRequest {
         event: Some(b"presence"),
         user: b"alice",
         domain: b"example.org",
         content_type: Some(b"application/pidf+xml"),
         body: Some(b"<presence/>"),
-        ..publish::PublishRequest::default()
+        ..PublishRequest::default()
     }
 }
 
 /// `a document` as zlib packs it.
 const ZIPPED: &[u8] = b"x\x9cKTH\xc9O.\xcdM\xcd+\x01\0\x13\xeb\x03\xe1";
 
-fn mail() -> publish::PublishRequest<'static> {
-    publish::PublishRequest {
+fn mail() -> PublishRequest<'static> {
+    PublishRequest {
         event: Some(b"message-summary"),
         content_type: Some(b"application/simple-message-summary"),
         body: Some(b"Messages-Waiting: yes\r\n\tVoice-Message: 1/0\r\n"),
@@ -78,7 +79,7 @@ fn mail() -> publish::PublishRequest<'static> {
     }
 }
 
-fn a_request_that_cannot_be_understood_is_refused((wanted, request): (u16, publish::PublishRequest<'_>)) {
+fn a_request_that_cannot_be_understood_is_refused((wanted, request): (u16, PublishRequest<'_>)) {
     let mut server = MemoryPorts::default();
     assert_eq!(code(publish::handle(&mut server, &request)), wanted);
     let stored = [PRESENCE, VOICEMAIL].map(|event| bodies(&mut server, "alice", event).len());
@@ -86,37 +87,37 @@ fn a_request_that_cannot_be_understood_is_refused((wanted, request): (u16, publi
 }
 
 table! { a_request_that_cannot_be_understood_is_refused:
-    no_event => (489, publish::PublishRequest { event: None, ..whole() });
-    an_empty_event => (489, publish::PublishRequest { event: Some(b""), ..whole() });
-    an_event_of_three_words => (489, publish::PublishRequest { event: Some(b"no such package"), ..whole() });
-    an_unknown_package => (489, publish::PublishRequest { event: Some(b"nothing"), ..whole() });
-    no_body => (400, publish::PublishRequest { body: None, ..whole() });
-    no_content_type => (400, publish::PublishRequest { content_type: None, ..whole() });
-    a_body_that_is_zipped => (415, publish::PublishRequest {
+    no_event => (489, PublishRequest { event: None, ..whole() });
+    an_empty_event => (489, PublishRequest { event: Some(b""), ..whole() });
+    an_event_of_three_words => (489, PublishRequest { event: Some(b"no such package"), ..whole() });
+    an_unknown_package => (489, PublishRequest { event: Some(b"nothing"), ..whole() });
+    no_body => (400, PublishRequest { body: None, ..whole() });
+    no_content_type => (400, PublishRequest { content_type: None, ..whole() });
+    a_body_that_is_zipped => (415, PublishRequest {
         content_coding: Some(b"gzip"), body: Some(ZIPPED), ..whole()
     });
-    a_body_that_the_host_has_unzipped => (200, publish::PublishRequest { content_coding: Some(b"gzip"), ..whole() });
-    zipped_text => (415, publish::PublishRequest { content_coding: Some(b"deflate"), body: Some(ZIPPED), ..mail() });
-    text_that_the_host_has_unzipped => (200, publish::PublishRequest { content_coding: Some(b"deflate"), ..mail() });
-    plain_text => (415, publish::PublishRequest { content_type: Some(b"text/plain"), ..whole() });
-    the_type_of_another_package => (415, publish::PublishRequest { content_type: Some(b"message/sip"), ..whole() });
-    an_element_that_stays_open => (415, publish::PublishRequest { body: Some(b"<a>"), ..whole() });
-    a_body_that_is_no_xml => (415, publish::PublishRequest { body: Some(b"text"), ..whole() });
-    two_roots => (415, publish::PublishRequest { body: Some(b"<a/><b/>"), ..whole() });
-    crossed_elements => (415, publish::PublishRequest { body: Some(b"<a></b>"), ..whole() });
-    an_empty_body => (415, publish::PublishRequest { body: Some(b""), ..whole() });
-    a_document_type => (415, publish::PublishRequest { body: Some(b"<!DOCTYPE a [<!ENTITY b 'c'>]><a/>"), ..whole() });
-    a_type_with_parameters_in_any_case => (200, publish::PublishRequest { content_type: Some(b"Application/PIDF+XML; \
+    a_body_that_the_host_has_unzipped => (200, PublishRequest { content_coding: Some(b"gzip"), ..whole() });
+    zipped_text => (415, PublishRequest { content_coding: Some(b"deflate"), body: Some(ZIPPED), ..mail() });
+    text_that_the_host_has_unzipped => (200, PublishRequest { content_coding: Some(b"deflate"), ..mail() });
+    plain_text => (415, PublishRequest { content_type: Some(b"text/plain"), ..whole() });
+    the_type_of_another_package => (415, PublishRequest { content_type: Some(b"message/sip"), ..whole() });
+    an_element_that_stays_open => (415, PublishRequest { body: Some(b"<a>"), ..whole() });
+    a_body_that_is_no_xml => (415, PublishRequest { body: Some(b"text"), ..whole() });
+    two_roots => (415, PublishRequest { body: Some(b"<a/><b/>"), ..whole() });
+    crossed_elements => (415, PublishRequest { body: Some(b"<a></b>"), ..whole() });
+    an_empty_body => (415, PublishRequest { body: Some(b""), ..whole() });
+    a_document_type => (415, PublishRequest { body: Some(b"<!DOCTYPE a [<!ENTITY b 'c'>]><a/>"), ..whole() });
+    a_type_with_parameters_in_any_case => (200, PublishRequest { content_type: Some(b"Application/PIDF+XML; \
         charset=utf-8"), ..whole() });
-    a_type_with_white_space => (200, publish::PublishRequest {
+    a_type_with_white_space => (200, PublishRequest {
         content_type: Some(b"application\t / \r\n PIDF+xml ;x=\"a;b / c\""), ..whole()
     });
-    a_type_with_a_space_in_its_name => (415, publish::PublishRequest {
+    a_type_with_a_space_in_its_name => (415, PublishRequest {
         content_type: Some(b"application/pidf +xml"), ..whole()
     });
-    two_types => (415, publish::PublishRequest { content_type: Some(b"application/pidf+xml, text/plain"), ..whole() });
-    an_event_with_parameters => (200, publish::PublishRequest { event: Some(b"presence;id=7"), ..whole() });
-    the_event_in_any_case => (200, publish::PublishRequest { event: Some(b"Presence"), ..whole() });
+    two_types => (415, PublishRequest { content_type: Some(b"application/pidf+xml, text/plain"), ..whole() });
+    an_event_with_parameters => (200, PublishRequest { event: Some(b"presence;id=7"), ..whole() });
+    the_event_in_any_case => (200, PublishRequest { event: Some(b"Presence"), ..whole() });
 }
 
 fn limits_refuse_what_exceeds_them((max_body_size, max_publications, wanted): (usize, usize, u16)) {

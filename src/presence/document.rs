@@ -1,0 +1,76 @@
+//! A document while it is changed, and what watchers are shown of the change (docs/composition.md).
+use super::event_package::{Package, Trait};
+use super::notification::TransientBody;
+use super::ports::Ports;
+use super::publication::{Dialogs, Publication, SharedLine};
+use super::readable;
+use super::resource::Resource;
+
+/// The presentity's sphere before a change of its documents.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum SphereBefore {
+    /// Nobody has looked, or rules do not depend on it.
+    Unknown,
+    /// The documents name this one, or none.
+    Known(Option<Vec<u8>>),
+}
+
+/// What the steps share.
+pub(super) struct Document<'a> {
+    pub(super) expires: u32,
+    pub(super) sphere: SphereBefore,
+    pub(super) description: &'a Package,
+    pub(super) resource: &'a Resource,
+}
+
+impl<'a> Document<'a> {
+    /// For a change that no request of a phone made.
+    pub(super) fn without_request(description: &'a Package, resource: &'a Resource) -> Self {
+        Document { expires: 0, sphere: SphereBefore::Unknown, description, resource }
+    }
+}
+
+/// Where the package shows one document only, watchers get the one that was just published.
+pub(super) fn shown_alone(new: &Document<'_>, body: Option<&[u8]>) -> Option<TransientBody> {
+    body.filter(|_| !new.description.has(Trait::Aggregates)).map(|body| TransientBody::Body(body.to_vec()))
+}
+
+/// What watchers get when a document goes: where the package shows one document only, the body that came with the
+/// removal; elsewhere the others, with this one in its place for packages that show that its dialogs have ended.
+pub(super) fn shown_at_the_end<P: Ports>(
+    ports: &P,
+    new: &Document<'_>,
+    body: &[u8],
+    removed: Publication,
+    place: usize,
+) -> TransientBody {
+    let body = Some(body).filter(|body| !body.is_empty());
+    shown_if_readable(ports, new, body).unwrap_or(TransientBody::Removed(removed, place))
+}
+
+/// [`shown_alone`] for a document that nobody has checked.
+pub(super) fn shown_if_readable<P: Ports>(ports: &P, new: &Document<'_>, body: Option<&[u8]>) -> Option<TransientBody> {
+    shown_alone(
+        new,
+        body.filter(|body| new.description.has(Trait::Aggregates) || readable::shows(ports, new.description, body)),
+    )
+}
+
+/// How a document is shown that ends as soon as it is there: beside the others where the package puts documents of
+/// dialogs together, alone where it shows the last one, and elsewhere not at all.
+pub(super) fn shown_once(new: &Document<'_>, publication: Publication) -> Option<TransientBody> {
+    match (new.description.has(Trait::Aggregates), new.description.is_dialog()) {
+        (true, true) => Some(TransientBody::Removed(publication, usize::MAX)),
+        (true, false) => None,
+        (false, _) => Some(TransientBody::Body(publication.body)),
+    }
+}
+
+pub(super) fn dialogs(package: &Package, body: &[u8]) -> Dialogs {
+    if package.is_dialog() { Dialogs::of(body) } else { Dialogs::default() }
+}
+
+/// How phones are distinguished where they share a line.
+pub(super) fn shared_line<P: Ports>(ports: &P, package: &Package) -> Option<SharedLine> {
+    package.is_shared_line().then(|| SharedLine { ignore_case: ports.config().ignore_case })
+}
