@@ -119,6 +119,11 @@ fn has_sphere<P: Ports>(ports: &P, package: &Package) -> bool {
     ports.config().sphere_check && package.name == b"presence"
 }
 
+/// The sphere that a presentity's documents name before they change, where rules depend on it.
+///
+/// # Errors
+///
+/// Fails when the documents cannot be read.
 pub(super) fn sphere_before<P: Ports>(
     ports: &mut P,
     resource: &Resource,
