@@ -81,3 +81,34 @@ def test_a_decision_that_changes_at_once_is_what_the_table_gets(both):
                                      for row in server.rows("watchers")))
 
     both(scenario, workers=1, **XML)
+
+
+def approve(server, presentity, watcher):
+    """As an application does, whether the row is there or not."""
+    with sqlite3.connect(str(server.db_path), timeout=10) as table:
+        table.execute("insert into watchers (presentity_uri, watcher_username, watcher_domain, event, status, reason, "
+                      "inserted_time) values (?, ?, 'example.org', 'presence', 1, 'by hand', 1) on conflict "
+                      "(presentity_uri, watcher_username, watcher_domain, event) do update set status = 1, "
+                      "reason = 'by hand'", (presentity, watcher))
+
+
+@pytest.mark.parametrize("judged", ("later", "at once"))
+def test_a_first_decision_leaves_what_an_application_has_written(both, judged):
+    """Stock has written the row before the answer; what comes after it counts, until the rules are asked again."""
+    def scenario(server, phone, trace):
+        alice, bob = phone("alice"), phone("bob")
+        put(server, alice.user, rules(**{bob.user: "confirm"}))
+        first = bob.subscribe(alice.uri)
+        approve(server, alice.uri, bob.user)
+        if judged == "at once":
+            put(server, alice.user, rules(**{bob.user: "block"}))
+            server.rpc("presence.updateWatchers", alice.uri, "presence")
+        first.wait(1)
+        bob.quiet(2.5)
+        trace.note("row", [(row["status"], row["reason"]) for row in server.rows("watchers")])
+        again = bob.subscribe(alice.uri)
+        trace.note("answered", again.reply.code)
+        bob.quiet(0.5)
+        trace.note("is shown", [notify.get("Subscription-State").split(";")[0] for notify in again.notifies])
+
+    both(scenario, workers=1, **XML)

@@ -319,8 +319,8 @@ parameters! {
         print_statements: bool = switch(c"print_statements", true).ours("1.0.0").example("0");
         /// 1: with `subs_db_mode` 2, the row of `watchers` of a watcher that the table does not know is written within
         /// the second after its SUBSCRIBE was answered, with those of others (`watchers_queued`). A crash loses it
-        /// with the subscription, which is written later still. 0: it is written before the answer, as in the other
-        /// modes and with `watchers_cache` 0.
+        /// with the subscription, which is written later still; a row that an application adds in that second stays as
+        /// it is. 0: it is written before the answer, as in the other modes and with `watchers_cache` 0.
         watchers_write_behind: bool = switch(c"watchers_write_behind", true).ours("1.0.0").example("0");
         /// 1: at the start, free blocks of the usual sizes are left in shared and private memory, so that the
         /// allocators fm and qm find one at once. 0: memory is left as it is, as it always is with other allocators.

@@ -18,8 +18,10 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 pub enum RowOf {
     /// The table has it.
     Written,
-    /// The row is still to be written.
+    /// The row is still to be written: it is the first decision that this server knows of.
     Owed,
+    /// The same, for a decision that a row which says otherwise is older than.
+    Outdated,
 }
 
 /// Whether an authorization that is not known yet is kept.
@@ -45,13 +47,15 @@ struct CachedAuthorization {
     written: bool,
     /// Whether it is another one than that which began to wait for its row.
     has_changed: bool,
+    /// Whether a row that says otherwise is older.
+    writes_over: bool,
     /// Where it stands among those that wait for their rows: by when it began to.
     turn: u32,
     /// When its row is tried again that could not be written.
     aside: Aside,
 }
 
-shm_safe!(CachedAuthorization { hash, strings, status, read_at, written, has_changed, turn, aside });
+shm_safe!(CachedAuthorization { hash, strings, status, read_at, written, has_changed, writes_over, turn, aside });
 
 /// One part of what is known, and how many bytes it takes.
 struct CacheShard {
@@ -151,6 +155,8 @@ pub struct UnwrittenAuthorization {
     pub host: Vec<u8>,
     /// What was decided.
     pub authorization: Authorization,
+    /// Whether a row that says otherwise is older.
+    pub writes_over: bool,
 }
 
 impl UnwrittenAuthorization {
@@ -169,6 +175,8 @@ pub struct OwedRow {
     pub authorization: Authorization,
     /// Whether that is not the first decision: the row is as if it had been written, and changed.
     pub has_changed: bool,
+    /// Whether it is written over what the row says by now.
+    pub writes_over: bool,
 }
 
 impl OwedRow {
@@ -224,6 +232,9 @@ impl AuthorizationCache {
 
     /// Whether the table does not have the authorization of this key yet.
     pub fn is_owed(&self, key: &AuthorizationKey<'_>) -> bool {
+        if self.owed() == 0 {
+            return false;
+        }
         let hash = self.rule.exact_hash(key);
         let shard = self.shard(hash).lock();
         shard.table.find(hash, |cached| cached.is(hash, key)).is_some_and(|cached| !cached.written)
@@ -296,14 +307,15 @@ impl AuthorizationCache {
         let mut kept = false;
         if let Some(strings) = strings.filter(|_| room == Room::Made || old.is_some()) {
             let waiting = old.as_ref().filter(|old| !old.written);
-            let has_changed = |old: &CachedAuthorization| old.has_changed || old.authorization() != *authorization;
+            let is_another = waiting.is_some_and(|old| old.authorization() != *authorization);
             let fresh = CachedAuthorization {
                 hash,
                 strings,
                 status: authorization.status,
                 read_at: now,
                 written: row == RowOf::Written,
-                has_changed: waiting.is_some_and(has_changed),
+                has_changed: is_another || waiting.is_some_and(|old| old.has_changed),
+                writes_over: is_another || row == RowOf::Outdated || waiting.is_some_and(|old| old.writes_over),
                 turn: waiting.map_or_else(|| self.turns.fetch_add(1, Ordering::Relaxed), |old| old.turn),
                 aside: Aside::default(),
             };
@@ -342,7 +354,8 @@ impl AuthorizationCache {
             let waiting = shard.unwritten().filter(|cached| !cached.aside.rests(now, pass));
             found.extend(waiting.take(limit - found.len()).map(|cached| {
                 let (key, authorization) = (cached.key(), cached.authorization());
-                (cached.turn, OwedRow { key, authorization, has_changed: cached.has_changed })
+                let (has_changed, writes_over) = (cached.has_changed, cached.writes_over);
+                (cached.turn, OwedRow { key, authorization, has_changed, writes_over })
             }));
         }
         found.sort_by_key(|(turn, _)| *turn);
@@ -365,6 +378,7 @@ impl AuthorizationCache {
                 user: cached.strings.get(user).to_vec(),
                 host: cached.strings.get(host).to_vec(),
                 authorization: cached.authorization(),
+                writes_over: cached.writes_over,
             }));
         }
         found
@@ -402,11 +416,22 @@ impl AuthorizationCache {
         let found = shard.table.find_mut(hash, |cached| cached.is(hash, key) && !cached.written);
         if let Some(cached) = found.filter(|cached| cached.authorization() == *authorization) {
             (cached.written, cached.read_at, cached.aside) = (true, now, Aside::default());
-            cached.has_changed = false;
+            (cached.has_changed, cached.writes_over) = (false, false);
             let before = shard.owed.len();
             shard.settle(hash);
             self.count_owed(before, shard.owed.len());
         }
+    }
+
+    /// The table has another decision, which somebody else has written, than the first one of this server: that of the
+    /// table counts, unless there is a newer one here meanwhile.
+    pub fn take_over(&self, key: &AuthorizationKey<'_>, first: &Authorization, found: &Authorization, now: Moment) {
+        let hash = self.rule.exact_hash(key);
+        let is_as_written =
+            |cached: &CachedAuthorization| !cached.written && !cached.writes_over && cached.authorization() == *first;
+        self.put_if(key, found, now, (RowOf::Written, Room::None), |shard| {
+            shard.table.find(hash, |cached| cached.is(hash, key)).is_some_and(is_as_written)
+        });
     }
 
     /// Forgets what was read before `since`, and watchers that nobody has decided about: their rows are cleaned.
@@ -458,6 +483,32 @@ mod tests {
     /// Puts what is in the table, too.
     fn remember(cache: &AuthorizationCache, key: &AuthorizationKey<'_>, authorization: &Authorization, at: i64) {
         cache.put(key, authorization, Moment::at(at), RowOf::Written, Room::Made);
+    }
+
+    #[test]
+    fn a_first_decision_gives_way_to_the_row_of_another() {
+        let (first, found) = (authorization(Status::Pending, b""), authorization(Status::Active, b"by hand"));
+        for meanwhile in [None, Some(Status::Terminated), Some(Status::Pending)] {
+            let authorizations = AuthorizationCache::within(RULE, 1 << 20).unwrap();
+            authorizations.put(&ALICE, &first, Moment::at(10), RowOf::Owed, Room::Made);
+            assert!(!authorizations.unwritten(9, Moment::at(11), Pass::Regular)[0].writes_over);
+            if let Some(status) = meanwhile {
+                let judged = authorization(status, b"");
+                authorizations.put(&ALICE, &judged, Moment::at(11), RowOf::Outdated, Room::Made);
+            }
+            authorizations.take_over(&ALICE, &first, &found, Moment::at(12));
+            let wanted = meanwhile.map_or(found.clone(), |status| authorization(status, b""));
+            assert_eq!(authorizations.get(&ALICE, Moment::at(0)), Some(wanted));
+            let owed = authorizations.unwritten(9, Moment::at(13), Pass::Regular);
+            assert_eq!(owed.iter().map(|row| row.writes_over).collect::<Vec<_>>(), vec![true; owed.len()]);
+            assert_eq!(
+                (owed.len(), authorizations.owed()),
+                match meanwhile {
+                    None => (0, 0),
+                    Some(_) => (1, 1),
+                }
+            );
+        }
     }
 
     #[test]

@@ -15,6 +15,8 @@ use crate::server::shared::Parts;
 use crate::server::subscriptions::store::SubscriptionStore;
 use crate::sip::{columns, uri};
 use crate::time::{Moment, Seconds};
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::ops::Deref;
 
 /// The table's version in Kamailio's `version` table.
@@ -113,6 +115,15 @@ fn select_row(
         }
     }
     Ok(found)
+}
+
+/// What a row is to the decision that finds it in its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum RowInPlace {
+    /// That of somebody else, who was faster with it: it counts.
+    Counts,
+    /// The one before it.
+    IsOlder,
 }
 
 /// Whether the table has a row for a watcher.
@@ -234,31 +245,34 @@ impl AuthorizationStore for WatchersTable {
     fn store(&self, subscription: &Subscription, authorization: &Authorization) -> Result<(), StoreError> {
         let event = self.packages().get(subscription.state.event).name;
         let (known, key) = (self.find(subscription)?, key_of(subscription, event));
-        if known.as_ref() == Some(authorization) {
+        let is_owed = known.is_some() && self.shared.authorizations.is_owed(&key);
+        if known.as_ref() == Some(authorization) && !is_owed {
             return Ok(());
         }
         let room = room_for(subscription, authorization, clock::now());
-        let is_owed = known.is_some() && self.shared.authorizations.is_owed(&key);
-        if (known.is_none() || is_owed) && self.leaves_for_later(&key, authorization, room) {
+        let is_missing = known.is_none() || is_owed;
+        if is_missing && self.leaves_for_later(&key, authorization, room, RowOf::Outdated) {
             return Ok(());
         }
         // What is on its way to the table must not come after this.
         let _turn = is_owed.then(|| self.shared.authorizations.turn_to_write());
-        let put = match known.is_some() && !is_owed {
-            true => self.change_authorization(&key, authorization),
-            false => self.add_authorization(&key, authorization),
+        let put = match is_missing {
+            false => self.change_authorization(&key, authorization),
+            true => self.add_authorization(&key, authorization, RowInPlace::IsOlder).map(drop),
         };
-        self.cache_authorization(&key, authorization, put, room)
+        self.cache_authorization(&key, authorization, put, room, RowOf::Outdated)
     }
 
     fn store_first(&self, subscription: &Subscription, authorization: &Authorization) -> Result<(), StoreError> {
         let key = key_of(subscription, self.packages().get(subscription.state.event).name);
         let room = room_for(subscription, authorization, clock::now());
-        if self.leaves_for_later(&key, authorization, room) {
+        if self.leaves_for_later(&key, authorization, room, RowOf::Owed) {
             return Ok(());
         }
-        let put = self.add_authorization(&key, authorization);
-        self.cache_authorization(&key, authorization, put, room)
+        match self.add_authorization(&key, authorization, RowInPlace::Counts) {
+            Ok(Some(found)) => self.cache_authorization(&key, &found, Ok(()), room, RowOf::Owed),
+            put => self.cache_authorization(&key, authorization, put.map(drop), room, RowOf::Owed),
+        }
     }
 
     fn write(&self, pass: Pass) -> Result<(), StoreError> {
@@ -273,9 +287,9 @@ impl AuthorizationStore for WatchersTable {
             if group.is_empty() {
                 return Ok(());
             }
-            let outcome = self.write_authorization_group(&group);
+            let (outcome, found) = self.write_authorization_group(&group);
             for (row, fate) in group.iter().zip(&outcome.fates) {
-                self.note_group_outcome(&row.key(), &row.authorization, *fate, now, &mut refusals);
+                self.note_group_outcome(row, found.get(&row.key), *fate, now, &mut refusals);
             }
             if let Some(error) = outcome.error {
                 return Err(error);
@@ -295,7 +309,7 @@ impl AuthorizationStore for WatchersTable {
                 .iter()
                 .filter(|row| rule.same(row.bytes(ResourceWatcherColumn::Presentity), &resource.uri))
                 .filter(|row| {
-                    !owed.iter().any(|it| {
+                    !owed.iter().filter(|it| it.writes_over).any(|it| {
                         it.is_of(rule, row.bytes(ResourceWatcherColumn::User), row.bytes(ResourceWatcherColumn::Domain))
                     })
                 })
@@ -311,10 +325,16 @@ impl AuthorizationStore for WatchersTable {
                 })
                 .collect())
         })?;
-        known.extend(owed.iter().filter_map(|owed| {
-            let Authorization { status, reason } = &owed.authorization;
-            remembered(resource, &owed.user, &owed.host, *status, reason)
-        }));
+        // A first decision gives way to the row that somebody else has written.
+        let in_table = known.len();
+        for owed in owed {
+            let is_of =
+                |row: &Subscription| owed.is_of(rule, row.get(Field::WatcherUser), row.get(Field::WatcherDomain));
+            if owed.writes_over || !known[..in_table].iter().any(is_of) {
+                let Authorization { status, reason } = &owed.authorization;
+                known.extend(remembered(resource, &owed.user, &owed.host, *status, reason));
+            }
+        }
         Ok(known)
     }
 
@@ -360,11 +380,17 @@ impl WatchersTable {
 
     /// Whether an authorization whose row is missing, or is older, is kept in memory to be written with others. Not
     /// one of which memory keeps nothing, and not without room.
-    fn leaves_for_later(&self, key: &AuthorizationKey<'_>, authorization: &Authorization, room: Room) -> bool {
+    fn leaves_for_later(
+        &self,
+        key: &AuthorizationKey<'_>,
+        authorization: &Authorization,
+        room: Room,
+        row: RowOf,
+    ) -> bool {
         self.first_rows == FirstRows::Behind
             && self.goes_on_without_table()
             && (room == Room::Made || self.shared.authorizations.is_owed(key))
-            && self.shared.authorizations.put(key, authorization, clock::now(), RowOf::Owed, Room::Made)
+            && self.shared.authorizations.put(key, authorization, clock::now(), row, Room::Made)
     }
 
     fn read_row(&self, key: &AuthorizationKey<'_>) -> Result<FoundRow, StoreError> {
@@ -388,13 +414,15 @@ impl WatchersTable {
         self.config.watchers_cache.filter(|_| !self.subscriptions.is_shared())
     }
 
-    /// What became of writing an authorization: it is kept in memory either way, where that is done at all.
+    /// What became of writing an authorization: it is kept in memory either way, where that is done at all. `unwritten`
+    /// is what its row is when it could not be written.
     fn cache_authorization(
         &self,
         key: &AuthorizationKey<'_>,
         authorization: &Authorization,
         put: Result<(), StoreError>,
         room: Room,
+        unwritten: RowOf,
     ) -> Result<(), StoreError> {
         let written = match put {
             Err(error) if self.goes_on_without_table() => {
@@ -407,18 +435,24 @@ impl WatchersTable {
             }
         };
         if self.caches_authorizations() {
-            let (row, room) = if written { (RowOf::Written, room) } else { (RowOf::Owed, Room::Made) };
+            let (row, room) = if written { (RowOf::Written, room) } else { (unwritten, Room::Made) };
             self.shared.authorizations.put(key, authorization, clock::now(), row, room);
         }
         Ok(())
     }
 
-    /// Adds a row. Where there is one, the same watcher has subscribed twice at once and the other request was faster,
-    /// or it is another watcher's: then the rules are asked each time.
-    fn add_authorization(&self, key: &AuthorizationKey<'_>, authorization: &Authorization) -> Result<(), StoreError> {
+    /// Adds a row. Where there is one, somebody else was faster, such as another request of the watcher, or it is
+    /// another watcher's: then the rules are asked each time. Returns what the row says that `counts` instead.
+    fn add_authorization(
+        &self,
+        key: &AuthorizationKey<'_>,
+        authorization: &Authorization,
+        found: RowInPlace,
+    ) -> Result<Option<Authorization>, StoreError> {
         let put = self.put_authorization(key, authorization, WatcherRow::Missing);
         match put.is_err().then(|| self.read_row(key)) {
-            Some(Ok(FoundRow::Own(_))) => self.put_authorization(key, authorization, WatcherRow::There),
+            Some(Ok(FoundRow::Own(row))) if found == RowInPlace::Counts => Ok(Some(row)),
+            Some(Ok(FoundRow::Own(_))) => self.put_authorization(key, authorization, WatcherRow::There).map(|()| None),
             Some(Ok(FoundRow::OfAnother)) => {
                 let [presentity, user, host, _] = *key;
                 limited!(
@@ -427,9 +461,9 @@ impl WatchersTable {
                     log::show(&uri::join(user, host)),
                     log::show(presentity)
                 );
-                Ok(())
+                Ok(None)
             }
-            _ => put,
+            _ => put.map(|()| None),
         }
     }
 
@@ -457,36 +491,47 @@ impl WatchersTable {
         }
     }
 
-    fn write_authorization_group(&self, group: &[OwedRow]) -> GroupOutcome {
+    /// Writes a group of rows. A first decision leaves the row that somebody else has written meanwhile, such as an
+    /// application: the decisions that were found so are returned with it.
+    fn write_authorization_group(&self, group: &[OwedRow]) -> (GroupOutcome, FoundDecisions) {
         let (table, rule) = (self.config.watchers_table, self.shared.tables.rule());
+        let found = RefCell::new(FoundDecisions::new());
         let write = |db: &Connection, owed: &OwedRow| -> Result<(), DbError> {
             let known = match select_row(db, table, &owed.key(), rule)? {
                 FoundRow::OfAnother => return Ok(()),
+                FoundRow::Own(decision) if !owed.writes_over => {
+                    found.borrow_mut().insert(owed.key.clone(), decision);
+                    return Ok(());
+                }
                 FoundRow::Own(_) => WatcherRow::There,
                 FoundRow::None if owed.has_changed => WatcherRow::MissedAChange,
                 FoundRow::None => WatcherRow::Missing,
             };
+            // What a transaction had found that was rolled back does not count.
+            found.borrow_mut().remove(&owed.key);
             put_row(db, table, &owed.key(), &owed.authorization, known)
         };
         let fits = |owed: &OwedRow| fits(&owed.key(), &owed.authorization);
-        Writer { database: self.database, table, fits: &fits, write: &write }.write_group(group)
+        let outcome = Writer { database: self.database, table, fits: &fits, write: &write }.write_group(group);
+        (outcome, found.into_inner())
     }
 
     fn note_group_outcome(
         &self,
-        key: &AuthorizationKey<'_>,
-        authorization: &Authorization,
+        row: &OwedRow,
+        found: Option<&Authorization>,
         fate: RowOutcome,
         now: Moment,
         refusals: &mut RefusalLog,
     ) {
-        let authorizations = &self.shared.authorizations;
-        match fate {
-            RowOutcome::Written => authorizations.mark_written(key, authorization, now),
-            RowOutcome::Kept => {
+        let (authorizations, key) = (&self.shared.authorizations, &row.key());
+        match (fate, found) {
+            (RowOutcome::Written, None) => authorizations.mark_written(key, &row.authorization, now),
+            (RowOutcome::Written, Some(found)) => authorizations.take_over(key, &row.authorization, found, now),
+            (RowOutcome::Kept, _) => {
                 authorizations.set_aside(key, fate, now);
             }
-            RowOutcome::Refused => {
+            (RowOutcome::Refused, _) => {
                 if authorizations.set_aside(key, fate, now) {
                     let [presentity, user, host, _] = *key;
                     refusals.note(self.config.watchers_table, || {
@@ -497,6 +542,9 @@ impl WatchersTable {
         }
     }
 }
+
+/// Decisions of others that were found in the table, by the keys of rows.
+type FoundDecisions = HashMap<[Vec<u8>; 4], Authorization>;
 
 fn remembered(resource: &Resource, user: &[u8], host: &[u8], status: Status, reason: &[u8]) -> Option<Subscription> {
     let given = [
