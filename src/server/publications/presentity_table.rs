@@ -1,6 +1,7 @@
 //! Rows of `presentity`: a publication column by column, as stock writes it.
 use crate::cluster::clock::ClusterSecond;
 use crate::common::compared_rows::compare_and_write;
+use crate::common::ended_rows::EndedPage;
 use crate::common::paging::{self, BatchEnd, Page};
 use crate::host::clock;
 use crate::host::db::{Cell, Cond, Connection, DbError, Op, Row, Value, expiry_of, moment, moment_of, row_columns};
@@ -244,8 +245,6 @@ fn uri_of(row: Row<'_, OfPublication>) -> Vec<u8> {
 
 /// A row that has expired.
 pub(crate) struct EndedRow {
-    /// The row's key.
-    pub key: i64,
     /// The row's resource; `None` for a package that is not loaded.
     pub resource: Option<Resource>,
     /// The event package as the row has it.
@@ -436,20 +435,20 @@ impl PresentityRows {
         now: Moment,
         limit: usize,
         after: Option<i64>,
-    ) -> Result<(Vec<EndedRow>, Option<i64>), StoreError> {
+    ) -> Result<EndedPage<EndedRow>, StoreError> {
         let (rule, table, packages) = (self.shared.tables.rule(), self.config.presentity_table, self.packages());
         let over = [("expires", Op::Lt, Value::Time(now.into())), ("expires", Op::Gt, Value::Int(0))];
         let read = |db: &Connection, page: &Page<'_>| {
             let rows = db.select_with_keys::<OfPublication>(table, &page.conditions, page.order)?;
-            let found = rows.iter().zip(paging::keys_of(&rows)).map(|(row, key)| EndedRow {
-                key,
+            let ended = |row: Row<'_, OfPublication>| EndedRow {
                 resource: packages
                     .named(row.bytes(OfPublication::Event))
                     .map(|event| rule.resource(&uri_of(row), event)),
                 event: row.bytes(OfPublication::Event).to_vec(),
                 etag: EntityTag::new(row.bytes(OfPublication::Etag).to_vec()),
                 ruid: row.bytes(OfPublication::Ruid).to_vec(),
-            });
+            };
+            let found = rows.iter().zip(paging::keys_of(&rows)).map(|(row, key)| (key, ended(row)));
             Ok((found.collect(), BatchEnd::of(&rows)))
         };
         paging::portion_of(self.database, limit, &over, after, read)

@@ -1,7 +1,7 @@
 //! Rows of `active_watchers`: a subscription column by column, as stock writes it.
 use crate::common::compared_rows::{self, compare_and_write};
 use crate::common::database::{Database, StoreError};
-use crate::common::paging::{BatchEnd, Page};
+use crate::common::paging::{BatchEnd, Page, keys_of};
 use crate::host::db::{Cell, Column, Cond, Connection, DbError, Op, Row, Value, expiry_of, row_columns};
 use crate::presence::dialog::DialogId;
 use crate::presence::event_package::Packages;
@@ -516,6 +516,23 @@ pub fn select_page(
     let rows = db.select_with_keys(table, &page.conditions, page.order)?;
     let seen = BatchEnd::of(&rows);
     Ok((rows.iter().filter_map(|row| decode(packages, row)).collect(), seen))
+}
+
+/// The same, each with its key.
+///
+/// # Errors
+///
+/// Fails when the database cannot be read.
+pub fn select_page_with_keys(
+    db: &Connection,
+    table: &[u8],
+    packages: &Packages,
+    page: &Page<'_>,
+) -> Result<(Vec<(i64, Subscription)>, BatchEnd), DbError> {
+    let rows = db.select_with_keys(table, &page.conditions, page.order)?;
+    let seen = BatchEnd::of(&rows);
+    let with_key = |(row, key)| decode(packages, row).map(|subscription| (key, subscription));
+    Ok((rows.iter().zip(keys_of(&rows)).filter_map(with_key).collect(), seen))
 }
 
 /// The subscription of a dialog.

@@ -1,6 +1,7 @@
 //! Subscriptions in the database only (mode 3): a change is one statement that reads a row and one that writes it if it
 //! is as it was read. Whatever changes what a NOTIFY says counts CSeq and version up with it, so that servers which
 //! share the table never use a number twice, and never undo what another one has written.
+use crate::common::ended_rows::EndedStep;
 use crate::common::paging::Page;
 use crate::common::row_groups::Pass;
 use crate::host::clock;
@@ -21,10 +22,23 @@ use crate::server::subscriptions::active_watchers_table as table_rows;
 use crate::server::subscriptions::store::{End, SubscriptionRows, SubscriptionStore};
 use crate::sip::transport::Transport;
 use crate::time::Moment;
+use std::cell::Cell;
 use std::ops::Deref;
 
 /// How often a row is read again and written when another process or server was faster.
 const TRIES: usize = 20;
+
+thread_local! {
+    /// The key of the row that the next step through expired rows begins behind, in this process.
+    static NEXT_STEP: Cell<Option<i64>> = const { Cell::new(None) };
+}
+
+/// Whether a subscription has run out so long ago that its watcher is not notified of the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum IsLongOver {
+    Yes,
+    No,
+}
 
 /// Subscriptions in the database only. Other servers may share the table.
 #[derive(Clone, Copy)]
@@ -146,50 +160,32 @@ impl SubscriptionStore for InDatabase {
 
     fn end_expired(&self, work: &mut RowWork, now: Moment, limit: usize) -> Result<Vec<Subscription>, StoreError> {
         let (table, packages) = (self.table(), self.packages());
-        let latest = now - self.config.expires_offset;
+        let (latest, began) = (now - self.config.expires_offset, clock::instant());
         let over = [("expires", Op::Lt, Value::Time(latest.into()))];
         self.shared.clock_steps.look(clock::now(), clock::set_by());
-        let (mut ended, mut silent, mut after) = (Vec::new(), 0, None);
-        'portions: loop {
-            let read = |db: &Connection, page: &Page<'_>| table_rows::select_page(db, table, packages, page);
-            let (due, next) = match crate::common::paging::portion_of(self.database, limit, &over, after, read) {
-                Err(error) if !ended.is_empty() => {
-                    limited!(Error, "cannot read which subscriptions ran out: {error}");
-                    break;
-                }
-                batch => batch?,
-            };
-            let is_over = |subscription: &Subscription| subscription.state.expires_at < latest;
-            for subscription in due.into_iter().filter(is_over) {
-                let (expires_at, offset) = (subscription.state.expires_at, self.config.expires_offset);
-                let ended_at = self.shared.clock_steps.ended_at(expires_at, offset);
-                let is_long_over = expiry::is_long_over(self.config, ended_at, now);
-                // A refresh may have been faster.
-                let done = match is_long_over {
-                    true => self.take_row(subscription.clone(), is_over).map(|removed| removed.is_some()),
-                    false => self.end_over(work, subscription.clone(), is_over),
-                };
-                silent += usize::from(is_long_over && done.as_ref().is_ok_and(|done| *done));
-                match done {
-                    Ok(true) => ended.push(subscription),
-                    Ok(false) => {}
-                    // The watchers of what has ended are notified, whatever becomes of the others.
-                    Err(StoreError::Database) if ended.is_empty() => return Err(StoreError::Database),
-                    Err(error) => {
-                        crate::server::subscriptions::memory::log_not_ended(&subscription, error);
-                        if error == StoreError::Database {
-                            break 'portions;
-                        }
-                    }
-                }
-            }
-            after = next;
-            if after.is_none() || ended.len() >= limit {
-                break;
-            }
-        }
+        let mut silent = 0;
+        let mut step = EndedStep {
+            read: &mut |after| {
+                let read =
+                    |db: &Connection, page: &Page<'_>| table_rows::select_page_with_keys(db, table, packages, page);
+                crate::common::paging::portion_of(self.database, limit, &over, after, read)
+            },
+            end_one: &mut |subscription: &Subscription| {
+                let ended = self.end_one_expired(work, subscription, now)?;
+                silent += usize::from(ended == Some(IsLongOver::Yes));
+                Ok(ended.map(|_| subscription.clone()))
+            },
+            failed: &|row, error| match row {
+                Some(subscription) => crate::server::subscriptions::memory::log_not_ended(subscription, error),
+                None => limited!(Error, "cannot read which subscriptions ran out: {error}"),
+            },
+            waited: &|| clock::instant().since(began),
+            next: None,
+        };
+        let ended = step.take(NEXT_STEP.take(), limit);
+        NEXT_STEP.set(step.next);
         crate::server::subscriptions::memory::note_long_over(silent);
-        Ok(ended)
+        ended
     }
 
     fn set_authorization(
@@ -357,6 +353,26 @@ impl InDatabase {
         wanted: impl Fn(&Subscription) -> bool,
     ) -> Result<bool, StoreError> {
         self.end_row(work, row, b"timeout", wanted)
+    }
+
+    /// Ends a subscription if its row says still that it has run out; `None`: it goes on, or is gone.
+    fn end_one_expired(
+        &self,
+        work: &mut RowWork,
+        subscription: &Subscription,
+        now: Moment,
+    ) -> Result<Option<IsLongOver>, StoreError> {
+        let (latest, offset) = (now - self.config.expires_offset, self.config.expires_offset);
+        // A refresh may have been faster.
+        let is_over = |row: &Subscription| row.state.expires_at < latest;
+        if !is_over(subscription) {
+            return Ok(None);
+        }
+        let ended_at = self.shared.clock_steps.ended_at(subscription.state.expires_at, offset);
+        match expiry::is_long_over(self.config, ended_at, now) {
+            true => Ok(self.take_row(subscription.clone(), is_over)?.map(|_| IsLongOver::Yes)),
+            false => Ok(self.end_over(work, subscription.clone(), is_over)?.then_some(IsLongOver::No)),
+        }
     }
 
     fn take_next(
