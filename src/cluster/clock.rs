@@ -4,7 +4,7 @@
 use crate::shm_safe::shm_safe;
 use crate::time::{Millis, Seconds, UnixMillis};
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 /// A moment of the cluster: milliseconds since 1970 in the upper 48 bits, a counter in the lower 16.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -77,46 +77,70 @@ impl ClusterSecond {
 /// the stamp is forged.
 pub const MOST_AHEAD: Millis = Millis(300_000);
 
+/// What the clocks of this node show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LocalTime {
+    /// The wall clock.
+    pub wall: UnixMillis,
+    /// What the wall clock would show if nobody had set it since the node started.
+    pub steady: UnixMillis,
+}
+
 /// The clock of one node; all its processes share it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct HybridClock {
     last: AtomicU64,
-    ahead: AtomicU64,
+    /// By how many milliseconds a clock that was followed is ahead of ours that nobody sets, or behind it: a wall clock
+    /// that is set right meanwhile does not bring the node as much further ahead.
+    ahead: AtomicI64,
 }
 
 shm_safe!(HybridClock { last, ahead });
 
+/// No clock was followed.
+const NONE_FOLLOWED: i64 = i64::MIN;
+
+impl Default for HybridClock {
+    fn default() -> HybridClock {
+        HybridClock::new()
+    }
+}
+
 impl HybridClock {
     /// A clock that has seen nothing.
     pub const fn new() -> HybridClock {
-        HybridClock { last: AtomicU64::new(0), ahead: AtomicU64::new(0) }
+        HybridClock { last: AtomicU64::new(0), ahead: AtomicI64::new(NONE_FOLLOWED) }
     }
 
-    /// How far the clock of another node is ahead of ours.
-    fn ahead(&self) -> Millis {
-        Millis(self.ahead.load(Ordering::Relaxed))
+    /// What the clocks of this node and of those that it has followed show.
+    fn physical(&self, local: LocalTime) -> UnixMillis {
+        match self.ahead.load(Ordering::Relaxed) {
+            NONE_FOLLOWED => local.wall,
+            ahead => local.wall.max(UnixMillis(local.steady.0.saturating_add_signed(ahead))),
+        }
     }
 
-    /// The time by the cluster's clock, where our own shows `wall`.
-    pub fn time(&self, wall: UnixMillis) -> UnixMillis {
-        (wall + self.ahead()).max(Stamp(self.last.load(Ordering::Relaxed)).time())
+    /// The time by the cluster's clock.
+    pub fn time(&self, local: LocalTime) -> UnixMillis {
+        self.physical(local).max(Stamp(self.last.load(Ordering::Relaxed)).time())
     }
 
     /// A new stamp, later than every one before.
-    pub fn tick(&self, wall: UnixMillis) -> Stamp {
-        let physical = Stamp::of(wall + self.ahead()).0;
+    pub fn tick(&self, local: LocalTime) -> Stamp {
+        let physical = Stamp::of(self.physical(local)).0;
         let next = |last: u64| Some((last + 1).max(physical));
         let before = self.last.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).unwrap_or_default();
         Stamp((before + 1).max(physical))
     }
 
     /// Another node has stamped something so; `false` when that is too far ahead to be followed.
-    pub fn observe(&self, stamp: Stamp, wall: UnixMillis) -> bool {
-        let ahead = stamp.time() - wall;
-        if ahead > MOST_AHEAD {
+    pub fn observe(&self, stamp: Stamp, local: LocalTime) -> bool {
+        if stamp.time() - local.wall > MOST_AHEAD {
             return false;
         }
-        self.ahead.fetch_max(ahead.0, Ordering::Relaxed);
+        if stamp.time() > local.wall {
+            self.ahead.fetch_max(stamp.time().0 as i64 - local.steady.0 as i64, Ordering::Relaxed);
+        }
         self.last.fetch_max(stamp.0, Ordering::Relaxed);
         true
     }
@@ -126,22 +150,47 @@ impl HybridClock {
 mod tests {
     use super::*;
 
+    fn at(millis: u64) -> LocalTime {
+        LocalTime { wall: UnixMillis(millis), steady: UnixMillis(millis) }
+    }
+
     #[test]
     fn what_comes_after_a_message_is_stamped_later() {
         let (slow, fast) = (HybridClock::new(), HybridClock::new());
-        let announced = fast.tick(UnixMillis(60_000));
-        assert!(slow.observe(announced, UnixMillis(1_000)));
-        let first = slow.tick(UnixMillis(1_000));
-        assert!(first > announced && slow.tick(UnixMillis(1_000)) > first);
+        let announced = fast.tick(at(60_000));
+        assert!(slow.observe(announced, at(1_000)));
+        let first = slow.tick(at(1_000));
+        assert!(first > announced && slow.tick(at(1_000)) > first);
         // A minute behind, and yet as late as the other one from then on.
-        assert!(slow.tick(UnixMillis(3_000)) >= Stamp::of(UnixMillis(62_000)));
+        assert!(slow.tick(at(3_000)) >= Stamp::of(UnixMillis(62_000)));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_right_is_ahead_no_longer() {
+        let clock = HybridClock::new();
+        assert!(clock.observe(Stamp::of(UnixMillis(201_000)), at(1_000)));
+        let corrected = LocalTime { wall: UnixMillis(202_000), steady: UnixMillis(2_000) };
+        assert_eq!(clock.time(corrected), UnixMillis(202_000));
+        // Nor does what it hears then put it further ahead.
+        assert!(clock.observe(Stamp::of(UnixMillis(203_500)), corrected));
+        let later = LocalTime { wall: UnixMillis(203_000), steady: UnixMillis(3_000) };
+        assert_eq!(clock.tick(later).time(), UnixMillis(204_500));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_follows_the_others() {
+        let clock = HybridClock::new();
+        let set_back = LocalTime { wall: UnixMillis(100_000), steady: UnixMillis(200_000) };
+        assert!(clock.observe(Stamp::of(UnixMillis(150_000)), set_back));
+        let later = LocalTime { wall: UnixMillis(101_000), steady: UnixMillis(201_000) };
+        assert_eq!(clock.time(later), UnixMillis(151_000));
     }
 
     #[test]
     fn a_clock_that_is_set_back_does_not_go_back() {
         let clock = HybridClock::new();
-        let before = clock.tick(UnixMillis(9_000_000));
-        assert!(clock.tick(UnixMillis(1_000)) > before);
+        let before = clock.tick(at(9_000_000));
+        assert!(clock.tick(at(1_000)) > before);
     }
 
     #[test]
@@ -158,8 +207,8 @@ mod tests {
     #[test]
     fn a_broken_clock_is_not_followed() {
         let clock = HybridClock::new();
-        assert!(!clock.observe(Stamp::of(UnixMillis(1_001) + MOST_AHEAD), UnixMillis(1_000)));
-        assert_eq!(clock.tick(UnixMillis(1_000)), Stamp::of(UnixMillis(1_000)));
-        assert!(clock.observe(Stamp::of(UnixMillis(1_000) + MOST_AHEAD), UnixMillis(1_000)));
+        assert!(!clock.observe(Stamp::of(UnixMillis(1_001) + MOST_AHEAD), at(1_000)));
+        assert_eq!(clock.tick(at(1_000)), Stamp::of(UnixMillis(1_000)));
+        assert!(clock.observe(Stamp::of(UnixMillis(1_000) + MOST_AHEAD), at(1_000)));
     }
 }

@@ -83,6 +83,11 @@ pub fn wall_millis() -> UnixMillis {
     UnixMillis(millis_of(libc::CLOCK_REALTIME))
 }
 
+/// What the wall clock would show to the millisecond if nobody had set it since the server started.
+pub fn steady_millis() -> UnixMillis {
+    UnixMillis((micro_moment().0 / 1_000) as u64)
+}
+
 /// The millisecond of a clock that nobody sets, and that goes on while the machine sleeps.
 pub fn instant() -> Instant {
     Instant::at(millis_of(libc::CLOCK_BOOTTIME))

@@ -1,7 +1,7 @@
 //! A node of the simulated cluster: what the server does with `cluster`, over plain collections.
 use crate::arbitration::{Leases, Registry};
 use crate::layers::cluster::arbiter::{self, Arbiter, LeaseChange};
-use crate::layers::cluster::clock::{HybridClock, Stamp};
+use crate::layers::cluster::clock::{HybridClock, LocalTime, Stamp};
 use crate::layers::cluster::exchange::{self, Pulling};
 use crate::layers::cluster::inheritance::{LeaseOutcome, LeaseRow, Successor, resolve};
 use crate::layers::cluster::lease::{ANSWERS_AFTER, Lease, LeaseState};
@@ -88,6 +88,7 @@ pub struct Node {
     last_stamp: Stamp,
     pub places: Places,
     started: u64,
+    wall_at_start: UnixMillis,
     pub wall: UnixMillis,
     pub now: u64,
     pub out: Vec<Effect>,
@@ -144,6 +145,7 @@ impl Node {
             last_stamp: Stamp::default(),
             places: Places::default(),
             started: now,
+            wall_at_start: wall,
             wall,
             now,
             out: Vec::new(),
@@ -211,8 +213,13 @@ impl Node {
         }
     }
 
+    /// What its clocks show.
+    fn local_time(&self) -> LocalTime {
+        LocalTime { wall: self.wall, steady: UnixMillis(self.wall_at_start.0 + self.now - self.started) }
+    }
+
     fn tick(&self) -> Stamp {
-        self.clock.tick(self.wall)
+        self.clock.tick(self.local_time())
     }
 
     /// Whether it sends the NOTIFYs of a dialog, as far as it knows.
@@ -573,7 +580,7 @@ impl Node {
         match wire {
             Wire::Beat => {}
             Wire::Clock(_) if self.speaks < CLOCKED => {}
-            Wire::Clock(stamp) => _ = self.clock.observe(stamp, self.wall),
+            Wire::Clock(stamp) => _ = self.clock.observe(stamp, self.local_time()),
             Wire::Share(is_ready) => self.note_placement(from, is_ready),
             Wire::Offer { record, first, rest } => self.on_offer(record, first, rest),
             Wire::Held(record) => self.on_held(&record),

@@ -1,5 +1,5 @@
 //! Where this node stands in the cluster: its clock, and whether it may send NOTIFYs.
-use crate::cluster::clock::{ClusterSecond, HybridClock, Stamp};
+use crate::cluster::clock::{ClusterSecond, HybridClock, LocalTime, Stamp};
 use crate::cluster::lease::Lease;
 use crate::host::clock;
 use crate::server::cluster::held_lease::Arbitration;
@@ -54,6 +54,11 @@ shm_safe!(ClusterState {
     refusal_at
 });
 
+/// What the clocks of this node show.
+pub fn local_time() -> LocalTime {
+    LocalTime { wall: clock::wall_millis(), steady: clock::steady_millis() }
+}
+
 impl ClusterState {
     /// The lease begins now.
     pub fn new() -> ClusterState {
@@ -64,7 +69,7 @@ impl ClusterState {
 
     /// A new stamp.
     pub fn tick(&self) -> Stamp {
-        self.clock.tick(clock::wall_millis())
+        self.clock.tick(local_time())
     }
 
     /// The second by the cluster's clock: never one before those that were.

@@ -12,6 +12,7 @@ use crate::presence::error::StoreError;
 use crate::presence::subscription::{RowState, Status, Subscription};
 use crate::presence::subscription_field::Field;
 use crate::server::cluster::announce::skip_sequence_numbers;
+use crate::server::cluster::cluster_state::local_time;
 use crate::server::cluster::known_node::NodeTime;
 use crate::server::cluster::node_id::NodeId;
 use crate::server::cluster::replicas::Objections;
@@ -88,14 +89,14 @@ fn going_on_above(mut subscription: Subscription, above: Option<Ceiling>) -> Sub
 impl Context<'_> {
     /// Another node has stamped something so: the cluster's clock is as late here from now on.
     pub fn note_stamp(&self, node: &[u8], stamp: Stamp) {
-        if !self.shared.cluster_state.clock.observe(stamp, clock::wall_millis()) {
+        if !self.shared.cluster_state.clock.observe(stamp, local_time()) {
             limited!(Warn, "the clock of {} is more than 5 minutes ahead of ours", log::show(node));
         }
     }
 
     /// Another node says its clock.
     pub fn note_clock(&self, node: &[u8], stamp: Stamp) {
-        let ours = self.shared.cluster_state.clock.time(clock::wall_millis());
+        let ours = self.shared.cluster_state.clock.time(local_time());
         self.note_stamp(node, stamp);
         if let Ok(id) = self.shared.nodes.of_name(node, clock::now()) {
             let is_other = stamp != Stamp::default() && stamp.time().distance(ours) > MOST_AHEAD;

@@ -13,6 +13,7 @@ use crate::presence::error::StoreError;
 use crate::presence::replica_refresh::{self, ReplicaRefresh, unchanged};
 use crate::presence::subscription::Subscription;
 use crate::presence::subscription_field::Field;
+use crate::server::cluster::cluster_state::local_time;
 use crate::server::cluster::merging::MergeBasis;
 use crate::server::context::Context;
 use crate::server::shared::Parts;
@@ -111,7 +112,7 @@ impl Context<'_> {
         name: &[u8],
         from: Option<&Address>,
     ) -> Result<(), StoreError> {
-        let arrived_in_time = self.shared.cluster_state.clock.observe(refresh.stamp, clock::wall_millis());
+        let arrived_in_time = self.shared.cluster_state.clock.observe(refresh.stamp, local_time());
         if !arrived_in_time {
             limited!(Warn, "the clock of {} is more than 5 minutes ahead of ours", crate::host::log::show(name));
         }

@@ -6,6 +6,7 @@ use crate::cluster::seal::Sealed;
 use crate::common::counters::{self, Counter};
 use crate::host::clock;
 use crate::host::dmq::{self, Address, Channel};
+use crate::server::cluster::cluster_state::local_time;
 use crate::server::cluster::door::{Closed, address_of};
 use crate::server::shared::Parts;
 use std::sync::atomic::Ordering;
@@ -86,7 +87,7 @@ impl Parts {
         value: &[u8],
         about: &About<'_>,
     ) -> Result<(), Closed> {
-        let now = Stamp::of(self.shared.cluster_state.clock.time(clock::wall_millis()));
+        let now = Stamp::of(self.shared.cluster_state.clock.time(local_time()));
         let from = (own.as_bytes(), self.is_dmq_address(address));
         let mark = self.shared.door.admit_request(address.as_bytes(), from, (value, about), now)?;
         let is_new = |mark: &RelayMark| self.shared.cluster_state.taken_marks.take(mark, clock::instant());

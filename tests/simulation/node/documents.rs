@@ -8,7 +8,7 @@ use crate::time::Moment;
 impl Node {
     /// Publishes a value; returns what the phone knows its publication by from then on.
     pub fn publish(&mut self, presentity: PresentityId, known: (u32, u32), fresh: u32, value: u32) -> (u32, u32) {
-        let now = self.clock.tick(self.wall).second();
+        let now = self.clock.tick(self.local_time()).second();
         let mine = self.docs.get(&known.0).filter(|doc| doc.changes == known.1).cloned();
         let (record, changes) = mine.as_ref().map_or((fresh, 0), |doc| (doc.record, doc.changes + 1));
         let others = self.docs.values().filter(|doc| doc.presentity == presentity && doc.record != record);

@@ -20,7 +20,7 @@ fn doc_key(record: u32) -> RecordKey {
 impl Node {
     pub(super) fn merge_sub(&mut self, from: NodeId, theirs: Sub) {
         let dialog = theirs.dialog;
-        self.clock.observe(theirs.version.stamp, self.wall);
+        self.clock.observe(theirs.version.stamp, self.local_time());
         if let Some(ended) = self.ended.get(&dialog).filter(|ended| **ended >= theirs.version) {
             let wire = Wire::Record(Record::End(dialog, *ended));
             return self.send(from, wire);
@@ -70,7 +70,7 @@ impl Node {
 
     /// A replica that is as the refresh says is refreshed; another one is asked for.
     pub(super) fn merge_refresh(&mut self, from: NodeId, refresh: Refresh) {
-        self.clock.observe(refresh.stamp, self.wall);
+        self.clock.observe(refresh.stamp, self.local_time());
         let dialog = refresh.dialog;
         let is_owned = self.owns(dialog);
         let mine = self.subs.get_mut(&dialog).filter(|sub| unchanged_of(sub) == refresh.unchanged);
