@@ -1,5 +1,5 @@
-//! How many records have become newer than their rows since a timer wrote them last. It writes sooner when they are
-//! many, so that the end of the server has little left to write.
+//! How many changes wait for their rows since a timer wrote them last. It writes sooner when they are many, so that the
+//! end of the server has little left to write. Where a row is written with its change the count means nothing.
 use crate::shm_safe::shm_safe;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -13,7 +13,7 @@ pub struct UnwrittenRows(AtomicUsize);
 shm_safe!(UnwrittenRows(count));
 
 impl UnwrittenRows {
-    /// One more record is newer than its row.
+    /// One more change waits for its row.
     pub fn note(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }

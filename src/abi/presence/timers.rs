@@ -104,7 +104,8 @@ fn write_watchers() {
 fn write_early() {
     let Some(process) = state::process().filter(|process| !process.config.keeps_what_has_ended()) else { return };
     let now = clock::ticks();
-    if process.shared.tables.unwritten.are_many() {
+    let subscriptions = Context::new(process).storage.subscriptions;
+    if subscriptions.is_written_early(process.shared.tables.unwritten) {
         each_on_its_own("writing subscriptions early", || {
             process
                 .rests

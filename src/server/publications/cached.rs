@@ -44,15 +44,17 @@ impl Deref for Cached {
 impl PublicationStore for Cached {
     fn change(&self, resource: &Resource, change: &Change) -> Result<Applied, StoreError> {
         let _order = self.lock_for_write(resource);
-        if self.behind.is_some() {
-            self.shared.unwritten_publications.note();
-        }
         for _ in 0..TRIES {
             self.load(resource)?;
             let Changed { applied, rows, undo, removals } = self.memory.change(resource, change)?;
             let error = match self.rows.write(resource, &rows) {
                 // What is written later is known to memory alone.
-                Ok(written) if written == Written::Done || self.behind.is_some() => return Ok(applied),
+                Ok(written) if written == Written::Done || self.behind.is_some() => {
+                    if self.behind.is_some() {
+                        self.shared.unwritten_publications.note();
+                    }
+                    return Ok(applied);
+                }
                 // Another server has changed the row that memory knows: the table is the truth.
                 Ok(_) => {
                     self.memory.forget_removals(resource, &removals);

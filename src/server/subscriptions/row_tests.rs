@@ -1,6 +1,7 @@
 //! The stores of subscriptions over the table `active_watchers`, in each of the modes that have one: when a row is
 //! written, what becomes of one that is refused, and what a start finds.
 use crate::common::row_groups::Pass;
+use crate::common::unwritten_rows::MOST_UNWRITTEN;
 use crate::host::clock;
 use crate::presence::error::StoreError;
 use crate::presence::ports::subscriptions::{NewDialog, Renewed, Stored};
@@ -212,5 +213,15 @@ fn a_start_finds_what_was_written() {
         assert!(matches!(bench.renew("two", 3), Ok(Renewed::Done)), "subs_db_mode {mode}");
         bench.store.write_back(Pass::Last).expect("the database is there");
         assert_eq!(bench.rows()[1], "two 3 sip:bob@192.0.2.2", "subs_db_mode {mode}");
+    }
+}
+
+#[test]
+fn rows_that_are_written_with_their_changes_never_wait() {
+    for mode in [0, WRITE_THROUGH, WRITE_BACK, DATABASE] {
+        let bench = StoreOverRows::new(mode);
+        let unwritten = bench.parts.shared.tables.unwritten;
+        (0..MOST_UNWRITTEN).for_each(|_| unwritten.note());
+        assert_eq!(bench.store.is_written_early(unwritten), mode == WRITE_BACK, "subs_db_mode {mode}");
     }
 }

@@ -1,6 +1,7 @@
 //! What the server asks of the place where subscriptions live. `subs_db_mode` names that place; `server::storage`
 //! chooses it once at start.
 use crate::common::row_groups::Pass;
+use crate::common::unwritten_rows::UnwrittenRows;
 use crate::presence::authorization::Authorization;
 use crate::presence::dialog::DialogId;
 use crate::presence::error::StoreError;
@@ -175,6 +176,12 @@ pub trait SubscriptionStore {
     /// Whether rows are written after a change was answered, by a timer.
     fn writes_later(&self) -> bool {
         self.row_timing() == SubscriptionRows::Later
+    }
+
+    /// Whether so many changes wait that their rows are written before their time. Rows that are written with their
+    /// changes never wait.
+    fn is_written_early(&self, unwritten: &UnwrittenRows) -> bool {
+        self.writes_later() && unwritten.are_many()
     }
 
     /// Whether subscriptions are made and changed as ever while their table cannot be reached.
