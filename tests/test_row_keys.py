@@ -127,6 +127,35 @@ def test_a_row_with_a_time_that_wrapped_around(ours, phones):
     assert watch.refresh().code == 200
 
 
+@pytest.mark.parametrize("expires", [-5, -1_000_000])
+@pytest.mark.parametrize("mode,cache", [(3, 0), (1, 0), (1, 1)])
+def test_a_row_that_ended_before_1970(both, mode, cache, expires):
+    """It is no time beyond 2038 that wrapped around: nobody is shown the document, and the subscription has ended."""
+
+    def scenario(server, phone, trace):
+        alice, bob = phone("alice"), phone("bob")
+        alice.publish(body=pidf(note="one"))
+        watch = bob.subscribe(alice.uri)
+        watch.wait(1)
+        server.stop()
+        for table in ("presentity", "active_watchers"):
+            sql(server, None, "update %s set expires = %d" % (table, expires))
+        server.start()
+        later = phone("carol").subscribe(alice.uri)
+        trace.note("shown", [b"one" in notify.body for notify in later.wait(1)])
+        is_there = lambda: watch.call_id in [row["callid"] for row in server.rows("active_watchers")]
+        deadline = time.monotonic() + 8
+        while is_there() and time.monotonic() < deadline:
+            bob.quiet(0.3)
+        trace.note("is there", is_there())
+        trace.note("documents", len(server.rows("presentity")))
+        if mode == 3:
+            trace.note("refresh", watch.refresh().code)
+
+    both(scenario, workers=1, modules=("presence_xml",),
+         presence=dict(subs_db_mode=mode, publ_cache=cache, clean_period=1, db_update_period=1))
+
+
 def version(notify):
     return int(re.search(r'version="(\d+)"', notify.text).group(1))
 

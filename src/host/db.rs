@@ -16,4 +16,4 @@ pub use failure::{DbError, of_sqlite};
 pub use link::Borrowed;
 pub(crate) use rows::row_columns;
 pub use rows::{Column, Row, Rows};
-pub use value::{Cell, Cond, Op, Value, expiry_of, moment, moment_of};
+pub use value::{Cell, Cond, Op, Value, end_of, expiry_of, moment, moment_of};

@@ -40,13 +40,28 @@ pub fn moment(at: Option<Moment>) -> Value<'static> {
     at.map_or(Value::Int(0), |at| Value::Time(at.into()))
 }
 
-/// When something ends by the number in a column. A time beyond 2038 that was written with 32 bits came back negative.
+/// When something ends by the number in a column that may say that it never does.
 pub fn expiry_of(number: i64) -> Expiry {
     match number {
         NEVER => Expiry::Never,
-        below if below < 0 => Expiry::At(clock::from_wall(UnixTime(below & 0xffff_ffff))),
-        at => Expiry::At(clock::from_wall(UnixTime(at))),
+        at => Expiry::At(end_of(at)),
     }
+}
+
+/// When something ends by the number in a column.
+pub fn end_of(number: i64) -> Moment {
+    clock::from_wall(unwrapped(number, clock::to_wall(clock::now())))
+}
+
+/// A time beyond 2038 that was written with 32 bits came back negative. It is not further away than the longest
+/// interval of 31 bits: any other negative number is a time long ago.
+fn unwrapped(number: i64, now: UnixTime) -> UnixTime {
+    let end = number & 0xffff_ffff;
+    UnixTime(if (i64::from(i32::MIN)..0).contains(&number) && end - now.0 <= i64::from(i32::MAX) {
+        end
+    } else {
+        number
+    })
 }
 
 /// When something happened by the number in a column; `None` where none was written.
@@ -161,5 +176,22 @@ impl Columns {
     }
     pub(super) fn count(&self) -> i32 {
         self.values.len() as i32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_negative_number_is_a_time_beyond_2038_or_long_ago() {
+        let now = UnixTime(1_800_000_000);
+        let wrapped = |at: i64| at - (1 << 32);
+        for at in [1 << 31, 2_200_000_000, now.0 + i64::from(i32::MAX)] {
+            assert_eq!(unwrapped(wrapped(at), now), UnixTime(at));
+        }
+        for at in [-1, -5, wrapped(now.0 + (1 << 31)), wrapped(0) - 1, 0, 5, now.0, 1 << 32] {
+            assert_eq!(unwrapped(at, now), UnixTime(at));
+        }
     }
 }

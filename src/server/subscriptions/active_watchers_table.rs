@@ -2,7 +2,7 @@
 use crate::common::compared_rows::{self, compare_and_write};
 use crate::common::database::{Database, StoreError};
 use crate::common::paging::{BatchEnd, Page, keys_of};
-use crate::host::db::{Cell, Column, Cond, Connection, DbError, Op, Row, Value, expiry_of, row_columns};
+use crate::host::db::{Cell, Column, Cond, Connection, DbError, Op, Row, Value, end_of, row_columns};
 use crate::presence::dialog::DialogId;
 use crate::presence::event_package::Packages;
 use crate::presence::subscription::{RowState, Status, Subscription, SubscriptionState};
@@ -562,7 +562,7 @@ fn decode(packages: &Packages, row: Row<'_, ActiveWatchers>) -> Option<Subscript
     let state = SubscriptionState {
         event: packages.named(row.bytes(ActiveWatchers::Event))?,
         status: Status::from_number(row.int(ActiveWatchers::Status))?,
-        expires_at: expiry_of(row.int(ActiveWatchers::Expires)).moment().unwrap_or_default(),
+        expires_at: end_of(row.int(ActiveWatchers::Expires)),
         local_cseq: row.int(ActiveWatchers::LocalCseq) as u32,
         remote_cseq: row.int(ActiveWatchers::RemoteCseq) as u32,
         version: row.int(ActiveWatchers::Version) as u32,

@@ -216,6 +216,23 @@ fn a_start_finds_what_was_written() {
     }
 }
 
+/// Other programs may have written the row: it is ended as one that has run out, and gone (stock does the same).
+#[test]
+fn a_row_whose_end_is_no_time_ends() {
+    for expires in [-1_i64, -5, i64::from(i32::MIN) - 1, 0, 5] {
+        let mut bench = StoreOverRows::new(DATABASE);
+        for call_id in ["odd", "one"] {
+            assert_eq!(bench.subscribe(call_id), Ok(Stored::New));
+        }
+        let update = format!("UPDATE active_watchers SET expires = {expires} WHERE callid = 'odd'");
+        bench.parts.database.carry_out(&update);
+        let now = clock::now() + Seconds(1);
+        let ended = bench.store.end_expired(&mut bench.work, now, 256).expect("the database is there");
+        assert_eq!(ended.len(), 1, "{expires}");
+        assert_eq!(bench.rows(), [MADE], "{expires}");
+    }
+}
+
 #[test]
 fn rows_that_are_written_with_their_changes_never_wait() {
     for mode in [0, WRITE_THROUGH, WRITE_BACK, DATABASE] {
