@@ -112,3 +112,19 @@ def test_a_first_decision_leaves_what_an_application_has_written(both, judged):
         trace.note("is shown", [notify.get("Subscription-State").split(";")[0] for notify in again.notifies])
 
     both(scenario, workers=1, **XML)
+
+
+@pytest.mark.parametrize("reason", ("x y;z", "", "politely"))
+def test_a_watcher_that_is_refused_for_an_odd_reason_is_rejected(both, reason):
+    """RFC 6665 4.1.3: after "timeout", or no reason that the watcher knows, it would ask again at once."""
+    def scenario(server, phone, trace):
+        alice, bob = phone("alice"), phone("bob")
+        with sqlite3.connect(str(server.db_path), timeout=10) as table:
+            table.execute("insert into watchers (presentity_uri, watcher_username, watcher_domain, event, status, "
+                          "reason, inserted_time) values (?, ?, 'example.org', 'presence', 3, ?, 1)",
+                          (alice.uri, bob.user, reason))
+        watch = bob.subscribe(alice.uri)
+        trace.note("answered", watch.reply.code)
+        trace.note("state", [notify.get("Subscription-State") for notify in watch.wait(1)])
+
+    both(scenario, {"state": ("RFC 6665 4.1.3", lambda text: "terminated;reason=rejected" in text)}, workers=1, **XML)

@@ -40,15 +40,16 @@ impl SubscriptionStateHeader<'_> {
     }
 }
 
-/// The reasons that a notifier gives (RFC 6665 4.1.3); for any other a subscription has timed out.
-const REASONS: [&[u8]; 5] = [b"rejected", b"deactivated", b"probation", b"giveup", b"noresource"];
+/// The reasons that a notifier gives (RFC 6665 4.1.3). With any other one the watcher would ask again at once: somebody
+/// has decided against it, and its subscription is rejected.
+const REASONS: [&[u8]; 6] = [b"rejected", b"timeout", b"deactivated", b"probation", b"giveup", b"noresource"];
 
 /// Writes the body of the header for a subscription that has ended. `reason` may have parameters behind it
 /// (`retry-after`), which come with it.
 pub fn push_terminated(out: &mut Vec<u8>, reason: &[u8]) {
     out.extend_from_slice(b"terminated;reason=");
     let word = reason.split(|c| *c == b';').next().unwrap_or_default();
-    out.extend_from_slice(if REASONS.contains(&word) { reason } else { b"timeout" });
+    out.extend_from_slice(if REASONS.contains(&word) { reason } else { b"rejected" });
 }
 
 /// Writes the body of the header for a subscription in the state `word` that lasts so long.
@@ -91,7 +92,7 @@ mod tests {
             String::from_utf8(out).expect("text")
         };
         assert_eq!(written("deactivated;retry-after=9"), "terminated;reason=deactivated;retry-after=9");
-        assert_eq!(written("politely"), "terminated;reason=timeout");
+        assert_eq!(written("politely"), "terminated;reason=rejected");
         let mut out = Vec::new();
         push_live(&mut out, b"pending", Seconds(60));
         assert_eq!(out, b"pending;expires=60");
