@@ -26,6 +26,8 @@ def fails(presence=(), extra=""):
     ("cluster_arbiter", LONG, "(300 bytes): allowed is a text of at most 255 bytes"),
     ("cluster_peers", "192.0.2.1\x01", "allowed is a text without control characters"),
     ("shm_slab", 2, "shm_slab is 2: allowed is 0 or 1"),
+    ("local_log_facility", "", "local_log_facility is empty: allowed is a syslog facility such as LOG_LOCAL3"),
+    ("notify_engine", "", "notify_engine is empty: allowed is auto, tm, direct"),
     ("cluster_secret", "s3cret\x02s3cret-s3cret", "cluster_secret is a text that is not shown here"),
 ])
 def test_of_the_server(name, value, words):

@@ -98,6 +98,17 @@ impl ParameterBlock {
         }
     }
 
+    /// Whether the configuration gives this text parameter, be it an empty text.
+    pub fn gives_text(&self, name: &CStr) -> bool {
+        let Some(at) = self.table.iter().position(|entry| entry.name == name) else { return false };
+        let ParameterValue::Text(default) = self.table[at].default else { return false };
+        // SAFETY: `at` is below the number of slots, which live for ever; the host writes to them at the start alone.
+        let slot = unsafe { self.slots.wrapping_add(at).read() };
+        // SAFETY: the default of this slot says that it holds a text.
+        let text = unsafe { slot.text };
+        !std::ptr::eq(text.s.cast(), default.as_ptr())
+    }
+
     /// The number of a parameter; 0 for a text or a name that is not in the table.
     pub fn number(&self, name: &CStr) -> i64 {
         match self.table.iter().position(|entry| entry.name == name).map(|at| self.value(at)) {

@@ -17,7 +17,8 @@ pub struct BadParameter {
 impl BadParameter {
     /// A value that its parameter cannot have beside the others.
     pub fn new(name: &'static str, value: impl ToString, allowed: impl Into<String>) -> BadParameter {
-        BadParameter { name, value: value.to_string(), allowed: allowed.into().replace('`', "") }
+        let value = Some(value.to_string()).filter(|value| !value.is_empty()).unwrap_or_else(|| "empty".into());
+        BadParameter { name, value, allowed: allowed.into().replace('`', "") }
     }
 }
 

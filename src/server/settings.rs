@@ -20,7 +20,10 @@ pub fn read(
     let given = |at| params.value(at);
     let (mut config, mut warnings) =
         Config::read(&given, None, commit, host_version, u64::from_ne_bytes(seed), clock::now(), false)?;
-    config.log_facility = facility(config.log_facility_name)?;
+    config.log_facility = match params.gives_text(c"local_log_facility") {
+        true => Some(facility(config.log_facility_name)?),
+        false => None,
+    };
     warnings.extend(config.settle()?);
     warnings.extend(unknown_socket(config.default_socket));
     for warning in warnings {
@@ -40,11 +43,8 @@ fn unknown_socket(name: &[u8]) -> Option<String> {
     })
 }
 
-fn facility(name: &'static [u8]) -> Result<Option<i32>, BadParameter> {
-    if name.is_empty() {
-        return Ok(None);
-    }
+fn facility(name: &'static [u8]) -> Result<i32, BadParameter> {
     let known = std::ffi::CString::new(name).ok().and_then(|name| log::facility(&name));
     let allowed = "a syslog facility such as LOG_LOCAL3";
-    known.map(Some).ok_or_else(|| BadParameter::new("local_log_facility", log::show(name), allowed))
+    known.ok_or_else(|| BadParameter::new("local_log_facility", log::show(name), allowed))
 }
