@@ -1,6 +1,7 @@
 //! Values of SIP and its event framework, pure: no Kamailio, no clock, no unsafe.
 #![forbid(unsafe_code)]
 pub mod answer;
+pub mod bare_markup;
 pub mod blocks;
 pub mod branch;
 pub mod byte_class;

@@ -69,6 +69,7 @@ ROWS = {
     "`dialog;sla`, whose line": "test_composition.py::test_the_line_is_that_of_the_request_uri",
     "`dialog;sla`, PUBLISH refresh": "test_composition.py::test_a_line_is_refreshed",
     "broken XML": "test_publish.py::test_refused_requests",
+    "XML of packages other than": "test_pua_users.py::test_a_contact_with_an_ampersand_is_seen_by_a_watcher",
     "XML that packages other than": "test_composition.py::test_every_package_refuses_what_it_cannot_read",
     "a stored document that cannot be read": "test_composition.py::test_an_unreadable_row_hides_no_other",
     "a document that declares entities": "test_composition.py::test_the_door_takes_what_the_package_reads",

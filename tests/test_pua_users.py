@@ -3,6 +3,7 @@ ours."""
 import itertools
 import re
 import time
+from xml.etree import ElementTree
 
 import pytest
 
@@ -177,6 +178,44 @@ def test_the_reg_event_is_seen_by_a_watcher():
     assert any("active" in states_ for states_ in expected)
     for pua, presence in PAIRS[1:]:
         assert watched_reg_event(pua, presence)[-1] == expected[-1], (pua, presence)
+
+
+def registration_with_markup(which, settings, user):
+    """What a watcher of the reg event is shown of a phone whose Contact and User-Agent have markup in them."""
+    with Kamailio(which, presence=settings, modules=("presence_xml", "presence_reginfo")) as server:
+        to = "sip:127.0.0.1:%d" % server.port
+        more = ('modparam("pua_reginfo", "default_domain", "example.org")\nmodparam("pua_reginfo", "server_address", '
+                '"sip:reginfo@127.0.0.1")\nmodparam("pua_reginfo", "outbound_proxy", "%s")\n' % to)
+        with Kamailio(which, presence=dict(), modules=("usrloc", "registrar", "pua", "pua_reginfo"),
+                      route=REGISTRAR.replace("pua_set_publish(); ", ""),
+                      extra_params=parameters(outbound_proxy=to) + more) as kamailio:
+            watcher, phone = Client(server, "watcher"), Client(kamailio, "alice")
+            watch = watcher.subscribe(phone.uri, event="reg")
+            watch.wait(1)
+            for number, expires in enumerate((600, 0)):
+                request = phone.request("REGISTER", phone.uri, ["Expires: %d" % expires, "User-Agent: A & <B>"],
+                                        call_id="a<b", ruri="sip:example.org", cseq=number + 1,
+                                        contact="<sip:%s@127.0.0.1:%d>" % (user, phone.port))
+                assert phone.reply_to(request).code == 200
+                watcher.quiet(0.7)
+            later = watcher.subscribe(phone.uri, event="reg")
+            later.wait(1)
+            watcher.close(), phone.close()
+            return [notify.text for notify in watch.notifies + later.notifies]
+
+
+def test_a_contact_with_an_ampersand_is_seen_by_a_watcher():
+    """pua_reginfo writes the URI into its document as it is, where `&b;` is no reference (XML 1.0 4.1)."""
+    stock = registration_with_markup("stock", dict(subs_db_mode=0, publ_cache=2), "a&b;c")
+    assert any("<uri>sip:a&b;c@" in text for text in stock), stock
+    events = lambda texts: [re.findall(r'(?:state|event)="(\w+)"', text) for text in texts]
+    for settings in (dict(subs_db_mode=0, publ_cache=2), dict(subs_db_mode=1, publ_cache=1), dict(),
+                     dict(subs_db_mode=1, publ_cache=0), dict(subs_db_mode=3, publ_cache=0, notifier_processes=0)):
+        ours = registration_with_markup("ours", settings, "a&b;c")
+        assert any("<uri>sip:a&amp;b;c@" in text for text in ours), settings
+        for text in filter(None, ours):
+            ElementTree.fromstring(text)
+        assert events(ours)[:len(stock) - 1] == events(stock)[:-1], settings
 
 
 BLA = """

@@ -3,6 +3,7 @@ use super::error::Failure;
 use super::event_package::Package;
 use super::limits;
 use super::ports::Ports;
+use super::readable;
 use super::resource::Resource;
 use std::borrow::Cow;
 
@@ -16,7 +17,7 @@ pub(super) struct Given<'a> {
 }
 
 /// The body as it is stored: what follows an XML document as NUL bytes is cut off, and one in UTF-16 is written in
-/// UTF-8, as which text columns and other nodes take it.
+/// UTF-8, as which text columns and other nodes take it. What a publisher forgot to escape is escaped.
 ///
 /// # Errors
 ///
@@ -53,7 +54,12 @@ pub(super) fn checked<'a, P: Ports>(
         // The last character of UTF-16 may end in a NUL of its own.
         return ports.in_utf8(whole).map(Cow::Owned).ok_or_else(refuse);
     }
-    if ports.reads(body) { Ok(Cow::Borrowed(body)) } else { Err(refuse()) }
+    if ports.reads(body) {
+        return Ok(Cow::Borrowed(body));
+    }
+    let mended = readable::escaped(ports, package, body).ok_or_else(refuse)?;
+    limits::body(ports, &mended)?;
+    Ok(Cow::Owned(mended))
 }
 
 /// The media type in a Content-Type, without its parameters and the white space around its slash (RFC 3261 25.1).

@@ -4,7 +4,8 @@ use super::ports::Ports;
 use super::publication::Publication;
 use super::resource::Resource;
 use super::unreadable::Unshown;
-use crate::sip::xml_form;
+use crate::sip::{bare_markup, xml_form};
+use std::borrow::Cow;
 
 /// Of so many documents it is found out which do not go together; of more, those at the end are taken.
 const MAX_TRIED: usize = 32;
@@ -15,6 +16,9 @@ pub fn last<P: Ports>(ports: &mut P, resource: &Resource, mut documents: Vec<Pub
     while let Some(document) = documents.pop() {
         if shows(ports, &package, &document.body) {
             return Some(document.body);
+        }
+        if let Some(escaped) = escaped(ports, &package, &document.body) {
+            return Some(escaped);
         }
         ports.note_unreadable(resource, &document, Unshown::Unreadable);
     }
@@ -31,6 +35,24 @@ pub fn shows<P: Ports>(ports: &P, package: &Package, body: &[u8]) -> bool {
         return body.get(..FIRST_LINE.len()).is_some_and(|start| start.eq_ignore_ascii_case(FIRST_LINE));
     }
     !body.is_empty()
+}
+
+/// A document that can be read once its bare markup is escaped. Stock takes what packages other than presence cannot
+/// read, and publishers rely on it: pua_reginfo writes URIs as they are.
+pub fn escaped<P: Ports>(ports: &P, package: &Package, body: &[u8]) -> Option<Vec<u8>> {
+    let may_be_escaped = package.name != b"presence" && package.name != b"message-summary";
+    bare_markup::escaped(body).filter(|escaped| may_be_escaped && ports.reads(escaped))
+}
+
+/// The documents, with what can be read once it is escaped; `None` where that is none.
+fn all_escaped<P: Ports>(ports: &P, package: &Package, documents: &[Publication]) -> Option<Vec<Publication>> {
+    let mut all = Cow::Borrowed(documents);
+    for (at, document) in documents.iter().enumerate().filter(|(_, document)| !shows(ports, package, &document.body)) {
+        if let Some(body) = escaped(ports, package, &document.body) {
+            all.to_mut()[at].body = body;
+        }
+    }
+    matches!(all, Cow::Owned(_)).then(|| all.into_owned())
 }
 
 /// What is shown of several documents.
@@ -56,6 +78,9 @@ pub fn aggregate<P: Ports>(
         return AggregatedBody { body: whole, is_whole: true };
     }
     let package = *ports.packages().get(resource.event);
+    if let Some(escaped) = all_escaped(ports, &package, documents) {
+        return aggregate(ports, resource, &escaped, offline);
+    }
     let (mut readable, mut is_whole) = (Vec::new(), true);
     for (at, document) in documents.iter().enumerate() {
         if together(ports, resource, documents, &[at], None).is_some() {
