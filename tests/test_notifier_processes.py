@@ -86,6 +86,24 @@ def test_a_block_stands_for_the_notify_that_was_due(ours, phones):
         assert table.execute("select updated, reason from active_watchers").fetchall() == [(-1, "polite-block")]
 
 
+@pytest.mark.parametrize("rule", ["confirm", "polite-block", "block"])
+def test_who_may_not_see_the_state_learns_of_no_change(both, rule):
+    """"database-only with notifier processes, a watcher who may not see the state": stock's notifiers send all rows."""
+
+    def scenario(server, phone, trace):
+        alice, bob = phone("alice"), phone("bob")
+        put(server, alice.user, rules(**{bob.user: rule}))
+        watch = bob.subscribe(alice.uri)
+        bob.quiet(1.5)
+        trace.note("at first", len(watch.notifies))
+        alice.publish(body=pidf(alice.user))
+        bob.quiet(1.5)
+        trace.note("of a change", len(watch.notifies) - 1)
+
+    both(scenario, {"of a change": ("RFC 5025 3.2.1", lambda count: count == "0")}, workers=1,
+         presence=dict(TABLE, notifier_processes=1, waitn_time=1), **XML)
+
+
 @pytest.mark.parametrize("reason, notifies", [("polite-block", 1), ("", 2)], ids=["blocked", "only-counted"])
 def test_what_another_server_has_made_of_a_marked_row_meanwhile(ours, phones, reason, notifies):
     """The other server notifies the watcher of its authorization, and has taken the mark off with it."""

@@ -216,6 +216,16 @@ LIVES = [
         ["a database that refuses"],
         [pub("s1"), sub("p", "alice"), dict(do="refuse", table="presentity"), again("p"), pub("s1", op="modify")],
     ),
+    life(
+        ["a fetch of what cannot be read"],
+        [sub("p", "alice"), dict(do="refuse", table="watchers"), sub("f", "alice", event="presence.winfo", expires=0)],
+        rules=True,
+    ),
+    life(
+        ["changes beside notifiers"],
+        [rules("alice", bob="confirm"), sub("p", "alice"), pub("s1")],
+        mode=3, cache=0, notifiers=1, rules=True,
+    ),
     life(["the transport of a WebSocket"], [sub("p", "alice")], transport="ws",
          params={"server_address": "sip:presence@example.org:5060"}),
     life(

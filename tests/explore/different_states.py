@@ -260,6 +260,17 @@ TABLE = [
         and str(event(case)).endswith(".winfo"),
     ),
     (
+        "changes beside notifiers",
+        "database-only with notifier processes, a watcher who may not see the state",
+        "RFC 5025 3.2.1: who is blocked politely learns of no change",
+        True,
+        lambda case: case.config["notifiers"] > 0
+        and case.kind == "notifies"
+        and case.step["do"] == "publish"
+        and len(case.stock) > len(case.ours)
+        and not any(body for _, body in case.stock),
+    ),
+    (
         "a line, refreshed",
         "`dialog;sla`, PUBLISH refresh or removal",
         "RFC 3903 4.3, 4.5",
@@ -355,6 +366,15 @@ TABLE = [
             or case.kind in ("rows", "row") and "presentity" in case.what
             or case.kind in SEEN_KINDS and event(case) == "presence"
         ),
+    ),
+    (
+        "a fetch of what cannot be read",
+        "a fetch (SUBSCRIBE with Expires 0) whose state",
+        "RFC 6665 4.4.3: a state that cannot be read is no answer",
+        True,
+        lambda case: is_refusing(case)
+        and str(case.step.get("expires")) == "0"
+        and (codes(("subscribe",), 200, 500)(case) or case.kind == "script" and case.step["do"] == "subscribe"),
     ),
     (
         "a database that refuses",
