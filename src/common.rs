@@ -3,6 +3,7 @@ pub mod compared_rows;
 pub mod counters;
 pub mod database;
 pub mod ended_rows;
+pub mod failures;
 pub mod ids;
 pub mod metrics;
 pub mod paging;

@@ -110,7 +110,7 @@ ALLOWED = {
     ("server/notify/row_queue.rs", "mark_rows"): "the database is away: all of the presentity are noted as missed",
     ("server/publications/cached.rs", "load"): "those of one presentity, known together or not at all",
     ("server/operator/catalogue.rs", "each_publication"): "a reader for an operator: nothing changes",
-    ("server/authorizations/judging.rs", "judge_again"): "the rules are away: the rest stays noted for the next turn",
+    ("common/failures.rs", "until_failed"): "what is left stays noted for the next turn",
     ("server/publications/undo.rs", "carry_out"): "those of one presentity, which are read anew then",
     ("server/subscriptions/memory.rs", "read_last"): "tries for one subscription, bounded",
     ("server/subscriptions/memory.rs", "renew_where_it_is"): "tries for one subscription, bounded",

@@ -200,15 +200,15 @@ impl Judgements {
         Some(if known.is_shut { Outstanding::Subscribed } else { Outstanding::Remembered })
     }
 
-    /// The resources that are judged again now, at most `limit`.
+    /// The resources that are judged again now, at most `limit`: in turn the one that has failed least and the one that
+    /// waits longest, so that neither many that cannot be judged nor many new ones keep the others waiting.
     pub fn due(&self, now: Moment, limit: usize) -> Vec<(Vec<u8>, PackageId)> {
         if self.is_empty() {
             return Vec::new();
         }
         let list = self.unjudged.lock();
-        let mut due: Vec<&Unjudged> = list.iter().filter(|known| known.next_at <= now).collect();
-        due.sort_by_key(|known| known.next_at);
-        due.into_iter().take(limit).map(|known| (known.uri.to_vec(), known.event)).collect()
+        let due: Vec<&Unjudged> = list.iter().filter(|known| known.next_at <= now).collect();
+        in_turn(&due).take(limit).map(|known| (known.uri.to_vec(), known.event)).collect()
     }
 
     /// Of how many resources decisions are outstanding.
@@ -220,6 +220,18 @@ impl Judgements {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+}
+
+/// Each of them once: in turn one with the shortest wait and one whose time came first.
+fn in_turn<'d>(due: &[&'d Unjudged]) -> impl Iterator<Item = &'d Unjudged> {
+    let mut by_wait: Vec<usize> = (0..due.len()).collect();
+    let mut by_time = by_wait.clone();
+    by_wait.sort_by_key(|at| (due[*at].wait, due[*at].next_at));
+    by_time.sort_by_key(|at| due[*at].next_at);
+    let mut is_taken = vec![false; due.len()];
+    let mut order = by_wait.into_iter().zip(by_time).flat_map(|(least, oldest)| [least, oldest]).collect::<Vec<_>>();
+    order.retain(|at| !std::mem::replace(&mut is_taken[*at], true));
+    order.into_iter().map(|at| due[at]).collect::<Vec<_>>().into_iter()
 }
 
 impl Unjudged {
@@ -307,6 +319,33 @@ mod tests {
         // It has its own pause again when it fails once more.
         judgements.leave(&bob, 0, Outstanding::Subscribed, Moment::at(108));
         assert!(judgements.due(Moment::at(123), 9).is_empty() && !judgements.due(Moment::at(124), 9).is_empty());
+    }
+
+    #[test]
+    fn what_is_newly_shut_does_not_wait_for_those_that_always_fail() {
+        let judgements = Judgements::new().unwrap();
+        let failing = |n: usize| resource(&format!("sip:{n}@b"));
+        // One more has failed as often; it can be judged then.
+        for now in [100, 101, 103, 107].map(Moment::at) {
+            (0..MOST).for_each(|n| assert!(judgements.leave(&failing(n), 0, Outstanding::Subscribed, now)));
+        }
+        judgements.carried_out(&failing(7), 0);
+        let new = resource("sip:new@b");
+        assert!(judgements.shut(&new, Moment::at(108)));
+        let due = judgements.due(Moment::at(109), MOST);
+        assert_eq!((due.len(), &due[0].0[..]), (MOST, &b"sip:new@b"[..]), "all are brought forward");
+        assert_eq!(due.iter().collect::<std::collections::HashSet<_>>().len(), MOST, "each is there once");
+    }
+
+    #[test]
+    fn many_that_are_new_do_not_keep_the_oldest_waiting() {
+        let judgements = Judgements::new().unwrap();
+        let old = resource("sip:old@b");
+        [100, 101, 103].map(Moment::at).into_iter().for_each(|now| {
+            judgements.leave(&old, 0, Outstanding::Subscribed, now);
+        });
+        (1..MOST).for_each(|n| assert!(judgements.shut(&resource(&format!("sip:{n}@b")), Moment::at(107))));
+        assert_eq!(&judgements.due(Moment::at(108), 2)[1].0[..], b"sip:old@b");
     }
 
     #[test]

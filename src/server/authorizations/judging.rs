@@ -1,5 +1,6 @@
 //! Judging watchers first where decisions about them are outstanding: after a start, and when one could not be carried
 //! out.
+use crate::common::failures::until_failed;
 use crate::host::{clock, log};
 use crate::limited;
 use crate::presence::authorization::{NoVerdict, Outstanding};
@@ -66,15 +67,32 @@ pub(crate) fn note_unjudged(
 /// Judges the watchers of resources again of which not every decision could be carried out.
 pub fn judge_again(new_context: impl Fn() -> Context<'static>, each: impl Fn(&mut dyn FnMut())) {
     let judgements = new_context().shared.judgements;
-    let (now, mut failed) = (clock::now(), 0);
-    for (uri, event) in judgements.due(now, judgements.len()) {
+    let due = judgements.due(clock::now(), judgements.len());
+    until_failed(due, FAILED_JUDGEMENTS, |(uri, event)| {
+        let mut is_judged = true;
         each(&mut || {
             let mut context = new_context();
             let resource = context.uri_rule().resource(&uri, event);
-            failed += usize::from(judgement::authorizations(&mut context, &resource).is_err());
+            is_judged = judgement::authorizations(&mut context, &resource).is_ok();
         });
-        if failed >= FAILED_JUDGEMENTS {
-            return;
+        is_judged
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_ends_with_its_fourth_failure() {
+        for (failing, tried) in [(FAILED_JUDGEMENTS - 1, 10), (FAILED_JUDGEMENTS, 2 * FAILED_JUDGEMENTS - 1)] {
+            // Each second one can be judged.
+            let mut judged = Vec::new();
+            let all = until_failed(0..10, FAILED_JUDGEMENTS, |at| {
+                judged.push(at);
+                at % 2 == 1 || at >= 2 * failing
+            });
+            assert_eq!((judged.len(), all), (tried, failing < FAILED_JUDGEMENTS));
         }
     }
 }
