@@ -62,6 +62,15 @@ fn parse_any_uri(uri: &[u8]) -> Option<UriParts<'_>> {
     Some(UriParts { user, host })
 }
 
+/// The URI of a Contact.
+#[derive(Debug, Clone, Copy)]
+pub struct ContactUri<'a> {
+    /// As it is written.
+    pub uri: &'a [u8],
+    /// Whether it was read as a SIP URI with a user and a host: [`parse_uri`] reads it, too.
+    pub is_plain: bool,
+}
+
 /// The URI of the value of an address header (`"Bob" <sip:bob@example.org>;x=1`), or of a bare URI.
 pub fn uri_of_address(address: &[u8]) -> Option<&[u8]> {
     let mut quoted = false;
@@ -283,16 +292,25 @@ impl<'a> SipMsg<'a> {
 
     /// The URI of the first Contact.
     pub fn contact(&self) -> Header<&'a [u8]> {
+        match self.contact_uri() {
+            Header::Value(contact) => Header::Value(contact.uri),
+            Header::Missing => Header::Missing,
+            Header::Bad => Header::Bad,
+        }
+    }
+
+    /// The same, with what is known of its form.
+    pub fn contact_uri(&self) -> Header<ContactUri<'a>> {
         let Some(value) = header!(self.contact).body() else { return Header::Missing };
         if let Some(uri) = plain_address::contact(value) {
-            return Header::Value(uri);
+            return Header::Value(ContactUri { uri, is_plain: true });
         }
         let mut uri = bytes::null();
         // SAFETY: the header is there, as was looked above; `uri` is null until the host has found one in it.
         let found = unsafe { sys::kr_first_contact(self.raw, &mut uri) };
         // SAFETY: null, or a view of the message's buffer.
         match unsafe { bytes::view(&uri) } {
-            uri if found >= 0 && !uri.is_empty() => Header::Value(uri),
+            uri if found >= 0 && !uri.is_empty() => Header::Value(ContactUri { uri, is_plain: false }),
             _ => Header::Bad,
         }
     }

@@ -163,12 +163,11 @@ struct StateText {
 impl StateText {
     fn push(&mut self, text: &[u8]) {
         let text = if self.len == 0 { text.trim_ascii_start() } else { text };
-        for c in text {
-            match self.bytes.get_mut(self.len) {
-                Some(place) => (*place, self.len) = (*c, self.len + 1),
-                None => self.is_longer |= !c.is_ascii_whitespace(),
-            }
-        }
+        let places = &mut self.bytes[self.len..];
+        let (fitting, rest) = text.split_at(text.len().min(places.len()));
+        places[..fitting.len()].copy_from_slice(fitting);
+        self.len += fitting.len();
+        self.is_longer |= !rest.trim_ascii().is_empty();
     }
 
     fn phase(&self) -> DialogState {

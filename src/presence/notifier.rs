@@ -428,8 +428,10 @@ fn deliver<P: Ports>(
     content: Option<Cow<'_, [u8]>>,
 ) -> BodyDigest {
     let package = *ports.packages().get(notify.subscription.state.event);
-    reused.headers.clear();
-    reused.headers.reserve(USUAL_HEADERS);
+    match reused.headers.capacity() {
+        0 => reused.headers = Vec::with_capacity(USUAL_HEADERS),
+        _ => reused.headers.clear(),
+    }
     notify_headers::push(&mut reused.headers, ports, notify, &package, content.is_some());
     let digest = match &content {
         Some(Cow::Borrowed(shared)) => reused.digests.of(shared),

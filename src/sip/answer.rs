@@ -1,7 +1,7 @@
 //! Answers to NOTIFYs as they lie in a datagram: read without a parser of messages, as far as a client transaction
 //! needs (RFC 3261 17.1.3), and only in the form that nearly all have. Everything else is left to the host's parser.
 
-use super::blocks::has_any;
+use super::blocks::{find, has_any};
 
 /// A final answer with success.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,7 +71,7 @@ pub fn success_to_notify(datagram: &[u8]) -> Option<Success<'_>> {
 /// The line that a text begins with, without its CRLF, and what is behind it. `None` where it has no end, or a lone LF
 /// or CR.
 fn line_of(text: &[u8]) -> Option<(&[u8], &[u8])> {
-    let end = memchr::memchr(b'\n', text)?;
+    let end = find(b'\n', text)?;
     let line = text[..end].strip_suffix(b"\r")?;
     Some((line, &text[end + 1..]))
 }
@@ -102,7 +102,7 @@ fn is_of_notify(cseq: &[u8]) -> bool {
 
 /// The branch of a Via that holds one value without quotes.
 fn branch_of(via: &[u8]) -> Option<&[u8]> {
-    let (before, parameters) = via.split_at(memchr::memchr(b';', via)?);
+    let (before, parameters) = via.split_at(find(b';', via)?);
     // What nearly all write: the branch is the only parameter.
     // Below the hyphen are commas, quotes and spaces, and nothing that a branch usually has.
     let is_odd = |c| (c == b';') | (c < b'-');
@@ -120,7 +120,7 @@ fn branch_among(via: &[u8]) -> Option<&[u8]> {
     }
     let (mut rest, mut branch) = (via, None);
     loop {
-        let end = memchr::memchr(b';', rest).unwrap_or(rest.len());
+        let end = find(b';', rest).unwrap_or(rest.len());
         if let Some((name, value)) = rest[..end].trim_ascii().split_first_chunk::<7>() {
             let is_branch = name == b"branch=" || name.eq_ignore_ascii_case(b"branch=");
             if is_branch && branch.replace(value).is_some() {

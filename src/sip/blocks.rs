@@ -21,6 +21,17 @@ fn in_block<const N: usize>(block: &[u8; N], is_meant: impl Fn(u8) -> bool) -> b
     block.iter().fold(false, |seen, c| seen | is_meant(*c))
 }
 
+/// Where a byte stands first in a text. It is for short ones, where choosing among the kinds of processors would cost
+/// more than looking.
+#[inline(always)]
+pub fn find(byte: u8, text: &[u8]) -> Option<usize> {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(finder) = memchr::arch::x86_64::sse2::memchr::One::new(byte) {
+        return finder.find(text);
+    }
+    memchr::memchr(byte, text)
+}
+
 /// Whether a byte stands in a text an odd number of times: eight bytes are compared at once, and the differences added
 /// up without carrying.
 #[inline]
@@ -55,6 +66,18 @@ mod tests {
                 text[at] = b'"';
             }
             assert_eq!(is_odd_count(&text, b'"'), length % 2 == 1);
+        }
+    }
+
+    #[test]
+    fn the_first_of_two_bytes_is_found() {
+        for length in 0..150 {
+            let mut text = vec![b'x'; length];
+            assert_eq!(find(b'"', &text), None);
+            for at in (0..length).rev() {
+                text[at] = b'"';
+                assert_eq!(find(b'"', &text), Some(at), "{at} of {length}");
+            }
         }
     }
 

@@ -1,5 +1,6 @@
 //! An entity tag (RFC 3903 4.1): the name of one version of a publication. SIP-ETag carries it, SIP-If-Match asks for
 //! it.
+use super::blocks::find;
 use crate::shm_safe::{ShmSafe, shm_safe};
 
 /// An entity tag, or a view of one (`EntityTag<&[u8]>`).
@@ -50,7 +51,12 @@ impl<B: AsRef<[u8]>> EntityTag<B> {
 
     /// The last number of a tag of ours or of stock: how often the publication has changed. 0 where there is none.
     pub fn changes(&self) -> u32 {
-        let count = self.0.as_ref().split(|c| *c == b'.').nth(4).unwrap_or_default();
+        let mut rest = self.0.as_ref();
+        for _ in 0..4 {
+            let Some(dot) = find(b'.', rest) else { return 0 };
+            rest = &rest[dot + 1..];
+        }
+        let count = &rest[..find(b'.', rest).unwrap_or(rest.len())];
         std::str::from_utf8(count).ok().and_then(|text| text.parse().ok()).unwrap_or(0)
     }
 }
@@ -82,9 +88,16 @@ mod tests {
 
     #[test]
     fn the_last_number_counts_the_changes() {
-        for (tag, changes) in
-            [("a.1795226396.11999.24.2", 2), ("bogus", 0), ("a.1.2.3.", 0), ("a.1.2.3", 0), ("", 0), ("a.1.2.3.x", 0)]
-        {
+        for (tag, changes) in [
+            ("a.1795226396.11999.24.2", 2),
+            ("bogus", 0),
+            ("a.1.2.3.", 0),
+            ("a.1.2.3.7.8", 7),
+            ("....5", 5),
+            ("a.1.2.3", 0),
+            ("", 0),
+            ("a.1.2.3.x", 0),
+        ] {
             assert_eq!(EntityTag::from(tag).changes(), changes, "{tag}");
         }
     }

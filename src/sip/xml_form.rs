@@ -2,7 +2,7 @@
 //! when it is asked to format it, which is what an event package returns when there is a single document to put
 //! together. Documents that are not plain (comments, CDATA, document types, other encodings, names beyond ASCII) are
 //! left to a real parser.
-use super::blocks::has_any;
+use super::blocks::{find, has_any};
 
 /// Deeper documents are not looked at.
 const MAX_DEPTH: usize = 32;
@@ -17,7 +17,7 @@ const SHORT_DECLARATION: &[u8] = b"<?xml version=\"1.0\"?>";
 /// Whether a document is plain and well-formed; `false` says nothing about the document.
 pub fn is_plain(document: &[u8]) -> bool {
     let rest = [DECLARATION, SHORT_DECLARATION].iter().find_map(|d| document.strip_prefix(*d)).unwrap_or(document);
-    rest.len() <= MAX_BYTES && DocumentScan::new(rest, Vec::new()).document().is_some()
+    rest.len() <= MAX_BYTES && DocumentScan::<false>::new(rest, Vec::new()).document().is_some()
 }
 
 /// Whether a document's root plainly has this name; `false` says nothing about the document.
@@ -33,7 +33,7 @@ pub fn formatted(document: &[u8]) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(document.len() * 3 / 2);
     out.extend_from_slice(DECLARATION);
     out.push(b'\n');
-    let mut scan = DocumentScan::new(rest, out);
+    let mut scan = DocumentScan::<true>::new(rest, out);
     scan.document()?;
     scan.has_form.then_some(scan.out)
 }
@@ -47,7 +47,7 @@ pub fn dialog_info(document: &[u8], entity: &[u8]) -> Option<Vec<u8>> {
     if rest.len() > MAX_BYTES || !document.is_ascii() || entity.iter().any(is_odd) {
         return None;
     }
-    let mut scan = DocumentScan::new(rest, Vec::new());
+    let mut scan = DocumentScan::<true>::new(rest, Vec::new());
     scan.skip_space();
     let start = scan.rest;
     scan.element()?;
@@ -57,12 +57,11 @@ pub fn dialog_info(document: &[u8], entity: &[u8]) -> Option<Vec<u8>> {
     if memchr::memmem::find(tag, b"xmlns:").is_some() {
         return None;
     }
-    let head: [&[u8]; 5] = [
+    let head: [&[u8]; 4] = [
         SHORT_DECLARATION,
         b"\n<dialog-info xmlns=\"urn:ietf:params:xml:ns:dialog-info\" version=\"00000000000\" state=\"full\" entity=\"",
         entity,
         b"\">",
-        b"\n",
     ];
     scan.out = head.concat();
     let begin = scan.out.len();
@@ -88,8 +87,8 @@ struct OpenElement<'a> {
     on_lines: bool,
 }
 
-/// A document on its way.
-struct DocumentScan<'a> {
+/// A document on its way; its form is looked at where it is to be `WRITTEN` again.
+struct DocumentScan<'a, const WRITTEN: bool> {
     rest: &'a [u8],
     open: Vec<OpenElement<'a>>,
     out: Vec<u8>,
@@ -153,10 +152,10 @@ fn is_text(text: &[u8]) -> bool {
 
 /// What the content of an element may hold: text, but not the end of a CDATA section (2.4).
 fn is_content(text: &[u8]) -> bool {
-    is_text(text) && (memchr::memchr(b']', text).is_none() || memchr::memmem::find(text, b"]]>").is_none())
+    is_text(text) && (find(b']', text).is_none() || memchr::memmem::find(text, b"]]>").is_none())
 }
 
-impl<'a> DocumentScan<'a> {
+impl<'a, const WRITTEN: bool> DocumentScan<'a, WRITTEN> {
     fn new(rest: &'a [u8], out: Vec<u8>) -> Self {
         let has_form = !out.is_empty();
         DocumentScan { rest, open: Vec::with_capacity(8), out, has_form }
@@ -182,20 +181,20 @@ impl<'a> DocumentScan<'a> {
 
     /// Passes over text that is not written again.
     fn skip_text(&mut self) -> Option<()> {
-        let (text, rest) = self.rest.split_at(memchr::memchr(b'<', self.rest)?);
+        let (text, rest) = self.rest.split_at(find(b'<', self.rest)?);
         self.rest = rest;
         (is_verbatim(text) || is_content(text)).then_some(())
     }
 
     fn write(&mut self, text: &[u8]) {
-        if self.has_form {
+        if WRITTEN && self.has_form {
             self.out.extend_from_slice(text);
         }
     }
 
     /// Writes text with its line ends as XML 1.0 reads them (2.11).
     fn write_lines(&mut self, mut text: &[u8]) {
-        while let Some(at) = memchr::memchr(b'\r', text) {
+        while let Some(at) = find(b'\r', text) {
             self.write(&text[..at]);
             text = &text[at + 1..];
             // Ends of lines of the old Macintosh are left to a real parser.
@@ -204,16 +203,14 @@ impl<'a> DocumentScan<'a> {
         self.write(text);
     }
 
-    fn indent(&mut self, depth: usize) {
-        const SPACES: &[u8] = &[b' '; 2 * MAX_DEPTH];
-        self.write(&SPACES[..2 * depth.min(MAX_DEPTH)]);
-    }
-
-    /// After an element: its neighbour stands on a line of its own.
-    fn end_line(&mut self) {
-        if self.parent_on_lines() {
-            self.write(b"\n");
-        }
+    /// What follows stands on a line of its own.
+    fn begin_line(&mut self, depth: usize) {
+        const LINE: &[u8] = &{
+            let mut line = [b' '; 1 + 2 * MAX_DEPTH];
+            line[0] = b'\n';
+            line
+        };
+        self.write(&LINE[..1 + 2 * depth.min(MAX_DEPTH)]);
     }
 
     fn parent_on_lines(&self) -> bool {
@@ -223,7 +220,7 @@ impl<'a> DocumentScan<'a> {
     /// Text, a child or the end of the innermost element.
     fn content(&mut self) -> Option<()> {
         if *self.rest.first()? != b'<' {
-            self.text(memchr::memchr(b'<', self.rest)?)?;
+            self.text(find(b'<', self.rest)?)?;
         }
         match self.rest.get(1)? {
             b'/' => self.end(),
@@ -234,6 +231,9 @@ impl<'a> DocumentScan<'a> {
     fn text(&mut self, length: usize) -> Option<()> {
         let (text, rest) = self.rest.split_at(length);
         self.rest = rest;
+        if !WRITTEN {
+            return (is_verbatim(text) || is_content(text)).then_some(());
+        }
         // What stands between elements that were put on lines, and what is written in another way than it was read.
         self.has_form = self.has_form && !self.parent_on_lines();
         if is_verbatim(text) {
@@ -252,11 +252,10 @@ impl<'a> DocumentScan<'a> {
         let after = run_of(SPACE, rest);
         self.has_form &= after == 0;
         self.rest = rest[after..].strip_prefix(b">")?;
-        if element.on_lines {
-            self.indent(self.open.len());
+        if WRITTEN && element.on_lines {
+            self.begin_line(self.open.len());
         }
         self.write(&start[..start.len() - self.rest.len()]);
-        self.end_line();
         Some(())
     }
 
@@ -271,23 +270,20 @@ impl<'a> DocumentScan<'a> {
         let start = self.rest;
         self.rest = &tag[length..];
         self.attributes()?;
-        if self.parent_on_lines() {
-            self.indent(self.open.len());
+        if WRITTEN && self.parent_on_lines() {
+            self.begin_line(self.open.len());
         }
         if let Some(rest) = self.rest.strip_prefix(b"/>") {
             self.rest = rest;
             self.write(&start[..start.len() - rest.len()]);
-            self.end_line();
             return Some(());
         }
         self.rest = self.rest.strip_prefix(b">")?;
         // Elements without content are written in the short way, which starts earlier than here.
         self.has_form &= !self.rest.starts_with(b"</");
-        let on_lines = self.open.last().is_none_or(|parent| parent.on_lines) && self.rest.first() == Some(&b'<');
+        let on_lines =
+            WRITTEN && self.open.last().is_none_or(|parent| parent.on_lines) && self.rest.first() == Some(&b'<');
         self.write(&start[..start.len() - self.rest.len()]);
-        if on_lines {
-            self.write(b"\n");
-        }
         self.open.push(OpenElement { name, on_lines });
         (self.open.len() <= MAX_DEPTH).then_some(())
     }
@@ -319,14 +315,15 @@ impl<'a> DocumentScan<'a> {
             count += 1;
             let value = self.rest[length..].strip_prefix(b"=")?;
             let quote = *value.first().filter(|quote| matches!(quote, b'"' | b'\''))?;
-            let end = memchr::memchr(quote, &value[1..])?;
+            let end = find(quote, &value[1..])?;
             let text = &value[1..=end];
             let simple = is_verbatim(text);
-            if !simple && (!is_text(text) || memchr::memchr(b'<', text).is_some()) {
+            if !simple && (!is_text(text) || find(b'<', text).is_some()) {
                 return None;
             }
             // libxml2 writes namespaces first, double quotes, one space; and some characters of values as references.
-            self.has_form = self.has_form
+            self.has_form = WRITTEN
+                && self.has_form
                 && quote == b'"'
                 && before[0] == b' '
                 && before.len() == self.rest.len() + 1

@@ -1,6 +1,6 @@
 //! From a message to a PUBLISH or SUBSCRIBE that `presence` understands.
 use crate::abi::presence::{relay, state};
-use crate::host::msg::{self, Header, SipMsg, parse_uri, routes_of};
+use crate::host::msg::{self, ContactUri, Header, SipMsg, parse_uri, routes_of};
 use crate::host::{log, script, tm};
 use crate::limited;
 use crate::presence::error::Failure;
@@ -14,6 +14,7 @@ use crate::sip::entity_tag::EntityTag;
 use crate::sip::route_set::RouteSet;
 use crate::sip::transport::Transport;
 use crate::sip::uri::has_host;
+use std::borrow::Cow;
 use std::ffi::c_int;
 
 /// Who sent a request from where, whom it is about, and which dialog it belongs to, for log lines.
@@ -216,8 +217,8 @@ pub(crate) fn handle_subscribe(message: SipMsg<'_>, watcher: GivenWatcher<'_>) -
         return relayed(&mut context, message, "SUBSCRIBE", done);
     }
     let local_contact = match context.process().config.server_address {
-        b"" => message.local_contact(),
-        address => address.to_vec(),
+        b"" => Cow::Owned(message.local_contact()),
+        address => Cow::Borrowed(address),
     };
     let mut routes = Vec::new();
     #[cfg(feature = "fault-injection")]
@@ -282,9 +283,9 @@ fn subscribe_request<'a>(
     let CheckedParts { user, host: domain } = request_uri(message)?;
     let from = message.from().filter(|from| !from.tag.is_empty()).ok_or_else(|| bad("From"))?;
     let to = message.to().ok_or_else(|| bad("To"))?;
-    let Header::Value(contact) = message.contact() else { return Err(bad("Contact")) };
-    let contact = UriText::of_contact(contact).map_err(|flaw| Failure::flawed("Contact", flaw))?;
-    if parse_uri(contact.bytes()).is_none() && !has_host(contact.bytes()) {
+    let Header::Value(ContactUri { uri, is_plain }) = message.contact_uri() else { return Err(bad("Contact")) };
+    let contact = UriText::of_contact(uri).map_err(|flaw| Failure::flawed("Contact", flaw))?;
+    if !is_plain && parse_uri(contact.bytes()).is_none() && !has_host(contact.bytes()) {
         return Err(bad("Contact URI"));
     }
     let call_id = message.call_id().ok_or_else(|| bad("Call-ID"))?;

@@ -164,7 +164,7 @@ impl NotifyQueue for ResourceQueues {
         let (mut uncounted, mut above) = (Vec::new(), Vec::new());
         let shares = self.config.shares_subscriptions;
         let most = entry.subscriptions().len().saturating_sub(notify_run.cursor).min(BATCH_SIZE);
-        batch.reserve(most);
+        batch = Vec::with_capacity(most);
         let mut spare = SpareBlocks::of_batch(most);
         while let Some(entry) = shard.entry(tables.rule(), resource) {
             let Some(slot) = entry.subscriptions().get(notify_run.cursor).copied() else {

@@ -23,6 +23,7 @@ pub struct PackageRegistry {
     rules: RefCell<PassRules>,
     /// What is found for packages that have none.
     no_rules: Rc<Rules>,
+    missing_rules: Rc<Rules>,
     /// A rule has asked for the presentity's sphere, and it could not be read.
     is_sphere_unread: Cell<bool>,
 }
@@ -72,6 +73,7 @@ impl Default for PackageRegistry {
             head: Cell::new(std::ptr::null_mut()),
             rules: RefCell::default(),
             no_rules: Rc::new(Rules { document: None, is_missing: false }),
+            missing_rules: Rc::new(Rules { document: None, is_missing: true }),
             is_sphere_unread: Cell::new(false),
         }
     }
@@ -311,7 +313,10 @@ impl PackageRegistry {
         }
         // Nothing is borrowed while the package works: it may call us.
         let crate::sip::uri::PlainUri { user, host: domain } = crate::sip::uri::split(uri);
-        let found = Rules::of(ev, user, domain).map(Rc::new);
+        let found = Rules::of(ev, user, domain).map(|rules| match rules.is_missing {
+            true => self.missing_rules.clone(),
+            false => Rc::new(rules),
+        });
         let mut rules = self.rules.borrow_mut();
         rules.presentity.clear();
         rules.presentity.extend_from_slice(uri);
