@@ -142,6 +142,7 @@ ALLOWED = {
     ("pua/request.rs", "check"): "the strings of one request",
     ("server/subscriptions/database.rs", "set_authorization"): "tries for one row, bounded",
     ("server/subscriptions/database.rs", "take_next"): "tries for one row, bounded",
+    ("server/subscriptions/database.rs", "give_back"): "the numbers of one row, each noted before",
     ("server/subscriptions/database.rs", "take_row"): "tries for one row, bounded",
     ("presence/subscribe.rs", "carry_out"): "tries for one request, bounded",
     ("server/cluster/held_lease.rs", "learn"): "no memory for the list: the one before it stays",

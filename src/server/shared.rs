@@ -91,6 +91,8 @@ pub struct Shared {
     pub recent_dialogs: RecentDialogs,
     /// The SUBSCRIBEs that ended a subscription last (database-only mode), by dialog and CSeq.
     pub recent_ends: RecentDialogs,
+    /// Numbers that were taken for NOTIFYs which are not sent, where others had counted on.
+    pub unused_numbers: RecentDialogs,
     /// Rows that could not be removed yet.
     pub pending_deletions: &'static PendingDeletions,
     /// Documents of calls that have ended, which are held back.
@@ -146,6 +148,7 @@ impl Shared {
             old_documents: shm::leak(OldDocuments::new(rule))?,
             recent_dialogs: RecentDialogs::new(places(config))?,
             recent_ends: RecentDialogs::new(places(config))?,
+            unused_numbers: RecentDialogs::new(places(config))?,
             pending_deletions: shm::leak(PendingDeletions::new())?,
             late_documents: shm::leak(LateDocuments::new())?,
             ended_dialogs: EndedDialogs::new()?,

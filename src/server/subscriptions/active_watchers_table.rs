@@ -379,15 +379,22 @@ pub fn take_marked(
 ///
 /// # Errors
 ///
-/// Fails when the database cannot be written. A row that is gone, further, or marked for a notifier is no failure.
-pub fn give_back(db: &Connection, table: &[u8], counted: &Subscription) -> Result<(), DbError> {
+/// Fails when the database cannot be written. `false`: the row is gone, further, or marked for a notifier.
+pub fn give_back(db: &Connection, table: &[u8], counted: &Subscription) -> Result<bool, DbError> {
     let mut before = counted.state;
     (before.local_cseq, before.version) = (before.local_cseq.saturating_sub(1), before.version.saturating_sub(1));
     let [call, to, from, cseq] = as_read(counted.dialog(), counted.state.local_cseq);
     let row = |updated: i32| [call, to, from, cseq, ("updated", Op::Eq, Value::Int(updated.into()))];
-    db.update(table, &[("updated", Value::Int(BEING_GIVEN_BACK.into()))], &row(before.updated))?;
+    let (read, marked) = (row(before.updated), row(BEING_GIVEN_BACK));
+    let is_marked = compare_and_write::<LocalCseq>(db, table, &read, || {
+        db.update(table, &[("updated", Value::Int(BEING_GIVEN_BACK.into()))], &read)
+    })?;
     let [cseq, version] = counters(&before);
-    db.update(table, &[cseq, version, ("updated", Value::Int(before.updated.into()))], &row(BEING_GIVEN_BACK))
+    let is_taken_back = compare_and_write::<LocalCseq>(db, table, &marked, || {
+        db.update(table, &[cseq, version, ("updated", Value::Int(before.updated.into()))], &marked)
+    })?;
+    // One that was carried out twice finds nothing the second time.
+    Ok(is_marked || is_taken_back)
 }
 
 /// Writes what a SUBSCRIBE changes, together with the numbers of the NOTIFY that follows it, if the row is as it was

@@ -326,8 +326,43 @@ impl InDatabase {
     ///
     /// Fails when the database cannot be written.
     pub(crate) fn give_back(&self, counted: &Subscription) -> Result<(), StoreError> {
-        let table = self.table();
-        self.database.write(|db| table_rows::give_back(db, table, counted))
+        let (table, unused) = (self.table(), &self.shared.unused_numbers);
+        let give = |counted: &Subscription| self.database.write(|db| table_rows::give_back(db, table, counted));
+        let mut given = counted.clone();
+        if !give(&given)? {
+            return self.leave_unused(&given);
+        }
+        // The number before it may be one that this one was in the way of.
+        loop {
+            (given.state.local_cseq, given.state.version) = (given.state.local_cseq - 1, given.state.version - 1);
+            if !unused.take(self.mark_of_number(&given)) || !give(&given)? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Another NOTIFY has counted on. Where that one is not sent, too, these numbers are given back with its own: the
+    /// process that takes the note gives them back, and no other.
+    fn leave_unused(&self, counted: &Subscription) -> Result<(), StoreError> {
+        let (table, unused) = (self.table(), &self.shared.unused_numbers);
+        let number = counted.state.local_cseq;
+        let number_of_row = || {
+            let row = self.find_row(counted.dialog());
+            row.map(|row| row.map(|row| row.state.local_cseq))
+        };
+        if number_of_row()?.is_none_or(|now| now <= number) {
+            return Ok(());
+        }
+        unused.note(self.mark_of_number(counted));
+        if number_of_row()? == Some(number) && unused.take(self.mark_of_number(counted)) {
+            self.database.write(|db| table_rows::give_back(db, table, counted))?;
+        }
+        Ok(())
+    }
+
+    /// A number of a NOTIFY in its dialog, as one number.
+    fn mark_of_number(&self, counted: &Subscription) -> u64 {
+        self.shared.tables.dialog_hash(counted.dialog()).rotate_left(21) ^ u64::from(counted.state.local_cseq)
     }
 
     /// Takes the mark off a row whose watcher is not notified.

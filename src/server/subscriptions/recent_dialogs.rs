@@ -44,6 +44,12 @@ impl RecentDialogs {
         self.place(hash).is_some_and(|place| place.swap(hash, Ordering::Relaxed) == hash)
     }
 
+    /// Forgets what was noted; `true` when it was remembered until now: of several processes one alone is answered so.
+    pub fn take(&self, hash: u64) -> bool {
+        let taken = |place: &AtomicU64| place.compare_exchange(hash, 0, Ordering::SeqCst, Ordering::SeqCst).is_ok();
+        self.place(hash).is_some_and(taken)
+    }
+
     /// Whether a dialog may have been made here lately; `false` where that is not known.
     pub fn may_have(&self, hash: u64) -> bool {
         self.place(hash).is_some_and(|place| place.load(Ordering::Relaxed) == hash)
@@ -61,6 +67,7 @@ mod tests {
         assert!(recent.may_have(7) && !recent.may_have(8));
         assert!(!recent.note(7 + PLACES as u64));
         assert!(!recent.may_have(7));
+        assert!(!recent.note(9) && recent.take(9) && !recent.take(9) && !recent.may_have(9));
         let none = RecentDialogs::new(Places::None).unwrap();
         assert!(!none.note(7) && !none.note(7));
         assert!(!none.may_have(7));

@@ -11,6 +11,7 @@ use crate::presence::testing::{PRESENCE, fixtures};
 use crate::server::notify::row_run::RowWork;
 use crate::server::shared::Parts;
 use crate::server::storage::Storage;
+use crate::server::subscriptions::database::InDatabase;
 use crate::server::subscriptions::store::SubscriptionStore;
 use crate::sip::transport::Transport;
 use crate::time::Seconds;
@@ -240,5 +241,34 @@ fn rows_that_are_written_with_their_changes_never_wait() {
         let unwritten = bench.parts.shared.tables.unwritten;
         (0..MOST_UNWRITTEN).for_each(|_| unwritten.note());
         assert_eq!(bench.store.is_written_early(unwritten), mode == WRITE_BACK, "subs_db_mode {mode}");
+    }
+}
+
+/// Processes have counted a watcher up at the same time, and some of their NOTIFYs are not sent.
+#[test]
+fn numbers_that_nobody_uses_are_given_back_in_any_order() {
+    for (given_back, left) in [
+        (&[0, 1][..], 0),
+        (&[1, 0], 0),
+        (&[0, 2, 1], 0),
+        (&[0, 1, 2], 0),
+        (&[2, 1, 0], 0),
+        // The last one was sent, or the one in the middle: what is before it is lost.
+        (&[0], 2),
+        (&[0, 2], 2),
+    ] {
+        let mut bench = StoreOverRows::new(DATABASE);
+        assert_eq!(bench.subscribe("one"), Ok(Stored::New));
+        let store = InDatabase::new(bench.parts);
+        let before = bench.found("one").expect("stored").state;
+        let count = given_back.iter().max().map_or(0, |last| last + 1).max(left as usize);
+        let counted: Vec<Subscription> = (0..count)
+            .map(|_| store.count_up(bench.found("one").expect("stored"), |_| true).unwrap().expect("a row"))
+            .collect();
+        given_back.iter().for_each(|at| store.give_back(&counted[*at]).expect("the database is there"));
+        let after = bench.found("one").expect("stored").state;
+        let numbers = (after.local_cseq - before.local_cseq, after.version - before.version);
+        assert_eq!(numbers, (left, left), "{given_back:?}");
+        assert_eq!(after.updated, before.updated);
     }
 }
