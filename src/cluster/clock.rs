@@ -171,7 +171,7 @@ mod tests {
         assert!(clock.observe(Stamp::of(UnixMillis(201_000)), at(1_000)));
         let corrected = LocalTime { wall: UnixMillis(202_000), steady: UnixMillis(2_000) };
         assert_eq!(clock.time(corrected), UnixMillis(202_000));
-        // Nor does what it hears then put it further ahead.
+        // Nor does what it receives then put it further ahead.
         assert!(clock.observe(Stamp::of(UnixMillis(203_500)), corrected));
         let later = LocalTime { wall: UnixMillis(203_000), steady: UnixMillis(3_000) };
         assert_eq!(clock.tick(later).time(), UnixMillis(204_500));
