@@ -1,4 +1,5 @@
 //! The presence user agent on Kamailio: carries out what [`crate::pua`] asks for.
+pub mod answer;
 pub mod bodies;
 pub mod callbacks;
 pub mod context;
@@ -7,6 +8,7 @@ pub mod exporter;
 mod interleavings;
 pub mod known_challenges;
 pub mod pending_requests;
+pub mod ports;
 pub mod pua_table;
 #[cfg(test)]
 mod pua_table_tests;
@@ -16,5 +18,6 @@ mod request_queue;
 #[cfg(test)]
 mod scenarios;
 pub mod settings;
+pub mod storage;
 #[cfg(test)]
 mod testing;

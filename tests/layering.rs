@@ -222,6 +222,10 @@ fn storage_modes_are_looked_at_once() {
     let outside: Vec<&String> =
         modules.iter().filter(|(module, code)| !is_store(module) && asks(code)).map(|(module, _)| module).collect();
     assert!(outside.is_empty(), "a store is asked what it does, not when it writes rows, in {outside:?}");
+    let names = |code: &str| code.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == "Mode");
+    let of_agent = |module: &str| module != "pua::config" && !module.ends_with("_tests") && !module.contains("testing");
+    let looking: Vec<&String> = modules.iter().filter(|(m, code)| of_agent(m) && names(code)).map(|(m, _)| m).collect();
+    assert_eq!(looking, ["agent::storage"], "the store of records is chosen in agent::storage alone");
 }
 
 /// The types that a source declares: its own, those of its tests, and those of `row_columns!`. What a trait or an

@@ -119,7 +119,7 @@ unsafe extern "C" fn watchers_to_write(_id: c_ushort, _what: *mut c_void) -> c_l
 unsafe extern "C" fn pua_records(_id: c_ushort, what: *mut c_void) -> c_long {
     entry!(pua_records, 0, {
         let RecordCounts { publications, subscriptions } =
-            pua_state::process().map(|p| p.shared.records.count()).unwrap_or_default();
+            pua_state::process().map(|p| p.records.count()).unwrap_or_default();
         (if what.is_null() { publications } else { subscriptions }) as c_long
     })
 }

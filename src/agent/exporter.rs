@@ -27,7 +27,7 @@ impl AgentProcess {
         number(page, Family::PuaQueued, counters::value(Counter::PuaQueued));
         number(page, Family::PuaRetried, counters::value(Counter::PuaRetried));
         number(page, Family::PuaPending, self.shared.pending_requests.count() as u64);
-        let RecordCounts { publications, subscriptions } = self.shared.records.count();
+        let RecordCounts { publications, subscriptions } = self.records.count();
         number(page, Family::PuaPublications, publications as u64);
         number(page, Family::PuaSubscriptions, subscriptions as u64);
         let of = metrics.database(Owner::Pua);

@@ -4,7 +4,7 @@ use crate::common::database::{Database, StoreError};
 use crate::common::paging::{BatchEnd, each_page};
 use crate::common::row_groups::{GroupOutcome, Writer};
 use crate::host::db::{Cell, Cond, Connection, DbError, Op, Row, Value, moment, moment_of, row_columns};
-use crate::pua::config::Config;
+use crate::pua::error::RequestError;
 use crate::pua::record::{Dialog, Record, RecordField, RecordRowState, RecordState, Search};
 use crate::sip::columns::{self, LONG, SHORT, TAG, TEXT};
 use crate::sip::entity_tag::EntityTag;
@@ -162,17 +162,22 @@ fn select(db: &Connection, table: &[u8], conditions: &[Cond<'_>]) -> Result<Vec<
     Ok(db.select(table, conditions, None)?.iter().map(read).collect())
 }
 
-/// The rows of the table as one process reaches them.
-pub struct PuaRows<'a> {
-    pub(crate) database: &'a Database,
-    pub(crate) config: &'a Config,
+impl From<StoreError> for RequestError {
+    fn from(error: StoreError) -> RequestError {
+        RequestError::Store(error.to_string())
+    }
 }
 
-impl PuaRows<'_> {
-    fn table(&self) -> &'static [u8] {
-        self.config.table
-    }
+/// The rows of the table as one process reaches them.
+#[derive(Clone, Copy)]
+pub struct PuaRows {
+    pub(crate) database: &'static Database,
+    pub(crate) table: &'static [u8],
+    /// How many of them are read at once.
+    pub(crate) fetch_rows: i32,
+}
 
+impl PuaRows {
     /// The newest row that matches.
     ///
     /// # Errors
@@ -183,7 +188,7 @@ impl PuaRows<'_> {
             ("pres_uri", Op::Eq, Value::Text(search.pres_uri)),
             ("watcher_uri", Op::Eq, Value::Text(search.watcher_uri)),
         ];
-        let found = self.database.read(|db| select(db, self.table(), &conditions))?;
+        let found = self.database.read(|db| select(db, self.table, &conditions))?;
         Ok(found.into_iter().rfind(|record| search.matches(record)))
     }
 
@@ -195,7 +200,7 @@ impl PuaRows<'_> {
     pub fn find_dialog(&self, dialog: &Dialog<'_>) -> Result<Option<Record>, StoreError> {
         let conditions =
             [("call_id", Op::Eq, Value::Text(dialog.call_id)), ("from_tag", Op::Eq, Value::Text(dialog.from_tag))];
-        let found = self.database.read(|db| select(db, self.table(), &conditions))?;
+        let found = self.database.read(|db| select(db, self.table, &conditions))?;
         let exact =
             found.iter().find(|record| !dialog.to_tag.is_empty() && record.get(RecordField::ToTag) == dialog.to_tag);
         let other = || found.iter().find(|record| record.is_temporary() || dialog.to_tag.is_empty());
@@ -208,7 +213,7 @@ impl PuaRows<'_> {
     ///
     /// Fails when the database cannot be written, or refuses the row.
     pub fn insert(&self, record: &Record) -> Result<(), StoreError> {
-        self.database.write(|db| db.insert(self.table(), &cells(record)))
+        self.database.write(|db| db.insert(self.table, &cells(record)))
     }
 
     /// Changes the row of `before`; `false` when it is gone.
@@ -219,13 +224,13 @@ impl PuaRows<'_> {
     pub fn replace(&self, before: &Record, after: &Record) -> Result<bool, StoreError> {
         let which = identity(before, EntityTag::new(before.get(RecordField::Etag)));
         self.database.write(|db| {
-            db.update(self.table(), &changing(after), &which)?;
+            db.update(self.table, &changing(after), &which)?;
             match db.affected_rows() {
                 Some(count) if count > 0 => Ok(true),
                 // Some drivers count only rows whose values are others now, some cannot count.
                 _ => {
                     let now_named = identity(after, EntityTag::new(after.get(RecordField::Etag)));
-                    Ok(!db.select::<Presentity>(self.table(), &now_named, None)?.is_empty())
+                    Ok(!db.select::<Presentity>(self.table, &now_named, None)?.is_empty())
                 }
             }
         })
@@ -238,7 +243,7 @@ impl PuaRows<'_> {
     /// Fails when the database cannot be written.
     pub fn remove(&self, record: &Record) -> Result<(), StoreError> {
         let which = identity(record, EntityTag::new(record.get(RecordField::Etag)));
-        self.database.write(|db| db.delete(self.table(), &which))
+        self.database.write(|db| db.delete(self.table, &which))
     }
 
     /// Rows that end before `before`.
@@ -248,7 +253,7 @@ impl PuaRows<'_> {
     /// Fails when the database cannot be read.
     pub fn ending(&self, before: Moment) -> Result<Vec<Record>, StoreError> {
         let over = [("expires", Op::Lt, Value::Time(before.into()))];
-        self.database.read(|db| select(db, self.table(), &over))
+        self.database.read(|db| select(db, self.table, &over))
     }
 
     /// URIs of the presentities that rows with this id are about.
@@ -259,7 +264,7 @@ impl PuaRows<'_> {
     pub fn uris_with_id(&self, id: &[u8]) -> Result<Vec<Vec<u8>>, StoreError> {
         let with_id = [("pres_id", Op::Eq, Value::Text(id))];
         self.database.read(|db| {
-            let rows = db.select::<Presentity>(self.table(), &with_id, None)?;
+            let rows = db.select::<Presentity>(self.table, &with_id, None)?;
             Ok(rows.iter().map(|row| row.bytes(Presentity::Uri).to_vec()).collect())
         })
     }
@@ -270,8 +275,8 @@ impl PuaRows<'_> {
     ///
     /// Fails when a batch cannot be read; `keep` has been called with the rows of the batches before it.
     pub fn each(&self, mut keep: impl FnMut(Record)) -> Result<usize, StoreError> {
-        let table = self.table();
-        each_page(self.database, table, self.config.fetch_rows, |db, page| {
+        let table = self.table;
+        each_page(self.database, table, self.fetch_rows, |db, page| {
             let rows = db.select_with_keys(table, &page.conditions, page.order)?;
             rows.iter().map(read).for_each(&mut keep);
             Ok(BatchEnd::of(&rows))
@@ -280,7 +285,7 @@ impl PuaRows<'_> {
 
     /// Writes some of what memory has changed, see [`Writer::write_group`].
     pub fn write_changes(&self, changes: &[RecordRowChange]) -> GroupOutcome {
-        let table = self.table();
+        let table = self.table;
         let write = |db: &Connection, change: &RecordRowChange| -> Result<(), DbError> {
             match change {
                 RecordRowChange::Ended { row, written_etags } => {
@@ -318,7 +323,7 @@ impl PuaRows<'_> {
     ///
     /// Fails when the database cannot be written.
     pub fn delete_ended(&self, now: Moment) -> Result<(), StoreError> {
-        let table = self.table();
+        let table = self.table;
         let unwanted = ("desired_expires", Op::Lt, Value::Time(now.into()));
         let ends = ("desired_expires", Op::Gt, Value::Int(0));
         self.database.write(|db| {

@@ -2,6 +2,7 @@
 //! alone (2): when a row is written, what becomes of one that is refused, and what a start finds.
 use crate::agent::callbacks::CallbackRegistry;
 use crate::agent::context::{AgentContext, AgentProcess, AgentShared};
+use crate::agent::storage;
 use crate::common::database::Database;
 use crate::common::ids::Ids;
 use crate::common::metrics::Owner;
@@ -16,8 +17,11 @@ use std::cell::{Cell, RefCell};
 const MODES: [Mode; 2] = [Mode::Memory, Mode::Database];
 
 fn process(mode: Mode, database: Database) -> &'static AgentProcess {
+    let config = Config { mode, ..Config::defaults() };
+    let database = Box::leak(Box::new(database));
     Box::leak(Box::new(AgentProcess {
-        config: Config { mode, ..Config::defaults() },
+        records: storage::choose(&config, database).expect("memory"),
+        config,
         registry: CallbackRegistry::default(),
         shared: AgentShared::new().expect("memory"),
         database,
@@ -64,7 +68,7 @@ impl RecordsOverRows {
 
     fn rows_before_and_after_the_timer(&self) -> [Vec<String>; 2] {
         let before = self.rows();
-        self.context().write_back(Pass::Regular);
+        self.process.records.write_back(Pass::Regular);
         [before, self.rows()]
     }
 }
@@ -132,12 +136,12 @@ fn a_row_that_is_refused_costs_its_own_record_and_no_other() {
             assert_eq!(stored.is_ok(), is_stored, "{mode:?}: {id}");
             assert_eq!(bench.find(&record(id, id, 1)).is_some(), is_stored, "{mode:?}: {id}");
         }
-        bench.context().write_back(Pass::Regular);
+        bench.process.records.write_back(Pass::Regular);
         let ids = |bench: &RecordsOverRows| bench.process.database.lines("SELECT pres_id FROM pua ORDER BY pres_id");
         assert_eq!(ids(&bench), ["one", "two"], "{mode:?}");
         // What was refused is tried once more, at the latest when the server ends.
         bench.process.database.carry_out("DROP TRIGGER refuses");
-        bench.context().write_back(Pass::Last);
+        bench.process.records.write_back(Pass::Last);
         let all: &[&str] = if is_behind { &["bad", "one", "two"] } else { &["one", "two"] };
         assert_eq!(ids(&bench), all, "{mode:?}");
     }
@@ -149,18 +153,18 @@ fn a_database_that_takes_nothing_loses_nothing() {
         let bench = RecordsOverRows::new(mode);
         let one = record("one", "e.1", 1);
         bench.context().insert(&one).expect("stored");
-        bench.context().write_back(Pass::Regular);
+        bench.process.records.write_back(Pass::Regular);
         bench.process.database.set_writable(false);
         let (old, new) = changed(&bench, &one, "e.2", 2);
         let replaced = bench.context().replace(&old, &new);
         assert_eq!(replaced.is_ok(), mode == Mode::Memory, "{mode:?}");
-        bench.context().write_back(Pass::Regular);
+        bench.process.records.write_back(Pass::Regular);
         bench.process.database.set_writable(true);
         assert_eq!(bench.rows(), ["one e.1 1"], "{mode:?}");
         if mode == Mode::Database {
             assert_eq!(bench.context().replace(&old, &new).ok(), Some(true), "taken again");
         }
-        bench.context().write_back(Pass::Last);
+        bench.process.records.write_back(Pass::Last);
         assert_eq!(bench.rows(), ["one e.2 2"], "{mode:?}");
     }
 }
@@ -173,15 +177,15 @@ fn a_start_finds_what_was_written() {
             bench.context().insert(&record(id, id, 1)).expect("stored");
         }
         bench.context().remove(&bench.find(&record("gone", "gone", 1)).expect("a record")).expect("removed");
-        bench.context().write_back(Pass::Last);
+        bench.process.records.write_back(Pass::Last);
         let started = process(mode, bench.process.database.handed_over());
         let bench = RecordsOverRows { process: started };
-        bench.context().restore().expect("the table can be read");
+        bench.process.records.restore().expect("the table can be read");
         let is_known = ["one", "two", "gone"].map(|id| bench.find(&record(id, id, 1)).is_some());
         assert_eq!(is_known, [true, true, false], "{mode:?}");
         let (old, new) = changed(&bench, &record("two", "two", 1), "e.2", 2);
         assert_eq!(bench.context().replace(&old, &new).ok(), Some(true), "{mode:?}");
-        bench.context().write_back(Pass::Last);
+        bench.process.records.write_back(Pass::Last);
         assert_eq!(bench.rows(), ["one one 1", "two e.2 2"], "{mode:?}");
     }
 }

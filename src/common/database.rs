@@ -253,9 +253,7 @@ impl Database {
 
 /// Waits before the next try. No lock is held.
 fn pause(tried: u32) {
-    let mut random = [0; 8];
-    crate::host::clock::random(&mut random);
-    process::sleep(wait(tried, u64::from_ne_bytes(random)));
+    process::sleep(wait(tried, crate::host::clock::random_number()));
 }
 
 /// How long is waited after so many tries.

@@ -122,6 +122,13 @@ pub fn random(buffer: &mut [u8]) {
     }
 }
 
+/// A number that nobody can guess.
+pub fn random_number() -> u64 {
+    let mut number = [0; 8];
+    random(&mut number);
+    u64::from_ne_bytes(number)
+}
+
 /// A moment as the server's own time zone writes it: `2026-11-25 15:22:44 +0100`.
 pub fn local(at: Moment) -> String {
     let mut text = [0u8; 32];

@@ -1,5 +1,5 @@
-//! What the user agent asks of its surroundings. `agent::context` carries it out on Kamailio and in the tests, there on
-//! a host that is made up.
+//! What the user agent asks of its surroundings. `agent::ports` carries it out on Kamailio, `agent::testing` in the
+//! tests: on the same tables, with a clock and a wire of its own.
 use super::config::Config;
 use super::error::RequestError;
 use super::event::Event;

@@ -15,11 +15,9 @@ pub fn read(
     commit: &'static [u8],
     host_version: &'static [u8],
 ) -> Result<Config, BadParameter> {
-    let mut seed = [0; 8];
-    clock::random(&mut seed);
     let given = |at| params.value(at);
     let (mut config, mut warnings) =
-        Config::read(&given, None, commit, host_version, u64::from_ne_bytes(seed), clock::now(), false)?;
+        Config::read(&given, None, commit, host_version, clock::random_number(), clock::now(), false)?;
     config.log_facility = match params.gives_text(c"local_log_facility") {
         true => Some(facility(config.log_facility_name)?),
         false => None,

@@ -63,9 +63,9 @@ pub unsafe extern "C" fn kr_pua_child_init(rank: c_int) -> c_int {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_pua_destroy() {
     entry!(kr_pua_destroy, (), {
-        if let (Some(context), Some(process)) = (state::context(), state::process()) {
+        if let Some(process) = state::process() {
             crate::host::last_process::be_the_last_process();
-            context.write_back(Pass::Last);
+            process.records.write_back(Pass::Last);
             process.database.disconnect();
         }
     })

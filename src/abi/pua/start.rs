@@ -4,13 +4,15 @@ use crate::abi::pua::state;
 use crate::abi::pua::timers::{kr_pua_on_published, kr_pua_on_second, kr_pua_on_subscribed, kr_pua_on_write};
 use crate::agent::callbacks::CallbackRegistry;
 use crate::agent::context::{AgentProcess, AgentShared};
-use crate::agent::{pua_table, settings};
+use crate::agent::storage::store::RecordStore;
+use crate::agent::{pua_table, settings, storage};
+use crate::common::database::Database;
 use crate::common::ids::Ids;
 use crate::common::metrics::{self, Owner};
 use crate::host::db::Ways;
 use crate::host::process::TimerProcess;
 use crate::host::{clock, process, slab, tm};
-use crate::pua::config::{Config, Mode};
+use crate::pua::config::Config;
 use crate::pua::event;
 use crate::time::Seconds;
 use std::cell::{Cell, RefCell};
@@ -35,14 +37,17 @@ pub(crate) fn start() -> Result<(), String> {
     let database = open_tables(params.db_url(), ways, &[(config.table, pua_table::VERSION)], Owner::Pua)?;
     slab::start(config.shm_slab.into()).map_err(|error| error.to_string())?;
     metrics::start().map_err(|error| error.to_string())?;
+    let database: &'static Database = Box::leak(Box::new(database));
     let shared = AgentShared::new().map_err(|error| error.to_string())?;
-    start_timers(&config)?;
+    let records = storage::choose(&config, database).map_err(|error| error.to_string())?;
+    start_timers(&config, records)?;
     let events = event::built_in(&config);
     state::set(AgentProcess {
         config,
         registry: CallbackRegistry::with_events(events),
         shared,
         database,
+        records,
         ids: RefCell::new(Ids::new(clock::now())),
         turn: Cell::new(0),
         on_published: kr_pua_on_published,
@@ -51,8 +56,8 @@ pub(crate) fn start() -> Result<(), String> {
     Ok(())
 }
 
-fn start_timers(config: &Config) -> Result<(), String> {
-    let writes = config.mode == Mode::Memory && config.update_period > 0;
+fn start_timers(config: &Config, records: &dyn RecordStore) -> Result<(), String> {
+    let writes = records.writes_later() && config.update_period > 0;
     if !process::every(Seconds(1), TimerProcess::Main, kr_pua_on_second)
         || writes && !process::every(Seconds::from(config.update_period), TimerProcess::Main, kr_pua_on_write)
     {
@@ -67,8 +72,8 @@ fn start_timers(config: &Config) -> Result<(), String> {
 ///
 /// Fails with a sentence when the tables cannot be read, or shared memory runs out.
 pub(crate) fn restore() -> Result<(), String> {
-    let (Some(context), Some(process)) = (state::context(), state::process()) else { return Ok(()) };
-    let read = context.restore().map_err(|error| error.to_string());
+    let Some(process) = state::process() else { return Ok(()) };
+    let read = process.records.restore().map_err(|error| error.to_string());
     process.database.disconnect();
     let read = read?;
     if read > 0 {

@@ -1,6 +1,7 @@
 //! What the host's timers and tm call back: refreshes, writing, answers.
 use crate::abi::pua::state;
-use crate::agent::context::{AgentContext, read_answer};
+use crate::agent::answer::read_answer;
+use crate::agent::context::AgentContext;
 use crate::common::counters::{self, Counter};
 use crate::common::metrics::{self, METHODS};
 use crate::common::row_groups::Pass;
@@ -93,8 +94,8 @@ pub(crate) unsafe extern "C" fn kr_pua_on_second(_ticks: c_uint, _param: *mut c_
         if process.config.update_period > 0 {
             report_sweep(refresh::sweep(&mut context));
         }
-        if process.shared.records.unwritten.are_many() {
-            context.write_back(Pass::Regular);
+        if process.records.is_much_unwritten() {
+            process.records.write_back(Pass::Regular);
         }
     })
 }
@@ -107,8 +108,8 @@ pub(crate) fn report_sweep(done: Result<(), crate::pua::error::RequestError>) {
 
 pub(crate) unsafe extern "C" fn kr_pua_on_write(_ticks: c_uint, _param: *mut c_void) {
     entry!(kr_pua_on_write, {
-        if let Some(context) = state::context() {
-            context.write_back(Pass::Regular);
+        if let Some(process) = state::process() {
+            process.records.write_back(Pass::Regular);
         }
     })
 }
