@@ -50,7 +50,9 @@ pub fn expiry_of(number: i64) -> Expiry {
 
 /// When something ends by the number in a column.
 pub fn end_of(number: i64) -> Moment {
-    clock::from_wall(unwrapped(number, clock::to_wall(clock::now())))
+    // The clock is asked for the odd ones alone: this is done for each row.
+    let end = if number < 0 { unwrapped(number, clock::to_wall(clock::now())) } else { UnixTime(number) };
+    clock::from_wall(end)
 }
 
 /// A time beyond 2038 that was written with 32 bits came back negative. It is not further away than the longest
