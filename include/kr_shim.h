@@ -219,6 +219,8 @@ int kr_pv_inner(struct sip_msg *msg, pv_spec_t *spec, pv_value_t *res);
 
 /* texts of the host */
 unsigned int kr_case_hash(str *a, str *b);
+/* The flags of the first branch of the message that the script has in hand. */
+unsigned int kr_branch_flags(void);
 int kr_proto_name(int proto, str *name);
 void kr_source(struct sip_msg *msg, str *address, unsigned short *port);
 #endif

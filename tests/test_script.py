@@ -56,6 +56,58 @@ def test_variables_and_functions(both):
     both(scenario, workers=1, route=ROUTE, **MODES["write-through"])
 
 
+FLAGS = """
+request_route {
+    if (is_method("OPTIONS")) { sl_send_reply("200", "OK"); exit; }
+    if ($hdr(X-Flags) != $null) { $bF = $(hdr(X-Flags){s.int}); }
+    if (!t_newtran()) { sl_reply_error(); exit; }
+    if (is_method("PUBLISH")) { handle_publish(); t_release(); exit; }
+    handle_subscribe();
+    xlog("L_NOTICE", "SHOW after $subs(flags)\\n");
+    t_release();
+    exit;
+}
+event_route[tm:local-request] { xlog("L_NOTICE", "SHOW sent $subs(watcher_username) $subs(flags)\\n"); }
+event_route[presence:notify-reply] { xlog("L_NOTICE", "SHOW answered $subs(watcher_username) $subs(flags)\\n"); }
+"""
+
+
+@pytest.mark.parametrize("mode", sorted(MODES))
+def test_a_subscription_keeps_its_branch_flags(both, mode):
+    """By `$bF` a script remembers that a phone is behind NAT: `$subs(flags)` shows it in each of its NOTIFYs."""
+    def seen(server, step):
+        lines = [line.split("SHOW ", 1)[1] for line in server.log().split("\n") if "SHOW" in line]
+        fresh, server.shown = lines[getattr(server, "shown", 0):], len(lines)
+        # NOTIFYs of one change are in no order.
+        return "%s: %s" % (step, " | ".join(sorted(fresh)))
+
+    def scenario(server, phone, trace):
+        alice, bob, carol = phone("alice"), phone("bob"), phone("carol")
+
+        def noted(step):
+            for watcher in (bob, carol):
+                watcher.quiet(0.3)
+            trace.note(step, seen(server, step).replace(bob.user, "bob").replace(carol.user, "carol"))
+
+        at_bob = bob.subscribe(alice.uri, extra=["X-Flags: 8"])
+        noted("one watcher")
+        carol.subscribe(alice.uri, extra=["X-Flags: 1073741824"])
+        noted("another one")
+        alice.publish(body=pidf(alice.user))
+        noted("a change")
+        at_bob.refresh(extra=["X-Flags: 4"])
+        noted("a refresh with other flags")
+        alice.publish(body=pidf(alice.user))
+        noted("a change after it")
+        if mode != "memory":
+            trace.note("rows", str(sorted(row["flags"] for row in server.rows("active_watchers"))))
+
+    different = {} if mode == "database-only" else {
+        "a refresh with other flags": ("a subscription has one value: stock shows the request's once, and the first "
+                                       "one afterwards", lambda text: "4" not in text)}
+    both(scenario, workers=1, route=FLAGS, different=different, **MODES[mode])
+
+
 def test_rpc(both):
     def scenario(server, phone, trace):
         alice, bob = phone("alice"), phone("bob")

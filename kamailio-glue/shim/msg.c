@@ -1,5 +1,6 @@
 /* SIP messages: the host's parsers. */
 #include "kr_shim.h"
+#include "core/dset.h"
 #include "core/parser/contact/parse_contact.h"
 #include "core/parser/parse_cseq.h"
 #include "core/parser/parse_event.h"
@@ -119,4 +120,11 @@ void kr_source(struct sip_msg *msg, str *address, unsigned short *port)
 unsigned int kr_case_hash(str *a, str *b)
 {
 	return core_case_hash(a, b, 0);
+}
+
+/* The flags of the first branch of the message that the script has in hand. */
+unsigned int kr_branch_flags(void)
+{
+	flag_t flags = 0;
+	return getbflagsval(0, &flags) < 0 ? 0 : flags;
 }

@@ -179,7 +179,8 @@ unavailable! {
 }
 nothing! {
     kr_counter_add kr_counter_value kr_is_http kr_dmq_each_node kr_dmq_node_address kr_log_default_facility kr_pid
-    kr_find_socket kr_free_rr kr_tm_cell_ids kr_tm_is_answered kr_make_reply kr_free_reply kr_pv_parse kr_case_hash
+    kr_find_socket kr_free_rr kr_tm_cell_ids kr_tm_is_answered kr_make_reply kr_free_reply kr_pv_parse
+    kr_branch_flags kr_case_hash
     kr_cfg_register_child kr_cfg_update kr_shm_available kr_shm_manager kr_pkg_manager kr_shm_size kr_pkg_available
     kr_direct_has_local_request_callback kr_direct_has_local_request_watchers kr_direct_has_onsend_route
     kr_direct_timers kr_direct_via kr_direct_signature kr_direct_is_from kr_direct_is_of_notify

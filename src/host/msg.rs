@@ -112,6 +112,12 @@ pub fn routes_of(value: &[u8]) -> Option<Vec<&[u8]>> {
     parsed.map(text).collect()
 }
 
+/// The branch flags of the request that the script has in hand (`setbflag()`, `$bF`).
+pub fn branch_flags() -> u32 {
+    // SAFETY: the host reads a variable of the process.
+    unsafe { sys::kr_branch_flags() }
+}
+
 /// The host's case-insensitive hash of two strings, as its RPC shows it.
 pub fn case_hash(a: &[u8], b: &[u8]) -> u32 {
     // SAFETY: the hash reads both strings.

@@ -81,7 +81,7 @@ pub struct SubscribeRequest<'a> {
     pub transport: Transport,
     /// Our Contact there.
     pub local_contact: &'a [u8],
-    /// Flags of the branch.
+    /// The branch flags of the request.
     pub flags: u32,
 }
 

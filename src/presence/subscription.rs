@@ -89,7 +89,7 @@ pub struct SubscriptionState {
     pub remote_cseq: u32,
     /// The version of the last document.
     pub version: u32,
-    /// Flags of the message that made it.
+    /// The branch flags of the SUBSCRIBE that began it.
     pub flags: u32,
     /// Column `updated`: the notifier that has to act, or -1.
     pub updated: i32,

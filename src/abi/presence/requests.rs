@@ -309,6 +309,6 @@ fn subscribe_request<'a>(
         socket: message.socket(),
         transport: Transport::named(message.protocol()),
         local_contact,
-        flags: 0,
+        flags: msg::branch_flags(),
     })
 }

@@ -34,7 +34,7 @@ pub const ATTRIBUTES: [Output; 25] = [
     ("status", "the authorization: 1 active, 2 pending, 3 terminated, 4 waiting"),
     ("reason", "why it is not active"),
     ("version", "the version of the last document"),
-    ("flags", "0: kept for scripts of the stock module"),
+    ("flags", "the branch flags (`$bF`) that the SUBSCRIBE had which began the subscription"),
     ("user_agent", "the User-Agent"),
     ("sockinfo", "the socket that NOTIFYs leave from"),
 ];
