@@ -47,6 +47,8 @@ const RESTARTS_REMEMBERED: Seconds = Seconds(600);
 const MOST_RESTARTED: usize = 20_000;
 const UNREMEMBERED: u32 = 4;
 
+/// The hash of a number that this server counts up, and nobody outside chooses: it needs no seed, and multiplying by an
+/// odd number gives no two of them the same hash. What comes from outside is hashed by [`crate::agent::records::hash`].
 fn spread(id: PendingRequestId) -> u64 {
     id.wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
