@@ -3,24 +3,19 @@ use crate::common::database::Database;
 use crate::common::ids::Ids;
 use crate::common::rest::Rests;
 use crate::host::msg::SipMsg;
-use crate::host::{clock, log, script, tm};
-use crate::presence::dialog::DialogId;
-use crate::presence::ended::{Cause, Ended};
+use crate::host::{clock, script, tm};
+use crate::limited_refusal;
+use crate::presence::ended::Ended;
 use crate::presence::error::Failure;
 use crate::presence::event_package::{PackageId, Packages};
-use crate::presence::notification::Notify;
 use crate::presence::occurrence::Occurrence;
-use crate::presence::ports::recorder::Recorder;
-use crate::presence::ports::subscriptions::Subscriptions;
 use crate::presence::ports::transaction::ServerTransaction;
 use crate::presence::remembered::SentNotify;
-use crate::presence::subscription::{Status, Subscription};
-use crate::presence::subscription_field::Field;
+use crate::presence::subscription::Subscription;
 use crate::presence::unreadable::Unreadable;
-use crate::presence::winfo::{Extent, Watcher};
-use crate::server::cluster::announce::Ends;
 use crate::server::cluster::arbitration::Beating;
 use crate::server::notify::missed_changes::OwnDialogId;
+use crate::server::notify::pacing::Pacing;
 use crate::server::notify::turn_retries::TurnRetries;
 use crate::server::notify::work::Work;
 use crate::server::operator::inventory::Inventory;
@@ -29,9 +24,7 @@ use crate::server::packages::omitted_check::OmittedCheck;
 use crate::server::packages::prediction::Predictions;
 use crate::server::shared::Parts;
 use crate::server::storage::Storage;
-use crate::sip::uri;
 use crate::time::Moment;
-use crate::{limited, limited_refusal};
 use std::cell::{Cell, RefCell};
 use std::ops::Deref;
 
@@ -132,6 +125,12 @@ impl<'m> Context<'m> {
         self
     }
 
+    /// The same context for a timer, which has many NOTIFYs to send: it does not run far ahead of the answers.
+    pub fn paced(mut self) -> Context<'m> {
+        self.work.pace = Some(Pacing::new(self.shared.senders, None));
+        self
+    }
+
     /// The context of a request.
     pub fn for_request(process: &'static Process, message: SipMsg<'m>) -> Context<'m> {
         Context { message: Some(message), came_at: Some(clock::now()), ..Context::new(process) }
@@ -188,64 +187,5 @@ impl<'m> Context<'m> {
                 self.reply(500, "Server Internal Error", b"");
             }
         }
-    }
-
-    /// What happens when a NOTIFY was answered, or was not (RFC 6665 4.2.2).
-    pub fn notify_answered(&mut self, dialog: DialogId<'_>, cseq: u32, code: i32) {
-        if code >= 300 {
-            self.shared.tables.record_failure(dialog, cseq, code);
-        }
-        if code == 500 && self.config.shares_subscriptions {
-            self.go_above_refused(dialog, cseq);
-        }
-        let removed = self.config.notify_failures.end(code) || (code == 408 && self.config.remove_on_timeout);
-        // What another node has gone on with meanwhile is not ours to end.
-        if removed && self.is_served_here(dialog) {
-            let of_stock = self.held_ownership(dialog).filter(|ownership| ownership.owner.is_stock());
-            match self.drop_subscription(dialog) {
-                Ok(Some(subscription)) => {
-                    if let Some(ownership) = of_stock {
-                        self.announce_end(&subscription, ownership, Ends::ForGood);
-                    }
-                    let cause = Cause::Notify(u16::try_from(code).unwrap_or_default());
-                    self.note_end(&subscription, cause);
-                    let package = *self.packages.get(subscription.state.event);
-                    limited!(
-                        Notice,
-                        "subscription of {} to {} for {} at {}, Call-ID {}, removed: {}",
-                        log::show(&subscription.watcher_uri()),
-                        log::show(subscription.get(Field::PresUri)),
-                        log::show(package.name),
-                        log::show(subscription.get(Field::Contact)),
-                        log::show(subscription.get(Field::CallId)),
-                        cause.sentence()
-                    );
-                    let watcher = || Watcher { status: Status::Terminated, ..Watcher::of(&subscription) };
-                    let uri = subscription.get(Field::PresUri).to_vec();
-                    crate::presence::watcher_changes::notify(self, &package, &uri, watcher, Extent::Full);
-                }
-                Ok(None) => {}
-                Err(error) => limited!(Error, "cannot remove a subscription whose NOTIFY was answered {code}: {error}"),
-            }
-        }
-    }
-
-    /// One line for each NOTIFY, at a level that is off unless `local_log_level` says otherwise.
-    pub(crate) fn log_notify(&self, notify: &Notify) {
-        let config = self.config;
-        if !log::enabled(config.log_level) {
-            return;
-        }
-        let s = &notify.subscription;
-        let from = uri::join(s.get(Field::FromUser), s.get(Field::FromDomain));
-        let text = format!(
-            "NOTIFY {} via {} on behalf of {} for event {} : {}",
-            log::show(&from),
-            log::show(s.get(Field::Contact)),
-            log::show(s.get(Field::PresUri)),
-            log::show(self.packages.get(s.state.event).name),
-            log::show(s.get(Field::CallId)),
-        );
-        log::write(c"presence", config.log_facility, config.log_level, &text);
     }
 }

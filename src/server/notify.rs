@@ -15,6 +15,8 @@ pub mod outstanding;
 pub mod pacing;
 mod ports;
 pub mod queue;
+pub mod responses;
+pub mod retries;
 pub mod row_queue;
 pub mod row_run;
 pub mod senders;

@@ -17,6 +17,7 @@ use crate::server::authorizations::judging;
 use crate::server::cluster::arbitration::Beating;
 use crate::server::context::Context;
 use crate::server::notify::under_way::{self, UnderWay};
+use crate::server::notify::{missed_sweep, notifier_process, responses, retries};
 use crate::server::operator::drain;
 use crate::time::{MicroTick, Micros, Seconds};
 use crate::{limited, sys};
@@ -179,7 +180,7 @@ pub(crate) fn completed(
         false if comes_back(done) => return context.shared.tables.record_failure(dialog, done.cseq(), done.code),
         false => done.code,
     };
-    context.notify_answered(dialog, done.cseq(), code);
+    responses::apply(&mut context, dialog, done.cseq(), code);
 }
 
 /// Takes note of a NOTIFY that this machine could not send, and could not send again. That is no answer of the watcher:
@@ -196,7 +197,7 @@ fn note_unsent(done: &tm::Completed<'_>, unsent: UnderWay) {
     );
 }
 
-/// The answer to the NOTIFY that `Context::log_notify` has written a line of.
+/// The answer to the NOTIFY that `sending::send` has written a line of.
 fn log_answer(config: &Config, done: &tm::Completed<'_>, waited: Option<Micros>) {
     if !log::enabled(config.log_level) {
         return;
@@ -312,7 +313,7 @@ pub(crate) unsafe extern "C" fn kr_presence_on_tick(_ticks: c_uint, param: *mut 
     entry!(kr_presence_on_tick, {
         fork_signals::take();
         if let Some(mut context) = state::context() {
-            context.notifier_tick(param as usize as i32);
+            notifier_process::tick(&mut context, param as usize as i32);
         }
     })
 }
@@ -338,7 +339,7 @@ pub(crate) fn send_again() {
     process.shared.interrupted.find_more(&process.shared.tables);
     for _ in 0..process.shared.interrupted.len() {
         let Some(hash) = process.shared.interrupted.take() else { return };
-        each_on_its_own("sending again", || Context::new(process).paced().try_again(hash));
+        each_on_its_own("sending again", || retries::send_again(Context::new(process).paced(), hash));
     }
 }
 
@@ -383,7 +384,7 @@ pub(crate) fn send_unread() {
     while failed < FAILED_READS {
         let Some(hash) = unread.next(&mut pass) else { break };
         let mut is_read = Ok(false);
-        each_on_its_own("reading again", || is_read = Context::new(process).paced().try_to_read(hash));
+        each_on_its_own("reading again", || is_read = retries::send_if_readable(Context::new(process).paced(), hash));
         failed += match is_read {
             Ok(true) => 0,
             // The others would wait for the database, too.
@@ -401,16 +402,16 @@ pub(crate) fn send_missed() {
         let Some(missed) = list.take() else { break };
         each_on_its_own("missed changes", || {
             let mut context = Context::new(process).paced();
-            context.notify_missed(missed);
-            failed += usize::from(context.has_missed());
-            is_away = context.has_lost_database();
+            missed_sweep::notify(&mut context, missed);
+            failed += usize::from(context.work.rows.has_missed);
+            is_away = context.work.rows.is_database_away;
         });
         if is_away || failed >= FAILED_READS {
             return;
         }
     }
     each_on_its_own("a sweep of missed changes", || {
-        if let Err(error) = Context::new(process).paced().sweep_missed_changes() {
+        if let Err(error) = missed_sweep::step(&mut Context::new(process).paced()) {
             limited!(Error, "the watchers of changes that were missed are notified later: {error}");
         }
     });

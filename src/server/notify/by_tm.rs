@@ -11,38 +11,36 @@ use crate::server::notify::engine::Content;
 use crate::server::notify::under_way::{Kept, UnderWay};
 use std::cell::RefCell;
 
-impl Context<'_> {
-    /// Leaves a NOTIFY to tm, whose routes see its subscription in `$subs`.
-    ///
-    /// # Errors
-    ///
-    /// Fails when tm cannot send it: no answer will come.
-    pub(crate) fn send_through_tm(
-        &self,
-        notify: &Notify,
-        content: Content<'_>,
-        under_way: UnderWay,
-    ) -> Result<tm::TmOutcome, tm::NotSent> {
-        // The route that looks at the answer sees what the one at the sending saw: by then the subscription may have
-        // changed, and it may be gone.
-        let keeps = self.process.notify_reply.get().is_some_and(|route| route.exists());
-        let is_seen = self.config.subs_variable && (keeps || direct::is_sending_seen());
-        let shown = is_seen.then(|| as_shown(notify));
-        let carried = match &shown {
-            Some(shown) if keeps => under_way.with(shown),
-            _ => under_way.alone(),
-        };
-        let sent = {
-            let _shown = ScopedValue::set(&self.process.last_subscription, shown);
-            send_in_dialog(&notify.subscription, content, self.process.on_completed, carried)
-        };
-        if sent != Ok(tm::TmOutcome::UnderWay) {
-            let answer = if sent.is_ok() { NotifyOutcome::Dropped } else { NotifyOutcome::NotSent };
-            let note = |number| self.shared.history.note_answer(number, answer, under_way.sent_at);
-            under_way.number.into_iter().for_each(note);
-        }
-        sent
+/// Leaves a NOTIFY to tm, whose routes see its subscription in `$subs`.
+///
+/// # Errors
+///
+/// Fails when tm cannot send it: no answer will come.
+pub(crate) fn send(
+    context: &Context<'_>,
+    notify: &Notify,
+    content: Content<'_>,
+    under_way: UnderWay,
+) -> Result<tm::TmOutcome, tm::NotSent> {
+    // The route that looks at the answer sees what the one at the sending saw: by then the subscription may have
+    // changed, and it may be gone.
+    let keeps = context.process.notify_reply.get().is_some_and(|route| route.exists());
+    let is_seen = context.config.subs_variable && (keeps || direct::is_sending_seen());
+    let shown = is_seen.then(|| as_shown(notify));
+    let carried = match &shown {
+        Some(shown) if keeps => under_way.with(shown),
+        _ => under_way.alone(),
+    };
+    let sent = {
+        let _shown = ScopedValue::set(&context.process.last_subscription, shown);
+        send_in_dialog(&notify.subscription, content, context.process.on_completed, carried)
+    };
+    if sent != Ok(tm::TmOutcome::UnderWay) {
+        let answer = if sent.is_ok() { NotifyOutcome::Dropped } else { NotifyOutcome::NotSent };
+        let note = |number| context.shared.history.note_answer(number, answer, under_way.sent_at);
+        under_way.number.into_iter().for_each(note);
     }
+    sent
 }
 
 thread_local! {

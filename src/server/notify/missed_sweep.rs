@@ -14,6 +14,7 @@ use crate::presence::subscription::{Status, Subscription};
 use crate::presence::subscription_field::Field;
 use crate::server::context::Context;
 use crate::server::notify::missed_changes::{Missed, SweepScope, Whom, tries_after};
+use crate::server::notify::retries;
 use crate::server::notify::row_run::RowNotifyRun;
 use crate::server::subscriptions::active_watchers_table as rows;
 use std::collections::HashSet;
@@ -21,124 +22,112 @@ use std::collections::HashSet;
 /// How many rows of subscriptions are gone through in one second.
 const SWEPT_ROWS: usize = 256;
 
-impl Context<'_> {
-    /// Notifies the watchers of a resource of its state as it is. While that cannot be read nobody is counted up for
-    /// it: the resource waits on.
-    pub fn notify_of_state(&mut self, resource: &Resource) {
-        if let Err(why) = self.may_be_notified(resource) {
-            self.work.rows.miss(&Missed::new(resource, Whom::All, tries_after(why, 1)));
-        } else if self.enqueue(resource, StateChange::State { sender: b"", transient_body: None }) {
-            notifier::run(self, resource);
+/// Notifies the watchers of a resource of its state as it is. While that cannot be read nobody is counted up for
+/// it: the resource waits on.
+fn notify_of_state(context: &mut Context<'_>, resource: &Resource) {
+    if let Err(why) = retries::check_readable(context, resource) {
+        context.work.rows.miss(&Missed::new(resource, Whom::All, tries_after(why, 1)));
+    } else if context.enqueue(resource, StateChange::State { sender: b"", transient_body: None }) {
+        notifier::run(context, resource);
+    }
+}
+
+/// Notifies a watcher of what its subscription is.
+fn notify_of_subscription(context: &mut Context<'_>, row: &Subscription) {
+    let resource = context.shared.tables.resource_of(row);
+    if context.enqueue(&resource, StateChange::Subscription(row.dialog(), NotifyReason::Subscribe)) {
+        notifier::run(context, &resource);
+    }
+}
+
+/// Tries again to notify whom something could not be sent. While the state cannot be read nobody is counted up for
+/// a change: it waits on.
+pub fn notify(context: &mut Context<'_>, missed: Missed) {
+    let tries = missed.tries.saturating_add(1);
+    (context.work.rows.tries, context.work.rows.is_second_try) = (tries, missed.is_broken_off);
+    if missed.whom.is_of_a_change() {
+        if let Err(why) = retries::check_readable(context, &missed.resource) {
+            return context.work.rows.miss(&Missed { tries: tries_after(why, tries), ..missed });
         }
     }
+    let transient_body = missed.transient_body.as_ref().filter(|_| !has_newer_document(context, &missed)).cloned();
+    let Missed { resource, whom, sender, came_in, .. } = missed;
+    let only = match whom {
+        Whom::Asking(dialog) => {
+            context.mark(&resource, StateChange::Subscription(dialog.id(), NotifyReason::Subscribe));
+            return notifier::run(context, &resource);
+        }
+        Whom::Ended(mut notify) => {
+            if is_authorized_again(context, &resource) {
+                // The row is gone, and nobody asks the rules about the watcher any more.
+                notify.notify_reason = NotifyReason::Ended;
+            }
+            context.work.rows.own.push((resource.clone(), *notify));
+            return notifier::run(context, &resource);
+        }
+        Whom::All => None,
+        Whom::One(dialog) => Some(dialog),
+    };
+    let is_winfo = context.packages.get(resource.event).is_winfo();
+    context.work.rows.notify_runs.push(RowNotifyRun {
+        resource: resource.clone(),
+        transient_body,
+        sender,
+        came_in,
+        change: None,
+        only,
+        is_of_documents: false,
+        is_left_to_notifiers: context.config.notifier_processes > 0 && !is_winfo,
+    });
+    notifier::run(context, &resource);
+}
 
-    /// Notifies a watcher of what its subscription is.
-    fn notify_of_subscription(&mut self, row: &Subscription) {
-        let resource = self.shared.tables.resource_of(row);
-        if self.enqueue(&resource, StateChange::Subscription(row.dialog(), NotifyReason::Subscribe)) {
-            notifier::run(self, &resource);
+/// Whether rules may have changed what the watchers of a resource may see.
+fn is_authorized_again(context: &Context<'_>, resource: &Resource) -> bool {
+    !context.config.force_active && context.packages.get(resource.event).has(Trait::NeedsAuthorization)
+}
+
+/// Whether the presentity has published since: what was shown only once must not be the last that watchers see.
+fn has_newer_document(context: &mut Context<'_>, missed: &Missed) -> bool {
+    if missed.transient_body.is_none() {
+        return false;
+    }
+    if missed.came_in.number.is_some_and(|number| !context.shared.change_counts.is_latest(number)) {
+        return true;
+    }
+    // Another server may have changed them.
+    let documents = context.documents(&missed.resource).unwrap_or_default();
+    documents.iter().any(|document| document.received_at.is_some_and(|at| at >= missed.came_in.at))
+}
+
+/// Where too many changes were missed to be named: notifies the watchers of one portion of all that are watched.
+///
+/// # Errors
+///
+/// Fails when the rows cannot be read: the portion is tried again.
+pub fn step(context: &mut Context<'_>) -> Result<(), StoreError> {
+    let missed = context.shared.missed_changes;
+    let Some(portion) = missed.next_portion() else { return Ok(()) };
+    let (table, packages) = (context.config.active_watchers_table, context.packages);
+    let read = |db: &Connection, page: &Page<'_>| rows::select_page(db, table, packages, page);
+    let (watching, next) = paging::portion_of(context.database, SWEPT_ROWS, &[], portion.after, read)?;
+    // A panic does not keep the sweep at this portion.
+    missed.is_swept_up_to(next);
+    let (mut seen, now) = (HashSet::new(), clock::now());
+    for row in watching {
+        let is_not_notified = row.state.status != Status::Terminated && !row.is_notified_of_changes(now);
+        if portion.reach == SweepScope::Asking && is_not_notified && row.state.expires_at > now {
+            notify_of_subscription(context, &row);
+        }
+        if !seen.insert((row.get(Field::PresUri).to_vec(), row.state.event.0)) {
+            continue;
+        }
+        let resource = context.shared.tables.resource_of(&row);
+        notify_of_state(context, &resource);
+        if context.work.rows.is_database_away {
+            missed.sweep_again_from(portion);
+            return Ok(());
         }
     }
-
-    /// Tries again to notify whom something could not be sent. While the state cannot be read nobody is counted up for
-    /// a change: it waits on.
-    pub fn notify_missed(&mut self, missed: Missed) {
-        let tries = missed.tries.saturating_add(1);
-        (self.work.rows.tries, self.work.rows.is_second_try) = (tries, missed.is_broken_off);
-        if missed.whom.is_of_a_change() {
-            if let Err(why) = self.may_be_notified(&missed.resource) {
-                return self.work.rows.miss(&Missed { tries: tries_after(why, tries), ..missed });
-            }
-        }
-        let transient_body = missed.transient_body.as_ref().filter(|_| !self.has_newer_document(&missed)).cloned();
-        let Missed { resource, whom, sender, came_in, .. } = missed;
-        let only = match whom {
-            Whom::Asking(dialog) => {
-                self.mark(&resource, StateChange::Subscription(dialog.id(), NotifyReason::Subscribe));
-                return notifier::run(self, &resource);
-            }
-            Whom::Ended(mut notify) => {
-                if self.is_authorized_again(&resource) {
-                    // The row is gone, and nobody asks the rules about the watcher any more.
-                    notify.notify_reason = NotifyReason::Ended;
-                }
-                self.work.rows.own.push((resource.clone(), *notify));
-                return notifier::run(self, &resource);
-            }
-            Whom::All => None,
-            Whom::One(dialog) => Some(dialog),
-        };
-        let is_winfo = self.packages.get(resource.event).is_winfo();
-        self.work.rows.notify_runs.push(RowNotifyRun {
-            resource: resource.clone(),
-            transient_body,
-            sender,
-            came_in,
-            change: None,
-            only,
-            is_of_documents: false,
-            is_left_to_notifiers: self.config.notifier_processes > 0 && !is_winfo,
-        });
-        notifier::run(self, &resource);
-    }
-
-    /// Whether rules may have changed what the watchers of a resource may see.
-    fn is_authorized_again(&self, resource: &Resource) -> bool {
-        !self.config.force_active && self.packages.get(resource.event).has(Trait::NeedsAuthorization)
-    }
-
-    /// Whether the presentity has published since: what was shown only once must not be the last that watchers see.
-    fn has_newer_document(&mut self, missed: &Missed) -> bool {
-        if missed.transient_body.is_none() {
-            return false;
-        }
-        if missed.came_in.number.is_some_and(|number| !self.shared.change_counts.is_latest(number)) {
-            return true;
-        }
-        // Another server may have changed them.
-        let documents = self.documents(&missed.resource).unwrap_or_default();
-        documents.iter().any(|document| document.received_at.is_some_and(|at| at >= missed.came_in.at))
-    }
-
-    /// Whether this entry could not send something.
-    pub fn has_missed(&self) -> bool {
-        self.work.rows.has_missed
-    }
-
-    /// Whether this entry has found the database away while it sent NOTIFYs.
-    pub fn has_lost_database(&self) -> bool {
-        self.work.rows.is_database_away
-    }
-
-    /// Where too many changes were missed to be named: notifies the watchers of one portion of all that are watched.
-    ///
-    /// # Errors
-    ///
-    /// Fails when the rows cannot be read: the portion is tried again.
-    pub fn sweep_missed_changes(&mut self) -> Result<(), StoreError> {
-        let missed = self.shared.missed_changes;
-        let Some(portion) = missed.next_portion() else { return Ok(()) };
-        let (table, packages) = (self.config.active_watchers_table, self.packages);
-        let read = |db: &Connection, page: &Page<'_>| rows::select_page(db, table, packages, page);
-        let (watching, next) = paging::portion_of(self.database, SWEPT_ROWS, &[], portion.after, read)?;
-        // A panic does not keep the sweep at this portion.
-        missed.is_swept_up_to(next);
-        let (mut seen, now) = (HashSet::new(), clock::now());
-        for row in watching {
-            let is_not_notified = row.state.status != Status::Terminated && !row.is_notified_of_changes(now);
-            if portion.reach == SweepScope::Asking && is_not_notified && row.state.expires_at > now {
-                self.notify_of_subscription(&row);
-            }
-            if !seen.insert((row.get(Field::PresUri).to_vec(), row.state.event.0)) {
-                continue;
-            }
-            let resource = self.shared.tables.resource_of(&row);
-            self.notify_of_state(&resource);
-            if self.has_lost_database() {
-                missed.sweep_again_from(portion);
-                return Ok(());
-            }
-        }
-        Ok(())
-    }
+    Ok(())
 }

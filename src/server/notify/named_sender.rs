@@ -8,6 +8,7 @@ use crate::presence::notification::Notify;
 use crate::presence::remembered::BodyDigest;
 use crate::server::context::Context;
 use crate::server::notify::named_targets::{MOST, NamedTargets, ReadyNotify};
+use crate::server::notify::sending;
 use crate::time::Millis;
 use crate::time::{Moment, Seconds};
 use std::cell::RefCell;
@@ -46,8 +47,8 @@ pub fn serve(targets: &NamedTargets, new_context: impl Fn() -> Option<Context<'s
     while let Some(mut context) = new_context() {
         let Some(waiting) = targets.next() else { break };
         context.work.looks_names_up = true;
-        let Err(why) = caught(|| context.send_to_name(&waiting)) else { continue };
-        let made_due = caught(|| new_context().map(|mut context| context.note_broken_off(&waiting, &why)));
+        let Err(why) = caught(|| send_to_name(&mut context, &waiting)) else { continue };
+        let made_due = caught(|| new_context().map(|mut context| note_broken_off(&mut context, &waiting, &why)));
         if let Err(why) = made_due {
             limited!(Error, "panic while a NOTIFY that was not sent is made due again: {why}");
         }
@@ -55,55 +56,50 @@ pub fn serve(targets: &NamedTargets, new_context: impl Fn() -> Option<Context<'s
     targets.bell.wait();
 }
 
-impl Context<'_> {
-    /// Leaves a NOTIFY to the process that looks names up, where its target has one. `false`: this process sends it.
-    pub(crate) fn leaves_to_names(
-        &self,
-        notify: &Notify,
-        headers: &[u8],
-        body: Option<&[u8]>,
-        digest: BodyDigest,
-    ) -> bool {
-        let is_named = !self.work.looks_names_up && notify.subscription.name_to_look_up().is_some();
-        if !is_named || !self.config.looks_names_up {
-            return false;
-        }
-        let is_second_try = self.work.is_second_try();
-        let is_left = self.shared.named_targets.take_over(notify, (headers, body), digest, is_second_try);
-        if !is_left {
-            limited!(
-                Warn,
-                "more than {MOST} NOTIFYs wait for the names of their targets: further ones make others wait"
-            );
-        }
-        is_left
+/// Leaves a NOTIFY to the process that looks names up, where its target has one. `false`: this process sends it.
+pub(crate) fn takes_over(
+    context: &Context<'_>,
+    notify: &Notify,
+    headers: &[u8],
+    body: Option<&[u8]>,
+    digest: BodyDigest,
+) -> bool {
+    let is_named = !context.work.looks_names_up && notify.subscription.name_to_look_up().is_some();
+    if !is_named || !context.config.looks_names_up {
+        return false;
     }
-
-    /// A panic has kept a NOTIFY from being sent: its watcher is notified once more, by the timer.
-    fn note_broken_off(&mut self, waiting: &ReadyNotify, why: &str) {
-        let notify = waiting.notify();
-        let then = if waiting.is_second_try { "the next change is sent to it" } else { "tried again" };
-        let watcher = notify.subscription.watcher_uri();
-        let watcher = log::show(&watcher);
-        limited!(Error, "panic while a NOTIFY was sent to the name of {watcher} ({then}): {why}");
-        metrics::notify_unsent(notify.subscription.state.event, 1);
-        if !waiting.is_second_try {
-            let resource = self.shared.tables.resource_of(&notify.subscription);
-            self.storage.queue.make_one_due(&mut self.work, &resource, &notify);
-        }
+    let is_second_try = context.work.is_second_try();
+    let is_left = context.shared.named_targets.take_over(notify, (headers, body), digest, is_second_try);
+    if !is_left {
+        limited!(Warn, "more than {MOST} NOTIFYs wait for the names of their targets: further ones make others wait");
     }
+    is_left
+}
 
-    fn send_to_name(&mut self, waiting: &ReadyNotify) {
-        let notify = waiting.notify();
-        let (name, began) = (notify.subscription.name_to_look_up().unwrap_or_default(), clock::instant());
-        if RESTING.with_borrow_mut(|resting| resting.has(name, clock::now())) {
-            return self.note_unsent(&notify);
-        }
-        let hop = notify.subscription.hop();
-        let is_sent = self.send_now(&notify, hop, &waiting.headers, waiting.body.as_deref(), waiting.digest);
-        if !is_sent && clock::instant().since(began) > SLOW {
-            RESTING.with_borrow_mut(|resting| resting.add(name, clock::now()));
-        }
+/// A panic has kept a NOTIFY from being sent: its watcher is notified once more, by the timer.
+fn note_broken_off(context: &mut Context<'_>, waiting: &ReadyNotify, why: &str) {
+    let notify = waiting.notify();
+    let then = if waiting.is_second_try { "the next change is sent to it" } else { "tried again" };
+    let watcher = notify.subscription.watcher_uri();
+    let watcher = log::show(&watcher);
+    limited!(Error, "panic while a NOTIFY was sent to the name of {watcher} ({then}): {why}");
+    metrics::notify_unsent(notify.subscription.state.event, 1);
+    if !waiting.is_second_try {
+        let resource = context.shared.tables.resource_of(&notify.subscription);
+        context.storage.queue.make_one_due(&mut context.work, &resource, &notify);
+    }
+}
+
+fn send_to_name(context: &mut Context<'_>, waiting: &ReadyNotify) {
+    let notify = waiting.notify();
+    let (name, began) = (notify.subscription.name_to_look_up().unwrap_or_default(), clock::instant());
+    if RESTING.with_borrow_mut(|resting| resting.has(name, clock::now())) {
+        return sending::note_unsent(context, &notify);
+    }
+    let hop = notify.subscription.hop();
+    let is_sent = sending::send(context, &notify, hop, &waiting.headers, waiting.body.as_deref(), waiting.digest);
+    if !is_sent && clock::instant().since(began) > SLOW {
+        RESTING.with_borrow_mut(|resting| resting.add(name, clock::now()));
     }
 }
 

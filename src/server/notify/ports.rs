@@ -11,6 +11,7 @@ use crate::presence::resource::Resource;
 use crate::server::authorizations::judging;
 use crate::server::context::Context;
 use crate::server::notify::work::Again;
+use crate::server::notify::{named_sender, sending};
 use crate::sip::target::NextHop;
 use crate::{limited, log};
 
@@ -99,8 +100,8 @@ impl Notifications for Context<'_> {
     }
     fn send_notify(&mut self, notify: &Notify, headers: &[u8], body: Option<&[u8]>, digest: BodyDigest) {
         let hop = notify.subscription.hop();
-        if !matches!(hop, NextHop::Name { .. }) || !self.leaves_to_names(notify, headers, body, digest) {
-            self.send_now(notify, hop, headers, body, digest);
+        if !matches!(hop, NextHop::Name { .. }) || !named_sender::takes_over(self, notify, headers, body, digest) {
+            sending::send(self, notify, hop, headers, body, digest);
         }
     }
 }

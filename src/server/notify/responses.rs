@@ -1,0 +1,53 @@
+//! What becomes of a subscription whose NOTIFY was answered, or was not.
+use crate::host::log;
+use crate::limited;
+use crate::presence::dialog::DialogId;
+use crate::presence::ended::Cause;
+use crate::presence::ports::recorder::Recorder;
+use crate::presence::ports::subscriptions::Subscriptions;
+use crate::presence::subscription::Status;
+use crate::presence::subscription_field::Field;
+use crate::presence::watcher_changes;
+use crate::presence::winfo::{Extent, Watcher};
+use crate::server::cluster::announce::Ends;
+use crate::server::context::Context;
+
+/// Ends a subscription where the answer to its NOTIFY says so (RFC 6665 4.2.2), and remembers a failure.
+pub fn apply(context: &mut Context<'_>, dialog: DialogId<'_>, cseq: u32, code: i32) {
+    if code >= 300 {
+        context.shared.tables.record_failure(dialog, cseq, code);
+    }
+    if code == 500 && context.config.shares_subscriptions {
+        context.go_above_refused(dialog, cseq);
+    }
+    let removed = context.config.notify_failures.end(code) || (code == 408 && context.config.remove_on_timeout);
+    // What another node has gone on with meanwhile is not ours to end.
+    if removed && context.is_served_here(dialog) {
+        let of_stock = context.held_ownership(dialog).filter(|ownership| ownership.owner.is_stock());
+        match context.drop_subscription(dialog) {
+            Ok(Some(subscription)) => {
+                if let Some(ownership) = of_stock {
+                    context.announce_end(&subscription, ownership, Ends::ForGood);
+                }
+                let cause = Cause::Notify(u16::try_from(code).unwrap_or_default());
+                context.note_end(&subscription, cause);
+                let package = *context.packages.get(subscription.state.event);
+                limited!(
+                    Notice,
+                    "subscription of {} to {} for {} at {}, Call-ID {}, removed: {}",
+                    log::show(&subscription.watcher_uri()),
+                    log::show(subscription.get(Field::PresUri)),
+                    log::show(package.name),
+                    log::show(subscription.get(Field::Contact)),
+                    log::show(subscription.get(Field::CallId)),
+                    cause.sentence()
+                );
+                let watcher = || Watcher { status: Status::Terminated, ..Watcher::of(&subscription) };
+                let uri = subscription.get(Field::PresUri).to_vec();
+                watcher_changes::notify(context, &package, &uri, watcher, Extent::Full);
+            }
+            Ok(None) => {}
+            Err(error) => limited!(Error, "cannot remove a subscription whose NOTIFY was answered {code}: {error}"),
+        }
+    }
+}
