@@ -508,3 +508,51 @@ fn what_lives_in_shared_memory_is_looked_at_by_the_compiler() {
     let checked = modules.values().map(|code| code.matches("\nshm_safe!(").count()).sum::<usize>();
     assert!(checked > 60, "only {checked} types of shared memory were found");
 }
+
+/// Implementations of the server's `Context`: the trait, or `None` for methods of its own.
+fn implemented_for_a_context(code: &str) -> Vec<Option<&str>> {
+    let mut found = Vec::new();
+    for header in code.lines().filter(|line| line.starts_with("impl")) {
+        let header = header.split('{').next().unwrap_or_default();
+        let (of_what, implementor) = header.rsplit_once(" for ").map_or((None, header), |(of, to)| (Some(of), to));
+        let named = implementor.trim_start_matches("impl").split(|c: char| !c.is_alphanumeric() && c != '_');
+        if named.into_iter().any(|word| word == "Context") {
+            found.push(of_what.map(|of| of.rsplit(' ').next().unwrap_or(of)));
+        }
+    }
+    found
+}
+
+/// What a room does is a function of that room, so that it is found by the room's name; only what an entry from the
+/// host is has methods.
+#[test]
+fn a_context_has_methods_of_its_own_and_ports_alone() {
+    let (mut own, mut ports, mut wrong) = (BTreeSet::new(), 0, Vec::new());
+    for (module, code) in &modules() {
+        for implemented in implemented_for_a_context(code) {
+            let is_context = module == "server::context";
+            match implemented {
+                None | Some("Deref") if is_context => _ = own.insert(module.clone()),
+                Some(_) if module.ends_with("::ports") => ports += 1,
+                None => wrong.push(format!("{module} gives a context methods: let them be functions of {module}")),
+                Some(of) => wrong.push(format!("{module} implements {of} for a context: that belongs into a ports.rs")),
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert_eq!((own.len(), ports), (1, 9), "modules with methods of the context, and traits that it carries out");
+}
+
+#[test]
+fn what_the_check_of_contexts_sees() {
+    let code = "
+impl<'m> Context<'m> {
+impl Context<'_> {
+impl Deref for Context<'_> {
+impl<T> From<Context<'_>> for Whole<T> {
+impl crate::presence::ports::cluster::Cluster for crate::server::context::Context<'_> {
+impl ContextFree for Exchange<'_, '_> {
+    ";
+    let cluster = Some("crate::presence::ports::cluster::Cluster");
+    assert_eq!(implemented_for_a_context(code), [None, None, Some("Deref"), cluster]);
+}

@@ -1,10 +1,10 @@
 //! Other nodes: who is present, replicas of their subscriptions, those that stock's nodes share, and removals they must
 //! not undo.
+pub mod activation;
 pub mod announce;
 pub mod arbitration;
 pub mod asking;
 pub mod cluster_state;
-pub mod cluster_step;
 pub mod comparison;
 pub mod door;
 pub mod full_sync;
@@ -13,8 +13,10 @@ pub mod holders;
 pub mod joining;
 mod known_node;
 pub mod leases_table;
+pub mod membership;
 pub mod merging;
 pub mod message_rate;
+pub mod node_clocks;
 pub mod node_id;
 mod node_messages;
 pub mod nodes;
@@ -22,6 +24,7 @@ pub mod old_documents;
 mod own_removals;
 pub mod placing;
 mod ports;
+pub mod publications;
 pub mod refreshes;
 pub mod removals;
 pub mod replacement;
@@ -32,3 +35,4 @@ pub mod stock_nodes;
 pub mod stock_subscriptions;
 pub mod taken_marks;
 mod takeover;
+mod watchers;

@@ -7,7 +7,7 @@ use crate::presence::event_package::{PackageId, Trait};
 use crate::presence::placed::Placed;
 use crate::presence::subscription::Subscription;
 use crate::presence::{direct_publish, judgement, refresh, sphere};
-use crate::server::cluster::replacement::RefreshedBy;
+use crate::server::cluster::holders::{self, RefreshedBy};
 use crate::server::context::Context;
 use crate::sip::checked::{CheckedParts, HostPart, UserPart};
 use crate::sip::entity_tag::EntityTag;
@@ -92,7 +92,7 @@ fn is_refreshed_here(uri: &[u8], event: &[u8], kind: i32, file: [&[u8]; 2]) -> b
     let uri = as_stored(uri);
     let message = Placed::Refresh { uri: uri.clone(), event: event.to_vec(), kind, file: file.map(<[u8]>::to_vec) };
     let by = if kind == 0 { RefreshedBy::Primary } else { RefreshedBy::Holders };
-    context.refresh_elsewhere(&uri, &message, by)
+    holders::refresh_elsewhere(&context, &uri, &message, by)
 }
 
 /// The same on this node alone.

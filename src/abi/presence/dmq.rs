@@ -12,9 +12,12 @@ use crate::presence::replica::{self, ReplicaMessage};
 use crate::presence::replica_refresh;
 use crate::presence::replication;
 use crate::presence::replication::Reader;
-use crate::server::cluster::full_sync::Owners;
+use crate::server::cluster::full_sync::{self, Owners};
 use crate::server::cluster::message_rate::{MOST_OF_NODE, MOST_OF_STRANGER, Sender};
 use crate::server::cluster::stock_nodes::Outcome;
+use crate::server::cluster::{
+    comparison, membership, merging, node_clocks, publications, refreshes, replacement, replicas, stock_subscriptions,
+};
 use crate::server::context::{Context, Process};
 use crate::sys;
 use crate::time::Moment;
@@ -71,7 +74,7 @@ unsafe extern "C" fn on_joined_nodes() -> c_int {
 
 /// Says who we are to all nodes, also to those that have not shown yet that they know the secret.
 fn greet_all(context: &Context) -> bool {
-    let hello = context.hello_text(HelloReply::Wanted);
+    let hello = comparison::hello(context, HelloReply::Wanted);
     let others = dmq::nodes().into_iter().filter(|node| node.active && !node.local);
     // Each of them is greeted, whatever became of the one before.
     let unsent = others.filter(|node| !context.greet(&node.address, &hello)).count();
@@ -288,12 +291,12 @@ fn on_publication_message(context: &mut Context, body: &[u8], from: Option<Addre
         Some(ReplicaMessage::Sync { you }) => {
             // A question to all is answered by one.
             if let Some(from) = from.filter(|_| you || context.process().shared.nodes.is_first(context.node_name())) {
-                context.send_publications(&from, if you { Reader::Ours } else { Reader::Any });
+                full_sync::send_publications(&context.inventory(), &from, if you { Reader::Ours } else { Reader::Any });
                 context.process().shared.nodes.record_notified(&from, clock::now());
             }
             OK
         }
-        Some(ReplicaMessage::Update(replica)) => match context.on_replica(&replica, from.as_ref()) {
+        Some(ReplicaMessage::Update(replica)) => match publications::apply(context, &replica, from.as_ref()) {
             Ok(()) => OK,
             Err(why) if replication::is_bad(&why) => {
                 crate::limited!(Notice, "a change of another node is refused: {why}");
@@ -308,7 +311,7 @@ fn on_publication_message(context: &mut Context, body: &[u8], from: Option<Addre
 }
 
 fn on_stock_message(context: &mut Context, body: &[u8], from: Option<Address>) -> StatusLine {
-    match context.on_stock_message(body, from.as_ref()) {
+    match stock_subscriptions::on_message(context, body, from.as_ref()) {
         Ok(true) => OK,
         Ok(false) => unreadable(body),
         Err(error) => {
@@ -332,32 +335,32 @@ fn on_node_message(context: &mut Context, body: &[u8], from: Option<Address>) ->
     nodes.mark_alive(&name, clock::now());
     let done = match (message, from) {
         (NodeMessage::Hello { reply, compares, speaks, stamp }, Some(from)) => {
-            context.note_clock(&name, stamp);
+            node_clocks::note(context, &name, stamp);
             on_hello(context, &from, &name, (reply, compares, speaks));
             Ok(())
         }
         (NodeMessage::Compare(kind, comparison, stamp), Some(_)) => {
-            context.note_clock(&name, stamp);
+            node_clocks::note(context, &name, stamp);
             if let Ok(id) = nodes.of_name(&name, clock::now()) {
-                context.on_comparison(id, kind, comparison);
+                comparison::on_message(context, id, kind, comparison);
             }
             Ok(())
         }
         (NodeMessage::Placed(message), Some(_)) => {
             if let Ok(id) = nodes.of_name(&name, clock::now()) {
                 refresh_for(&message);
-                context.on_placed(id, message);
+                replacement::on_message(context, id, message);
             }
             Ok(())
         }
         (NodeMessage::Leave(successor), Some(_)) => {
             if let Ok(id) = nodes.of_name(&name, clock::now()) {
-                context.on_leave(id, &name, successor.as_deref());
+                membership::note_left(context, id, &name, successor.as_deref());
             }
             Ok(())
         }
         (NodeMessage::Sync, Some(from)) => {
-            context.send_subscriptions(&from, Owners::All);
+            full_sync::send_subscriptions(context, &from, Owners::All);
             nodes.record_notified(&from, clock::now());
             Ok(())
         }
@@ -366,12 +369,12 @@ fn on_node_message(context: &mut Context, body: &[u8], from: Option<Address>) ->
         {
             Ok(())
         }
-        (NodeMessage::Subscription(announcement), from) => context.on_announcement(&announcement, from.as_ref()),
-        (NodeMessage::Refresh(refresh), from) => context.on_refresh(&refresh, &name, from.as_ref()),
-        (NodeMessage::End(ending), _) => context.on_termination(&ending),
+        (NodeMessage::Subscription(announcement), from) => merging::apply(context, &announcement, from.as_ref()),
+        (NodeMessage::Refresh(refresh), from) => refreshes::apply(context, &refresh, &name, from.as_ref()),
+        (NodeMessage::End(ending), _) => replicas::terminate(context, &ending),
         _ => Ok(()),
     };
-    context.resume();
+    membership::resume(context);
     match done {
         Ok(()) => OK,
         Err(error) => {
@@ -397,11 +400,11 @@ fn refresh_for(message: &Placed) {
 fn on_hello(context: &mut Context, from: &Address, their_name: &[u8], (reply, compares, speaks): (HelloReply, u8, u8)) {
     let (config, name) = (context.process().config, context.node_name());
     let nodes = context.process().shared.nodes;
-    let kinds = context.compared_kinds();
+    let kinds = comparison::kinds(context);
     let Ok(id) = nodes.of_name(their_name, clock::now()) else { return };
     nodes.note_hello(id, compares, speaks);
     if reply == HelloReply::Wanted {
-        context.greet(from, &context.hello_text(HelloReply::Given));
+        context.greet(from, &comparison::hello(context, HelloReply::Given));
     }
     context.placement_settings().into_iter().for_each(|settings| _ = context.send_on(Channel::Nodes, from, &settings));
     if !nodes.joining.take_question() {
@@ -410,13 +413,13 @@ fn on_hello(context: &mut Context, from: &Address, their_name: &[u8], (reply, co
     let common = |kind: RecordKind| kinds & compares & kind.bit() != 0;
     if config.replicates && config.asks_for_all {
         match common(RecordKind::Publications) {
-            true => context.pull_all(id, RecordKind::Publications),
+            true => comparison::pull_all(context, id, RecordKind::Publications),
             false => _ = context.send_on(Channel::Publications, from, replica::SYNC_YOU),
         }
     }
     if config.shares_subscriptions && config.asks_for_subscriptions {
         match common(RecordKind::Subscriptions) {
-            true => context.pull_all(id, RecordKind::Subscriptions),
+            true => comparison::pull_all(context, id, RecordKind::Subscriptions),
             false => _ = context.send_on(Channel::Nodes, from, &cluster::sync(name)),
         }
     }
@@ -442,7 +445,7 @@ pub(crate) fn step(context: &mut Context) {
     if !config.replicates && !config.shares_subscriptions {
         return;
     }
-    context.cluster_step();
+    membership::step(context);
     let nodes = context.process().shared.nodes;
     if nodes.joining.is_alone_since_joining(clock::now())
         && nodes.joining.take_question()

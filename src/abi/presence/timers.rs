@@ -15,6 +15,7 @@ use crate::presence::subscription::Subscription;
 use crate::scoped_value::ScopedValue;
 use crate::server::authorizations::judging;
 use crate::server::cluster::arbitration::Beating;
+use crate::server::cluster::membership;
 use crate::server::context::Context;
 use crate::server::notify::under_way::{self, UnderWay};
 use crate::server::notify::{missed_sweep, notifier_process, responses, retries};
@@ -53,7 +54,7 @@ pub(crate) fn clean() {
         }
     });
     each_on_its_own("cleaning what nodes have left", || {
-        if let Err(error) = context().clean_cluster() {
+        if let Err(error) = membership::forget_past(&context()) {
             crate::limited!(Error, "cannot clean the active_watchers table: {error}");
         }
     });

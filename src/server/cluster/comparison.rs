@@ -4,23 +4,20 @@ use crate::cluster::digest::{DigestEntry, KeyRange, RecordKey, state_of};
 use crate::cluster::exchange::{self, ExchangePorts, Pull, Pulling, RecordPage};
 use crate::cluster::unsettled::ExchangeVerdict;
 use crate::common::counters::{self, Counter};
-use crate::host::{clock, log};
+use crate::host::clock;
 use crate::limited;
 use crate::presence::cluster::{self, HelloReply, NodeMessage, dialog_key};
 use crate::presence::comparison::{Comparison, RecordKind};
-use crate::presence::ports::publications::Publications;
 use crate::presence::ports::server::Server;
-use crate::presence::publication::Publication;
-use crate::presence::replication::Reader;
-use crate::presence::resource::Resource;
+use crate::presence::replica;
 use crate::presence::subscription::{Status, Subscription};
 use crate::presence::subscription_field::Field;
-use crate::presence::{replica, replication};
 use crate::server::cluster::asking::ASK_MARGIN;
 use crate::server::cluster::node_id::NodeId;
 use crate::server::cluster::placing::View;
+use crate::server::cluster::{merging, publications};
 use crate::server::context::Context;
-use crate::server::tables::resource_entry::ResourceEntry;
+use crate::server::shared::Parts;
 use crate::server::tables::subscription_entry::{Ownership, SubscriptionEntry};
 use crate::time::{Instant, Moment, Seconds};
 use std::collections::HashSet;
@@ -71,97 +68,57 @@ impl<'c, 'm> Exchange<'c, 'm> {
     }
 }
 
-impl Context<'_> {
-    /// The kinds of records that this node compares, as bits.
-    pub fn compared_kinds(&self) -> u8 {
-        let publications = self.config.compares_publications();
-        u8::from(self.config.shares_subscriptions) | (u8::from(publications) << 1)
-    }
+/// The kinds of records that this node compares, as bits.
+pub fn kinds(parts: &Parts) -> u8 {
+    let publications = parts.config.compares_publications();
+    u8::from(parts.config.shares_subscriptions) | (u8::from(publications) << 1)
+}
 
-    /// A hello of this node.
-    pub fn hello_text(&self, reply: HelloReply) -> Vec<u8> {
-        cluster::hello(self.node_name(), reply, self.compared_kinds(), self.shared.cluster_state.tick())
-    }
+/// A hello of this node.
+pub fn hello(parts: &Parts, reply: HelloReply) -> Vec<u8> {
+    cluster::hello(parts.node_name(), reply, kinds(parts), parts.shared.cluster_state.tick())
+}
 
-    fn compares(&self, kind: RecordKind) -> bool {
-        self.compared_kinds() & kind.bit() != 0
-    }
+fn compares(parts: &Parts, kind: RecordKind) -> bool {
+    kinds(parts) & kind.bit() != 0
+}
 
-    /// A node has sent a comparison message.
-    pub fn on_comparison(&mut self, from: NodeId, kind: RecordKind, message: Comparison) {
-        // What a node holds that records are not placed on says nothing about what belongs here.
-        let is_placed = self.view().is_none_or(|view| view.has(from));
-        if self.compares(kind) && is_placed {
-            let now = clock::instant();
-            exchange::on_message(&mut Exchange::new(self, kind, from), from, message, now);
-        }
-    }
-
-    /// Asks a node for all records of a kind, page by page.
-    pub fn pull_all(&mut self, from: NodeId, kind: RecordKind) {
+/// A node has sent a comparison message.
+pub fn on_message(context: &mut Context<'_>, from: NodeId, kind: RecordKind, message: Comparison) {
+    // What a node holds that records are not placed on says nothing about what belongs here.
+    let is_placed = context.view().is_none_or(|view| view.has(from));
+    if compares(context, kind) && is_placed {
         let now = clock::instant();
-        exchange::pull(&mut Exchange::new(self, kind, from), from, Stamp::default(), now);
+        exchange::on_message(&mut Exchange::new(context, kind, from), from, message, now);
     }
+}
 
-    /// Goes on with what is under way, and compares with the nodes whose turn it is.
-    pub fn compare_with_others(&mut self) {
-        let (now, instant) = (clock::now(), clock::instant());
-        let interval = self.compare_interval();
-        for kind in [RecordKind::Subscriptions, RecordKind::Publications] {
-            if !self.compares(kind) {
-                continue;
-            }
-            for (id, _) in self.shared.nodes.peers(kind) {
-                let nodes = self.shared.nodes;
-                let mut exchange = Exchange::new(self, kind, id);
-                if !exchange::go_on(&mut exchange, id, instant) && nodes.take_comparison(id, kind, now, interval) {
-                    exchange::compare(&mut exchange, id);
-                }
+/// Asks a node for all records of a kind, page by page.
+pub fn pull_all(context: &mut Context<'_>, from: NodeId, kind: RecordKind) {
+    let now = clock::instant();
+    exchange::pull(&mut Exchange::new(context, kind, from), from, Stamp::default(), now);
+}
+
+/// Goes on with what is under way, and compares with the nodes whose turn it is.
+pub fn step(context: &mut Context<'_>) {
+    let (now, instant) = (clock::now(), clock::instant());
+    let interval = interval(context);
+    for kind in [RecordKind::Subscriptions, RecordKind::Publications] {
+        if !compares(context, kind) {
+            continue;
+        }
+        for (id, _) in context.shared.nodes.peers(kind) {
+            let nodes = context.shared.nodes;
+            let mut exchange = Exchange::new(context, kind, id);
+            if !exchange::go_on(&mut exchange, id, instant) && nodes.take_comparison(id, kind, now, interval) {
+                exchange::compare(&mut exchange, id);
             }
         }
     }
+}
 
-    fn compare_interval(&self) -> Seconds {
-        COMPARE_INTERVAL + Seconds((self.shared.tables.subscription_count() / RECORDS_A_SECOND) as i64)
-    }
-
-    /// The resources with documents in one part of the tables.
-    fn resources_of_part(&self, part: usize) -> Vec<Resource> {
-        self.shared.tables.nth_shard(part).entries().map(ResourceEntry::resource).collect()
-    }
-
-    /// Each live document of the wanted presentities in one part of the tables.
-    pub(super) fn each_document(
-        &mut self,
-        part: usize,
-        wanted: impl Fn(&[u8]) -> bool,
-        mut take: impl FnMut(&Context, &Resource, &Publication),
-    ) {
-        let now = clock::now();
-        for resource in self.resources_of_part(part).into_iter().filter(|resource| wanted(&resource.uri)) {
-            match self.documents(&resource) {
-                Ok(documents) => {
-                    documents
-                        .iter()
-                        .filter(|d| d.expires_at.moment().is_some_and(|end| end > now))
-                        .for_each(|d| take(self, &resource, d));
-                }
-                Err(error) => {
-                    limited!(Warn, "the publications of {} are not compared: {error}", log::show(&resource.uri))
-                }
-            }
-        }
-    }
-
-    pub(super) fn document_text(&self, resource: &Resource, document: &Publication) -> Vec<u8> {
-        let event = self.packages.get(resource.event).name;
-        replication::of_stored(resource, event, document, self.two_clocks(), Reader::Ours).to_json()
-    }
-
-    fn document_key(&self, resource: &Resource, document: &Publication) -> RecordKey {
-        let record = if document.ruid.is_empty() { document.etag.bytes() } else { &document.ruid };
-        RecordKey::of(&[&resource.uri, self.packages.get(resource.event).name, record])
-    }
+fn interval(parts: &Parts) -> Seconds {
+    COMPARE_INTERVAL + Seconds((parts.shared.tables.subscription_count() / RECORDS_A_SECOND) as i64)
 }
 
 /// Whether a subscription is compared: it lives.
@@ -220,8 +177,8 @@ impl Exchange<'_, '_> {
     fn document_entries(&mut self, range: KeyRange) -> Vec<DigestEntry> {
         let (mut entries, is_common) = (Vec::new(), self.common());
         for part in 0..self.context.shared.tables.shard_count() {
-            self.context.each_document(part, &is_common, |context, resource, document| {
-                let key = context.document_key(resource, document);
+            publications::each(self.context, part, &is_common, |context, resource, document| {
+                let key = publications::key(context, resource, document);
                 if range.contains(key) {
                     let state = RecordKey::of(&[
                         document.etag.bytes(),
@@ -267,9 +224,9 @@ impl Exchange<'_, '_> {
             if found.len() >= PAGE {
                 return RecordPage { records: found, next: Some(part as u64) };
             }
-            self.context.each_document(part, &is_common, |context, resource, document| {
+            publications::each(self.context, part, &is_common, |context, resource, document| {
                 if since.is_none_or(|since| document.stamp.is_none_or(|at| at >= since)) {
-                    found.push(context.document_text(resource, document));
+                    found.push(publications::text(context, resource, document));
                 }
             });
         }
@@ -295,12 +252,13 @@ impl ExchangePorts for Exchange<'_, '_> {
         }
         let mut found = Vec::new();
         for part in 0..self.context.shared.tables.shard_count() {
-            self.context.each_document(
+            publications::each(
+                self.context,
                 part,
                 |_| true,
                 |context, resource, document| {
-                    if keys.contains(&context.document_key(resource, document)) {
-                        found.push(context.document_text(resource, document));
+                    if keys.contains(&publications::key(context, resource, document)) {
+                        found.push(publications::text(context, resource, document));
                     }
                 },
             );
@@ -320,13 +278,13 @@ impl ExchangePorts for Exchange<'_, '_> {
         let done = match self.kind {
             RecordKind::Subscriptions => match cluster::parse(&record, self.context.packages, clock::now()) {
                 Some((_, NodeMessage::Subscription(announcement))) => {
-                    self.context.on_announcement(&announcement, address.as_ref()).map_err(|error| error.to_string())
+                    merging::apply(self.context, &announcement, address.as_ref()).map_err(|error| error.to_string())
                 }
                 _ => Err("it is no subscription".into()),
             },
             RecordKind::Publications => match replica::parse(&record) {
                 Some(replica::ReplicaMessage::Update(replica)) => {
-                    self.context.on_replica(&replica, address.as_ref()).map_err(|failure| failure.to_string())
+                    publications::apply(self.context, &replica, address.as_ref()).map_err(|failure| failure.to_string())
                 }
                 _ => Err("it is no publication".into()),
             },
@@ -371,8 +329,8 @@ impl ExchangePorts for Exchange<'_, '_> {
     }
 
     fn note_more(&mut self, with: NodeId) {
-        let pause = Seconds(self.context.compare_interval().0 / SOON);
-        self.context.shared.nodes.compare_earlier(with, self.kind, self.context.compare_interval() - pause);
+        let pause = Seconds(interval(self.context).0 / SOON);
+        self.context.shared.nodes.compare_earlier(with, self.kind, interval(self.context) - pause);
     }
 
     fn note_exchanged(&mut self, with: NodeId) {

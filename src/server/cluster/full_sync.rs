@@ -5,7 +5,8 @@ use crate::limited;
 use crate::presence::replication::{self, Reader};
 use crate::presence::subscription::Subscription;
 use crate::server::cluster::node_id::NodeId;
-use crate::server::context::Context;
+use crate::server::operator::inventory::Inventory;
+use crate::server::shared::Parts;
 use crate::server::tables::subscription_entry::Ownership;
 use crate::time::Millis;
 
@@ -21,56 +22,47 @@ pub enum Owners {
     All,
 }
 
-impl Context<'_> {
-    /// Announces to a node the publications there are.
-    pub fn send_publications(&mut self, to: &Address, reader: Reader) {
-        let (mut sent, mut failed) = (0, 0);
-        let (now, packages) = (self.two_clocks(), self.packages);
-        let parts = self.parts;
-        let announced = self.inventory().each_publication(|resource, publication| {
-            let replica = replication::of_stored(resource, packages.get(resource.event).name, publication, now, reader);
-            failed += usize::from(!parts.send_on(Channel::Publications, to, &replica.to_json()));
+/// Announces to a node the publications there are.
+pub fn send_publications(inventory: &Inventory, to: &Address, reader: Reader) {
+    let (mut sent, mut failed) = (0, 0);
+    let (now, packages) = (inventory.two_clocks(), inventory.packages());
+    let announced = inventory.each_publication(|resource, publication| {
+        let replica = replication::of_stored(resource, packages.get(resource.event).name, publication, now, reader);
+        failed += usize::from(!inventory.send_on(Channel::Publications, to, &replica.to_json()));
+        sent += 1;
+        if sent % SYNC_BURST == 0 {
+            process::sleep(Millis(5));
+        }
+    });
+    if announced.is_err() || failed > 0 {
+        limited!(Error, "not everything was announced to a node: {failed} of {sent} publications could not be sent");
+    }
+}
+
+/// Announces to a node the subscriptions there are.
+pub fn send_subscriptions(parts: &Parts, to: &Address, owners: Owners) {
+    if !parts.config.shares_subscriptions {
+        return;
+    }
+    let tables = &parts.shared.tables;
+    let (mut sent, mut failed) = (0, 0);
+    for index in 0..tables.shard_count() {
+        let ours: Vec<(Subscription, Ownership)> = {
+            let shard = tables.nth_shard(index);
+            // Stock's nodes announce their own.
+            let is_announced = |owner: NodeId| owner.is_here() || (owners == Owners::All && !owner.is_stock());
+            let wanted = shard.subscriptions().filter(|stored| is_announced(stored.ownership.owner));
+            wanted.map(|stored| (stored.subscription.to_private(), stored.ownership)).collect()
+        };
+        for (subscription, ownership) in ours {
+            failed += usize::from(!parts.send_to_node(to, &parts.announcement_text(subscription, ownership)));
             sent += 1;
             if sent % SYNC_BURST == 0 {
                 process::sleep(Millis(5));
             }
-        });
-        if announced.is_err() || failed > 0 {
-            limited!(
-                Error,
-                "not everything was announced to a node: {failed} of {sent} publications could not be sent"
-            );
         }
     }
-
-    /// Announces to a node the subscriptions there are.
-    pub fn send_subscriptions(&self, to: &Address, owners: Owners) {
-        if !self.config.shares_subscriptions {
-            return;
-        }
-        let tables = &self.shared.tables;
-        let (mut sent, mut failed) = (0, 0);
-        for index in 0..tables.shard_count() {
-            let ours: Vec<(Subscription, Ownership)> = {
-                let shard = tables.nth_shard(index);
-                // Stock's nodes announce their own.
-                let is_announced = |owner: NodeId| owner.is_here() || (owners == Owners::All && !owner.is_stock());
-                let wanted = shard.subscriptions().filter(|stored| is_announced(stored.ownership.owner));
-                wanted.map(|stored| (stored.subscription.to_private(), stored.ownership)).collect()
-            };
-            for (subscription, ownership) in ours {
-                failed += usize::from(!self.send_to_node(to, &self.announcement_text(subscription, ownership)));
-                sent += 1;
-                if sent % SYNC_BURST == 0 {
-                    process::sleep(Millis(5));
-                }
-            }
-        }
-        if failed > 0 {
-            limited!(
-                Error,
-                "not everything was announced to a node: {failed} of {sent} subscriptions could not be sent"
-            );
-        }
+    if failed > 0 {
+        limited!(Error, "not everything was announced to a node: {failed} of {sent} subscriptions could not be sent");
     }
 }

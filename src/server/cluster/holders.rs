@@ -2,8 +2,9 @@
 use crate::cluster::clock::ClusterSecond;
 use crate::cluster::digest::RecordKey;
 use crate::cluster::old_documents::RemovedDocuments;
-use crate::host::clock;
 use crate::host::dmq::{self, Address, Channel};
+use crate::host::{clock, log};
+use crate::limited;
 use crate::presence::comparison::RecordKind;
 use crate::presence::dialog::DialogId;
 use crate::presence::placed::Placed;
@@ -171,5 +172,36 @@ impl Parts {
         let mut seen = self.shared.nodes.sharing(replicas);
         seen.push(self.own_place());
         self.shared.cluster_state.placing.observe(&seen, clock::instant());
+    }
+}
+
+/// Which nodes look at the watchers of a presentity again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefreshedBy {
+    /// The primary of the presentity: the rules have changed.
+    Primary,
+    /// All that hold it: its documents have changed.
+    Holders,
+}
+
+/// Has the watchers of a presentity looked at again where they are. `true`: this node is one of those that do.
+#[must_use = "this node may have to do it, too"]
+pub fn refresh_elsewhere(parts: &Parts, uri: &[u8], message: &Placed, by: RefreshedBy) -> bool {
+    let Some(view) = parts.view() else { return true };
+    let text = message.to_json(parts.node_name());
+    if by == RefreshedBy::Holders {
+        if !parts.send_to_holders(Channel::Nodes, uri, &text) {
+            limited!(Error, "the nodes that hold {} could not be asked to refresh it", log::show(uri));
+        }
+        return view.is_held_here(uri);
+    }
+    match view.serving(uri).next() {
+        Some(primary) if !primary.is_here() => {
+            if let Some(address) = parts.shared.nodes.address(primary) {
+                parts.send_to_node(&address, &text);
+            }
+            false
+        }
+        _ => true,
     }
 }

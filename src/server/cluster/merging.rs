@@ -1,21 +1,19 @@
 //! What another node says of a subscription, and what is known of it here, become one: whose it is, and how.
-use crate::cluster::clock::{MOST_AHEAD, Stamp};
+use crate::cluster::clock::Stamp;
 use crate::cluster::numbers::Ceiling;
 use crate::cluster::numbers::Merge;
 use crate::cluster::numbers::Role;
 use crate::host::dmq::Address;
-use crate::host::{clock, log, shm};
-use crate::limited;
+use crate::host::{clock, shm};
 use crate::presence::cluster::{Announcement, Ending, OwnershipClaim};
 use crate::presence::dialog::DialogId;
 use crate::presence::error::StoreError;
 use crate::presence::subscription::{RowState, Status, Subscription};
 use crate::presence::subscription_field::Field;
+use crate::server::cluster::activation::{self, Objections};
 use crate::server::cluster::announce::skip_sequence_numbers;
-use crate::server::cluster::cluster_state::local_time;
-use crate::server::cluster::known_node::NodeTime;
 use crate::server::cluster::node_id::NodeId;
-use crate::server::cluster::replicas::Objections;
+use crate::server::cluster::{node_clocks, replicas, watchers};
 use crate::server::context::Context;
 use crate::server::tables::subscription_entry::Ownership;
 use std::num::NonZeroU32;
@@ -86,205 +84,187 @@ fn going_on_above(mut subscription: Subscription, above: Option<Ceiling>) -> Sub
     subscription
 }
 
-impl Context<'_> {
-    /// Another node has stamped something so: the cluster's clock is as late here from now on.
-    pub fn note_stamp(&self, node: &[u8], stamp: Stamp) {
-        if !self.shared.cluster_state.clock.observe(stamp, local_time()) {
-            limited!(Warn, "the clock of {} is more than 5 minutes ahead of ours", log::show(node));
-        }
-    }
-
-    /// Another node says its clock.
-    pub fn note_clock(&self, node: &[u8], stamp: Stamp) {
-        let ours = self.shared.cluster_state.clock.time(local_time());
-        self.note_stamp(node, stamp);
-        if let Ok(id) = self.shared.nodes.of_name(node, clock::now()) {
-            let is_other = stamp != Stamp::default() && stamp.time().distance(ours) > MOST_AHEAD;
-            self.shared.nodes.note_time(id, if is_other { NodeTime::Other } else { NodeTime::Shared });
-        }
-    }
-
-    /// Another node says how a subscription is now.
-    ///
-    /// # Errors
-    ///
-    /// Fails when there is no memory for the node or the subscription, and when the database fails.
-    pub fn on_announcement(&mut self, other: &Announcement, from: Option<&Address>) -> Result<(), StoreError> {
-        for _ in 0..TRIES {
-            if self.merge_announcement(other, from)? == Merging::Done {
-                return Ok(());
-            }
-        }
-        Err(StoreError::Busy)
-    }
-
-    fn merge_announcement(&mut self, other: &Announcement, from: Option<&Address>) -> Result<Merging, StoreError> {
-        let dialog = other.subscription.dialog();
-        let owner = match other.claim.owner == self.node_name() {
-            true => NodeId::HERE,
-            false => self.shared.nodes.of_name(&other.claim.owner, clock::now())?,
-        };
-        let OwnershipClaim { epoch, stamp, ceiling, lease, .. } = other.claim;
-        self.note_stamp(&other.claim.owner, stamp);
-        let ownership = Ownership { owner, epoch, stamp, ceiling: Ceiling::at(ceiling), lease, ..Ownership::default() };
-        let Some((mine, own_ownership)) = self.owned_subscription(dialog) else {
-            return self.on_new_subscription(other, ownership, from).map(|()| Merging::Done);
-        };
-        let seen = MergeBasis::of(&mine, &own_ownership);
-        let is_owned = self.owns(&own_ownership);
-        let Announcement { subscription: mine, claim } = self.announcement(mine, own_ownership);
-        let (held, theirs) = (claim.held(), other.claim.held());
-        let role = if is_owned { Role::Owner } else { Role::Replica };
-        let merge = match self.config.has_arbiter() {
-            false => held.merge(role, &theirs),
-            true => held.merge_arbitrated(role, &theirs),
-        };
-        // Nodes that do not stamp announce their changes all the same.
-        let (one, two) = (held.version, theirs.version);
-        let is_unstamped = stamp == Stamp::default() && !is_owned;
-        let is_later = is_unstamped && (one.word, one.epoch, one.owner) == (two.word, two.epoch, two.owner);
-        // Rows of a start do not say whose they are: another node says that this one was ours.
-        let is_ours_again = own_ownership.owner == NodeId::ELSEWHERE && owner.is_here() && merge.take;
-        let moves = merge.moves || is_later || is_ours_again;
-        let merge = Merge { take: merge.take || is_later, moves, ..merge };
-        let merged = merged_ownership(&merge, own_ownership, ownership);
-        // Two owners may have used the same numbers: what goes on goes on above them.
-        let above = held.is_overtaken(&theirs, &merge).then_some(merged.ceiling);
-        let accepted = match (merge.take, merge.moves) {
-            (true, true) => self.accept(&going_on_above(other.subscription.clone(), above), merged, &seen)?,
-            (true, false) => {
-                let asked = with_owner_of(&other.subscription, &mine)?;
-                self.accept(&going_on_above(asked, above), merged, &seen)?
-            }
-            (false, true) => {
-                let moved = with_owner_of(&mine, &other.subscription)?;
-                self.accept(&going_on_above(moved, above), merged, &seen)?
-            }
-            (false, false) => self.take_numbers(dialog, &merged, above, &seen),
-        };
-        if accepted == Merging::Overtaken {
-            return Ok(accepted);
-        }
-        if merge.take && !merge.speak && self.config.has_arbiter() && self.owns(&merged) {
-            // The watcher has spoken to another node: its subscription stays here.
-            self.notify_of_subscribe(dialog)?;
-        } else if merge.speak || merge.moves && owner.is_here() && self.may_claim(&merged) {
-            let objections = if merge.speak { Objections::NotAwaited } else { self.objections() };
-            self.raise_above(dialog, objections)?;
-            return Ok(Merging::Done);
-        }
-        if merge.answers && !is_unstamped {
-            if let Some((mine, ownership)) = self.owned_subscription(dialog) {
-                let text = self.announcement_text(mine, ownership);
-                self.answer_node(from, &text);
-            }
-        }
-        Ok(Merging::Done)
-    }
-
-    fn on_new_subscription(
-        &mut self,
-        other: &Announcement,
-        ownership: Ownership,
-        from: Option<&Address>,
-    ) -> Result<(), StoreError> {
-        let subscription = &other.subscription;
-        let dialog = subscription.dialog();
-        let tombstones = self.shared.tombstones;
-        if tombstones.has_version(tombstones.of_dialog(dialog), &other.claim.held().version) {
-            let ending = Ending {
-                call_id: dialog.call_id.to_vec(),
-                to_tag: dialog.to_tag.to_vec(),
-                from_tag: dialog.from_tag.to_vec(),
-                for_good: true,
-            };
-            self.answer_node(from, &ending.to_json(self.node_name()));
+/// Another node says how a subscription is now.
+///
+/// # Errors
+///
+/// Fails when there is no memory for the node or the subscription, and when the database fails.
+pub fn apply(context: &mut Context<'_>, other: &Announcement, from: Option<&Address>) -> Result<(), StoreError> {
+    for _ in 0..TRIES {
+        if merge(context, other, from)? == Merging::Done {
             return Ok(());
         }
-        if subscription.state.expires_at <= clock::now() {
-            return Ok(());
-        }
-        let (here, may_claim) = (ownership.owner.is_here(), self.may_claim(&ownership));
-        if !self.place_replica(
-            subscription,
-            if here && may_claim { Ownership { owner: NodeId::ELSEWHERE, ..ownership } } else { ownership },
-        )? {
-            return Ok(());
-        }
-        self.note_replica_of(subscription.get(Field::PresUri));
-        if here && may_claim {
-            // What others hold for us was lost here: it goes on, unless another node has gone on with it.
-            self.activate_replica(dialog, self.objections())?;
-        }
-        self.notify_watched(subscription, subscription.state.status);
-        Ok(())
     }
+    Err(StoreError::Busy)
+}
 
-    /// Who says that a subscription is ours may not know that another node has gone on with it; the arbiter does.
-    fn objections(&self) -> Objections {
-        if self.config.has_arbiter() { Objections::NotAwaited } else { Objections::Awaited }
+fn merge(context: &mut Context<'_>, other: &Announcement, from: Option<&Address>) -> Result<Merging, StoreError> {
+    let dialog = other.subscription.dialog();
+    let owner = match other.claim.owner == context.node_name() {
+        true => NodeId::HERE,
+        false => context.shared.nodes.of_name(&other.claim.owner, clock::now())?,
+    };
+    let OwnershipClaim { epoch, stamp, ceiling, lease, .. } = other.claim;
+    node_clocks::observe(context, &other.claim.owner, stamp);
+    let ownership = Ownership { owner, epoch, stamp, ceiling: Ceiling::at(ceiling), lease, ..Ownership::default() };
+    let Some((mine, own_ownership)) = context.owned_subscription(dialog) else {
+        return take_new(context, other, ownership, from).map(|()| Merging::Done);
+    };
+    let seen = MergeBasis::of(&mine, &own_ownership);
+    let is_owned = context.owns(&own_ownership);
+    let Announcement { subscription: mine, claim } = context.announcement(mine, own_ownership);
+    let (held, theirs) = (claim.held(), other.claim.held());
+    let role = if is_owned { Role::Owner } else { Role::Replica };
+    let merge = match context.config.has_arbiter() {
+        false => held.merge(role, &theirs),
+        true => held.merge_arbitrated(role, &theirs),
+    };
+    // Nodes that do not stamp announce their changes all the same.
+    let (one, two) = (held.version, theirs.version);
+    let is_unstamped = stamp == Stamp::default() && !is_owned;
+    let is_later = is_unstamped && (one.word, one.epoch, one.owner) == (two.word, two.epoch, two.owner);
+    // Rows of a start do not say whose they are: another node says that this one was ours.
+    let is_ours_again = own_ownership.owner == NodeId::ELSEWHERE && owner.is_here() && merge.take;
+    let moves = merge.moves || is_later || is_ours_again;
+    let merge = Merge { take: merge.take || is_later, moves, ..merge };
+    let merged = merged_ownership(&merge, own_ownership, ownership);
+    // Two owners may have used the same numbers: what goes on goes on above them.
+    let above = held.is_overtaken(&theirs, &merge).then_some(merged.ceiling);
+    let accepted = match (merge.take, merge.moves) {
+        (true, true) => accept(context, &going_on_above(other.subscription.clone(), above), merged, &seen)?,
+        (true, false) => {
+            let asked = with_owner_of(&other.subscription, &mine)?;
+            accept(context, &going_on_above(asked, above), merged, &seen)?
+        }
+        (false, true) => {
+            let moved = with_owner_of(&mine, &other.subscription)?;
+            accept(context, &going_on_above(moved, above), merged, &seen)?
+        }
+        (false, false) => take_numbers(context, dialog, &merged, above, &seen),
+    };
+    if accepted == Merging::Overtaken {
+        return Ok(accepted);
     }
+    if merge.take && !merge.speak && context.config.has_arbiter() && context.owns(&merged) {
+        // The watcher has spoken to another node: its subscription stays here.
+        watchers::notify_of_state(context, dialog)?;
+    } else if merge.speak || merge.moves && owner.is_here() && context.may_claim(&merged) {
+        let objections = if merge.speak { Objections::NotAwaited } else { objections(context) };
+        activation::raise_above(context, dialog, objections)?;
+        return Ok(Merging::Done);
+    }
+    if merge.answers && !is_unstamped {
+        if let Some((mine, ownership)) = context.owned_subscription(dialog) {
+            let text = context.announcement_text(mine, ownership);
+            context.answer_node(from, &text);
+        }
+    }
+    Ok(Merging::Done)
+}
 
-    /// Puts what was merged in the place of the subscription that was `seen`, unless another process has changed that
-    /// meanwhile. Its row, if it has one, belongs to its owner.
-    ///
-    /// # Errors
-    ///
-    /// Fails when shared memory runs out, or the row cannot be written.
-    pub(super) fn accept(
-        &mut self,
-        merged: &Subscription,
-        ownership: Ownership,
-        seen: &MergeBasis,
-    ) -> Result<Merging, StoreError> {
-        let dialog = merged.dialog();
-        let mut fresh = merged.map(shm::copy)?;
-        let hash = self.shared.tables.dialog_hash(dialog);
-        let before = {
-            // It has ended meanwhile.
-            let Some(mut shard) = self.shared.tables.shard_of_dialog(hash) else { return Ok(Merging::Done) };
-            let Some(stored) = shard.find(dialog) else { return Ok(Merging::Done) };
-            let known = &stored.subscription.state;
-            if MergeBasis::of(&stored.subscription, &stored.ownership) != *seen {
-                return Ok(Merging::Overtaken);
-            }
-            let state = &mut fresh.state;
-            state.local_cseq = state.local_cseq.max(known.local_cseq);
-            state.version = state.version.max(known.version);
-            // The row is its owner's.
-            state.row_state = RowState::Clean;
-            if ownership.owner.is_here() {
-                state.row_state = known.row_state;
-                self.shared.tables.mark_changed(state);
-            }
-            let ceiling = ownership.ceiling.max(stored.ownership.ceiling);
-            stored.ownership = Ownership { ceiling, ..ownership };
-            std::mem::replace(&mut stored.subscription, fresh)
+fn take_new(
+    context: &mut Context<'_>,
+    other: &Announcement,
+    ownership: Ownership,
+    from: Option<&Address>,
+) -> Result<(), StoreError> {
+    let subscription = &other.subscription;
+    let dialog = subscription.dialog();
+    let tombstones = context.shared.tombstones;
+    if tombstones.has_version(tombstones.of_dialog(dialog), &other.claim.held().version) {
+        let ending = Ending {
+            call_id: dialog.call_id.to_vec(),
+            to_tag: dialog.to_tag.to_vec(),
+            from_tag: dialog.from_tag.to_vec(),
+            for_good: true,
         };
-        if before.state.status != merged.state.status {
-            self.notify_watched(merged, merged.state.status);
-        }
-        Ok(Merging::Done)
+        context.answer_node(from, &ending.to_json(context.node_name()));
+        return Ok(());
     }
+    if subscription.state.expires_at <= clock::now() {
+        return Ok(());
+    }
+    let (here, may_claim) = (ownership.owner.is_here(), context.may_claim(&ownership));
+    if !replicas::place(
+        context,
+        subscription,
+        if here && may_claim { Ownership { owner: NodeId::ELSEWHERE, ..ownership } } else { ownership },
+    )? {
+        return Ok(());
+    }
+    context.note_replica_of(subscription.get(Field::PresUri));
+    if here && may_claim {
+        // What others hold for us was lost here: it goes on, unless another node has gone on with it.
+        activation::of_replica(context, dialog, objections(context))?;
+    }
+    watchers::notify_of_status(context, subscription, subscription.state.status);
+    Ok(())
+}
 
-    /// The numbers that another node has used, and the lease of an owner that both know, in whatever order they come.
-    fn take_numbers(
-        &self,
-        dialog: DialogId<'_>,
-        merged: &Ownership,
-        above: Option<Ceiling>,
-        seen: &MergeBasis,
-    ) -> Merging {
-        let mut merging = Merging::Done;
-        self.shared.tables.change_numbers(dialog, |stored| {
-            if MergeBasis::of(&stored.subscription, &stored.ownership) != *seen {
-                merging = Merging::Overtaken;
-                return;
-            }
-            stored.ownership.ceiling = stored.ownership.ceiling.max(merged.ceiling);
-            stored.ownership.lease = merged.lease;
-            above.into_iter().for_each(|above| skip_sequence_numbers(&mut stored.subscription.state, above));
-        });
-        merging
+/// Who says that a subscription is ours may not know that another node has gone on with it; the arbiter does.
+fn objections(context: &Context<'_>) -> Objections {
+    if context.config.has_arbiter() { Objections::NotAwaited } else { Objections::Awaited }
+}
+
+/// Puts what was merged in the place of the subscription that was `seen`, unless another process has changed that
+/// meanwhile. Its row, if it has one, belongs to its owner.
+///
+/// # Errors
+///
+/// Fails when shared memory runs out, or the row cannot be written.
+pub(super) fn accept(
+    context: &mut Context<'_>,
+    merged: &Subscription,
+    ownership: Ownership,
+    seen: &MergeBasis,
+) -> Result<Merging, StoreError> {
+    let dialog = merged.dialog();
+    let mut fresh = merged.map(shm::copy)?;
+    let hash = context.shared.tables.dialog_hash(dialog);
+    let before = {
+        // It has ended meanwhile.
+        let Some(mut shard) = context.shared.tables.shard_of_dialog(hash) else { return Ok(Merging::Done) };
+        let Some(stored) = shard.find(dialog) else { return Ok(Merging::Done) };
+        let known = &stored.subscription.state;
+        if MergeBasis::of(&stored.subscription, &stored.ownership) != *seen {
+            return Ok(Merging::Overtaken);
+        }
+        let state = &mut fresh.state;
+        state.local_cseq = state.local_cseq.max(known.local_cseq);
+        state.version = state.version.max(known.version);
+        // The row is its owner's.
+        state.row_state = RowState::Clean;
+        if ownership.owner.is_here() {
+            state.row_state = known.row_state;
+            context.shared.tables.mark_changed(state);
+        }
+        let ceiling = ownership.ceiling.max(stored.ownership.ceiling);
+        stored.ownership = Ownership { ceiling, ..ownership };
+        std::mem::replace(&mut stored.subscription, fresh)
+    };
+    if before.state.status != merged.state.status {
+        watchers::notify_of_status(context, merged, merged.state.status);
     }
+    Ok(Merging::Done)
+}
+
+/// The numbers that another node has used, and the lease of an owner that both know, in whatever order they come.
+fn take_numbers(
+    context: &Context<'_>,
+    dialog: DialogId<'_>,
+    merged: &Ownership,
+    above: Option<Ceiling>,
+    seen: &MergeBasis,
+) -> Merging {
+    let mut merging = Merging::Done;
+    context.shared.tables.change_numbers(dialog, |stored| {
+        if MergeBasis::of(&stored.subscription, &stored.ownership) != *seen {
+            merging = Merging::Overtaken;
+            return;
+        }
+        stored.ownership.ceiling = stored.ownership.ceiling.max(merged.ceiling);
+        stored.ownership.lease = merged.lease;
+        above.into_iter().for_each(|above| skip_sequence_numbers(&mut stored.subscription.state, above));
+    });
+    merging
 }

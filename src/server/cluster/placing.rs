@@ -218,6 +218,12 @@ impl View {
         self.serving(uri).any(NodeId::is_here)
     }
 
+    /// Whether what lost nodes served falls to this one: it is the first of those that are left, or has this turn.
+    pub(super) fn is_successor(&self, uri: &[u8], turn: usize, is_lost: impl Fn(NodeId) -> bool) -> bool {
+        let nodes: Vec<NodeId> = self.serving(uri).filter(|node| !is_lost(*node)).collect();
+        !nodes.is_empty() && nodes[turn % nodes.len()].is_here()
+    }
+
     /// Whether it knows of no nodes at all.
     pub fn is_empty(&self) -> bool {
         self.nodes.is_empty()

@@ -11,36 +11,11 @@ use crate::presence::publication::{Dialogs, Publication, StoredDocument};
 use crate::presence::replica::Replica;
 use crate::presence::resource::Resource;
 use crate::server::context::Context;
+use crate::server::shared::Parts;
 use crate::server::tables::resource_entry::Documents;
 use crate::sip::entity_tag::EntityTag;
 use crate::sip::uri;
 use crate::time::Seconds;
-
-impl Context<'_> {
-    /// When the document of an entity tag was received, and the latest of the others, held or removed, that speak of
-    /// some of these dialogs.
-    fn received_before(
-        &self,
-        resource: &Resource,
-        etag: Option<EntityTag<&[u8]>>,
-        dialogs: &Dialogs,
-    ) -> (Option<ClusterSecond>, Option<ClusterSecond>) {
-        let removed = dialogs.marks.iter().filter_map(|mark| self.shared.old_documents.of_dialog(resource, mark.id));
-        let (mut own, mut others) = (None, removed.map(|removed| removed.received_at).max());
-        let tables = &self.shared.tables;
-        let mut shard = tables.shard(resource.hash);
-        if let Some(Documents::Known(list)) = shard.entry(tables.rule(), resource).map(|entry| &entry.documents) {
-            for document in list.iter() {
-                if etag.is_some_and(|etag| document.etag() == etag) {
-                    own = document.stamp();
-                } else if document.dialogs().share_any(&dialogs.view()) {
-                    others = others.max(document.stamp());
-                }
-            }
-        }
-        (own, others)
-    }
-}
 
 impl Cluster for Context<'_> {
     fn replicates(&self) -> bool {
@@ -79,7 +54,7 @@ impl Cluster for Context<'_> {
         self.config.replicates.then(|| {
             // A change is newer than what was not read since the start. What cannot be read cannot be changed either.
             _ = self.storage.publications.read_unknown(resource);
-            let (own, others) = self.received_before(resource, etag, dialogs);
+            let (own, others) = received_before(self, resource, etag, dialogs);
             version::received_at(self.shared.cluster_state.second(), own, others)
         })
     }
@@ -96,4 +71,28 @@ impl Cluster for Context<'_> {
     fn served_elsewhere(&mut self, dialog: DialogId<'_>) -> Option<Vec<u8>> {
         (!self.is_owned(dialog)).then(|| self.node_of(dialog))
     }
+}
+
+/// When the document of an entity tag was received, and the latest of the others, held or removed, that speak of
+/// some of these dialogs.
+fn received_before(
+    parts: &Parts,
+    resource: &Resource,
+    etag: Option<EntityTag<&[u8]>>,
+    dialogs: &Dialogs,
+) -> (Option<ClusterSecond>, Option<ClusterSecond>) {
+    let removed = dialogs.marks.iter().filter_map(|mark| parts.shared.old_documents.of_dialog(resource, mark.id));
+    let (mut own, mut others) = (None, removed.map(|removed| removed.received_at).max());
+    let tables = &parts.shared.tables;
+    let mut shard = tables.shard(resource.hash);
+    if let Some(Documents::Known(list)) = shard.entry(tables.rule(), resource).map(|entry| &entry.documents) {
+        for document in list.iter() {
+            if etag.is_some_and(|etag| document.etag() == etag) {
+                own = document.stamp();
+            } else if document.dialogs().share_any(&dialogs.view()) {
+                others = others.max(document.stamp());
+            }
+        }
+    }
+    (own, others)
 }

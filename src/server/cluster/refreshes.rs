@@ -13,8 +13,8 @@ use crate::presence::error::StoreError;
 use crate::presence::replica_refresh::{self, ReplicaRefresh, unchanged};
 use crate::presence::subscription::Subscription;
 use crate::presence::subscription_field::Field;
-use crate::server::cluster::cluster_state::local_time;
 use crate::server::cluster::merging::MergeBasis;
+use crate::server::cluster::{node_clocks, watchers};
 use crate::server::context::Context;
 use crate::server::shared::Parts;
 use crate::server::tables::subscription_entry::{Ownership, SubscriptionEntry};
@@ -100,77 +100,71 @@ impl Parts {
     }
 }
 
-impl Context<'_> {
-    /// Another node says that a subscription was refreshed.
-    ///
-    /// # Errors
-    ///
-    /// Fails when there is no memory, and when the database fails.
-    pub fn on_refresh(
-        &mut self,
-        refresh: &ReplicaRefresh,
-        name: &[u8],
-        from: Option<&Address>,
-    ) -> Result<(), StoreError> {
-        let arrived_in_time = self.shared.cluster_state.clock.observe(refresh.stamp, local_time());
-        if !arrived_in_time {
-            limited!(Warn, "the clock of {} is more than 5 minutes ahead of ours", crate::host::log::show(name));
+/// Another node says that a subscription was refreshed.
+///
+/// # Errors
+///
+/// Fails when there is no memory, and when the database fails.
+pub fn apply(
+    context: &mut Context<'_>,
+    refresh: &ReplicaRefresh,
+    name: &[u8],
+    from: Option<&Address>,
+) -> Result<(), StoreError> {
+    node_clocks::observe(context, name, refresh.stamp);
+    match refresh_replica(context, refresh) {
+        RefreshOutcome::Done => Ok(()),
+        RefreshOutcome::Spoken(subscription) => watchers::notify_of_state(context, subscription.dialog()),
+        RefreshOutcome::Older(subscription, ownership) => {
+            let text = context.announcement_text(*subscription, ownership);
+            context.answer_node(from, &text);
+            Ok(())
         }
-        match self.refresh_replica(refresh) {
-            RefreshOutcome::Done => Ok(()),
-            RefreshOutcome::Spoken(subscription) => self.notify_of_subscribe(subscription.dialog()),
-            RefreshOutcome::Older(subscription, ownership) => {
-                let text = self.announcement_text(*subscription, ownership);
-                self.answer_node(from, &text);
-                Ok(())
-            }
-            RefreshOutcome::Unknown => {
-                self.ask_for(refresh.key, name, from);
-                Ok(())
-            }
+        RefreshOutcome::Unknown => {
+            ask_for(context, refresh.key, name, from);
+            Ok(())
         }
     }
+}
 
-    fn refresh_replica(&self, refresh: &ReplicaRefresh) -> RefreshOutcome {
-        let tables = &self.shared.tables;
-        let copy = |stored: &mut SubscriptionEntry| (stored.subscription.to_private(), stored.ownership);
-        let Some((subscription, seen)) = tables.with_key(refresh.key, copy) else { return RefreshOutcome::Unknown };
-        if self.unchanged_of(&subscription, &seen) != refresh.unchanged {
-            return RefreshOutcome::Unknown;
-        }
-        let said = |word, stamp| Version { word, stamp, ..Version::default() };
-        let (mine, theirs) =
-            (said(subscription.state.remote_cseq, seen.stamp), said(refresh.remote_cseq, refresh.stamp));
-        if theirs < mine {
-            return RefreshOutcome::Older(Box::new(subscription), seen);
-        }
-        let is_owned = self.owns(&seen);
-        let before = MergeBasis::of(&subscription, &seen);
-        let mut is_same = false;
-        let change = |stored: &mut SubscriptionEntry| {
-            is_same = MergeBasis::of(&stored.subscription, &stored.ownership) == before;
-            if is_same {
-                take_refresh(stored, refresh);
-                if is_owned {
-                    self.shared.tables.mark_changed(&mut stored.subscription.state);
-                }
-            }
-        };
-        match tables.with_key(refresh.key, change) {
-            Some(()) if is_same && is_owned && theirs > mine => RefreshOutcome::Spoken(Box::new(subscription)),
-            Some(()) if is_same => RefreshOutcome::Done,
-            _ => RefreshOutcome::Unknown,
-        }
+fn refresh_replica(parts: &Parts, refresh: &ReplicaRefresh) -> RefreshOutcome {
+    let tables = &parts.shared.tables;
+    let copy = |stored: &mut SubscriptionEntry| (stored.subscription.to_private(), stored.ownership);
+    let Some((subscription, seen)) = tables.with_key(refresh.key, copy) else { return RefreshOutcome::Unknown };
+    if parts.unchanged_of(&subscription, &seen) != refresh.unchanged {
+        return RefreshOutcome::Unknown;
     }
-
-    /// Asks the node that has spoken of a subscription for the whole of it, unless it is just sending all there is.
-    fn ask_for(&mut self, key: RecordKey, name: &[u8], from: Option<&Address>) {
-        let Ok(id) = self.shared.nodes.of_name(name, clock::now()) else { return };
-        let now = clock::instant();
-        if self.shared.nodes.pulling(id, RecordKind::Subscriptions).is_none_or(|pulling| !pulling.moves(now)) {
-            let want = self.comparison_text(RecordKind::Subscriptions, &ExchangeMessage::Want(vec![key]));
-            self.answer_node(from, &want);
+    let said = |word, stamp| Version { word, stamp, ..Version::default() };
+    let (mine, theirs) = (said(subscription.state.remote_cseq, seen.stamp), said(refresh.remote_cseq, refresh.stamp));
+    if theirs < mine {
+        return RefreshOutcome::Older(Box::new(subscription), seen);
+    }
+    let is_owned = parts.owns(&seen);
+    let before = MergeBasis::of(&subscription, &seen);
+    let mut is_same = false;
+    let change = |stored: &mut SubscriptionEntry| {
+        is_same = MergeBasis::of(&stored.subscription, &stored.ownership) == before;
+        if is_same {
+            take_refresh(stored, refresh);
+            if is_owned {
+                parts.shared.tables.mark_changed(&mut stored.subscription.state);
+            }
         }
+    };
+    match tables.with_key(refresh.key, change) {
+        Some(()) if is_same && is_owned && theirs > mine => RefreshOutcome::Spoken(Box::new(subscription)),
+        Some(()) if is_same => RefreshOutcome::Done,
+        _ => RefreshOutcome::Unknown,
+    }
+}
+
+/// Asks the node that has spoken of a subscription for the whole of it, unless it is just sending all there is.
+fn ask_for(parts: &Parts, key: RecordKey, name: &[u8], from: Option<&Address>) {
+    let Ok(id) = parts.shared.nodes.of_name(name, clock::now()) else { return };
+    let now = clock::instant();
+    if parts.shared.nodes.pulling(id, RecordKind::Subscriptions).is_none_or(|pulling| !pulling.moves(now)) {
+        let want = parts.comparison_text(RecordKind::Subscriptions, &ExchangeMessage::Want(vec![key]));
+        parts.answer_node(from, &want);
     }
 }
 

@@ -3,7 +3,7 @@
 //! once its primary has said that it holds it.
 use crate::cluster::numbers::Ceiling;
 use crate::cluster::placement::KEPT;
-use crate::host::dmq::{Address, Channel};
+use crate::host::dmq::Address;
 use crate::host::{clock, log};
 use crate::limited;
 use crate::presence::cluster::{self, NodeMessage};
@@ -18,7 +18,9 @@ use crate::presence::subscription_field::Field;
 use crate::server::cluster::announce::skip_sequence_numbers;
 use crate::server::cluster::node_id::NodeId;
 use crate::server::cluster::placing::{NEXT_LOOK, NEXT_OFFER, View};
+use crate::server::cluster::{comparison, merging, publications, replicas};
 use crate::server::context::Context;
+use crate::server::shared::Parts;
 use crate::server::tables::subscription_entry::{Ownership, SubscriptionEntry};
 use crate::sip::entity_tag::EntityTag;
 use crate::sip::uri;
@@ -51,330 +53,296 @@ const MOST_OFFERED: usize = 2_000;
 const MESSAGE_SIZE: usize = 12_000;
 const MESSAGE_RECORDS: usize = 256;
 
-impl Context<'_> {
-    fn say_share(&self) {
-        if let Some(settings) = self.placement_settings() {
-            self.send_to_nodes(&settings);
-        }
+fn say_share(parts: &Parts) {
+    if let Some(settings) = parts.placement_settings() {
+        parts.send_to_nodes(&settings);
     }
+}
 
-    /// One second of placing records.
-    pub(super) fn placement_step(&mut self, now: Moment) {
-        let Some(replicas) = self.config.replicas() else { return };
-        self.observe_places(replicas);
-        self.fill(replicas);
-        if now.is_each(SHARE_INTERVAL) {
-            self.say_share();
-            if self.shared.stock_nodes.any() {
-                limited!(Warn, "nodes without this module are sent nothing: records are not placed on them");
-            }
-            let age = now - self.config.started;
-            for name in self.shared.nodes.not_sharing(replicas).iter().filter(|_| age > SHARE_INTERVAL + SHARE_INTERVAL)
-            {
-                limited!(
-                    Warn,
-                    "{} has another cluster_replicas than this node: nothing is exchanged with it",
-                    log::show(name)
-                );
-            }
+/// One second of placing records.
+pub(super) fn step(context: &mut Context<'_>, now: Moment) {
+    let Some(replicas) = context.config.replicas() else { return };
+    context.observe_places(replicas);
+    fill(context, replicas);
+    if now.is_each(SHARE_INTERVAL) {
+        say_share(context);
+        if context.shared.stock_nodes.any() {
+            limited!(Warn, "nodes without this module are sent nothing: records are not placed on them");
         }
-        if self.may_speak() && self.shared.cluster_state.placing.is_ready() {
-            self.move_records();
-        }
-    }
-
-    /// Asks the others for what this node should hold, until it has it.
-    fn fill(&mut self, replicas: usize) {
-        if self.shared.cluster_state.placing.is_ready() {
-            return;
-        }
-        let (nodes, age) = (self.shared.nodes, self.shared.cluster_state.placing.filling_age(clock::instant()));
-        let mut is_filled = true;
-        for (id, ..) in nodes.sharing(replicas) {
-            for kind in [RecordKind::Subscriptions, RecordKind::Publications] {
-                if nodes.has_filled(id, kind) {
-                    continue;
-                }
-                is_filled = false;
-                if nodes.pulling(id, kind).is_none() {
-                    self.pull_all(id, kind);
-                }
-            }
-        }
-        let knows_all = nodes.unknown().is_empty() && nodes.not_sharing(replicas).is_empty();
-        let waits = if knows_all { ALONE_AFTER } else { STRANGERS_AFTER };
-        if is_share_there(is_filled, waits, age) {
-            crate::log!(Notice, "this node has its share of the records: it serves requests");
-            self.shared.cluster_state.placing.note_ready();
-            self.observe_places(replicas);
-            self.say_share();
-        }
-    }
-
-    /// Moves what is not in its place.
-    fn move_records(&mut self) {
-        let (placing, now) = (&self.shared.cluster_state.placing, clock::instant());
-        if placing.age(now) < STABLE || !placing.is_look_due(now) {
-            return;
-        }
-        let Some(view) = self.view() else { return };
-        let looked = placing.look(now, || {
-            if self.hand_over(&view) > 0 {
-                NEXT_STEP
-            } else if self.offer_subscriptions(&view) + self.offer_documents(&view) > 0 || placing.age(now) < KEPT {
-                NEXT_OFFER
-            } else {
-                NEXT_LOOK
-            }
-        });
-        if let Err(why) = looked {
-            limited!(Error, "panic while records are moved to the nodes that hold them, tried again: {why}");
-        }
-    }
-
-    /// Gives the subscriptions that this node owns and does not serve to their primaries; once the nodes have been the
-    /// same for long, those that it serves for another one, too. Returns how many.
-    fn hand_over(&mut self, view: &View) -> usize {
-        let is_kept = self.shared.cluster_state.placing.age(clock::instant()) >= KEPT;
-        let stays = |uri: &[u8]| match is_kept {
-            true => view.serving(uri).next().is_none_or(NodeId::is_here),
-            false => view.is_served_here(uri),
-        };
-        let moved = self.find_subscriptions(MOST_HANDED_OVER, |stored| {
-            let uri = stored.subscription.get(Field::PresUri);
-            let is_own = self.owns(&stored.ownership) || stored.ownership.owner == NodeId::ELSEWHERE;
-            is_own && !stays(uri)
-        });
-        for (subscription, _) in &moved {
-            let uri = subscription.get(Field::PresUri);
-            let Some(primary) = view.serving(uri).next() else { continue };
-            let Some(given) = self.give_to(subscription.dialog(), primary) else { continue };
-            let text = self.announcement_text(given.0, given.1);
-            self.send_of_presentity(uri, &text);
-        }
-        if !moved.is_empty() {
-            limited!(Notice, "{} subscriptions were handed over to the nodes that serve them now", moved.len());
-        }
-        moved.len()
-    }
-
-    /// Makes another node the owner of a subscription of ours.
-    fn give_to(&self, dialog: DialogId<'_>, primary: NodeId) -> Option<(Subscription, Ownership)> {
-        let (tables, stamp) = (&self.shared.tables, self.shared.cluster_state.tick());
-        let mut shard = tables.shard_of_dialog(tables.dialog_hash(dialog))?;
-        let stored = shard.find(dialog)?;
-        let ceiling = Ceiling::at(stored.ownership.ceiling.above(stored.subscription.state.local_cseq));
-        // It goes on above all that this node has reserved.
-        skip_sequence_numbers(&mut stored.subscription.state, ceiling);
-        stored.ownership = Ownership { owner: primary, stamp, ceiling, is_claimed: false, ..stored.ownership };
-        Some((stored.subscription.to_private(), stored.ownership))
-    }
-
-    /// At most so many of the live subscriptions that are wanted.
-    fn find_subscriptions(
-        &self,
-        most: usize,
-        wanted: impl Fn(&SubscriptionEntry) -> bool,
-    ) -> Vec<(Subscription, Ownership)> {
-        self.shared.tables.live(clock::now(), most, |stored| !stored.ownership.owner.is_stock() && wanted(stored))
-    }
-
-    /// Offers the replicas that this node should not hold to those that should; returns how many.
-    fn offer_subscriptions(&self, view: &View) -> usize {
-        let moved = self.find_subscriptions(MOST_OFFERED, |stored| {
-            !view.is_held_here(stored.subscription.get(Field::PresUri)) && !self.owns(&stored.ownership)
-        });
-        let mut offers = Offers::default();
-        for (subscription, ownership) in moved {
-            let nodes = view.serving(subscription.get(Field::PresUri)).collect();
-            offers.add(nodes, self.announcement_text(subscription, ownership));
-        }
-        self.add_removals(view, &mut offers, RecordKind::Subscriptions);
-        offers.send(self, RecordKind::Subscriptions)
-    }
-
-    /// Offers the publications that this node should not hold to those that should; returns how many.
-    fn offer_documents(&mut self, view: &View) -> usize {
-        let (mut offers, count) = (Offers::default(), Cell::new(0));
-        for part in 0..self.shared.tables.shard_count() {
-            self.each_document(
-                part,
-                |uri| count.get() < MOST_OFFERED && !view.is_held_here(uri),
-                |context, resource, document| {
-                    offers.add(view.serving(&resource.uri).collect(), context.document_text(resource, document));
-                    count.set(count.get() + 1);
-                },
+        let age = now - context.config.started;
+        for name in context.shared.nodes.not_sharing(replicas).iter().filter(|_| age > SHARE_INTERVAL + SHARE_INTERVAL)
+        {
+            limited!(
+                Warn,
+                "{} has another cluster_replicas than this node: nothing is exchanged with it",
+                log::show(name)
             );
         }
-        self.add_removals(view, &mut offers, RecordKind::Publications);
-        offers.send(self, RecordKind::Publications)
     }
+    if context.may_speak() && context.shared.cluster_state.placing.is_ready() {
+        move_records(context);
+    }
+}
 
-    /// What was removed here and belongs to nodes that may not have learnt of it.
-    fn add_removals(&self, view: &View, offers: &mut Offers, kind: RecordKind) {
-        let removals = &self.shared.cluster_state.placing.removals;
-        for (uri, text) in removals.wanted(kind, MOST_OFFERED, clock::now(), |uri| !view.is_served_here(uri)) {
-            offers.add(view.serving(&uri).collect(), text);
+/// Asks the others for what this node should hold, until it has it.
+fn fill(context: &mut Context<'_>, replicas: usize) {
+    if context.shared.cluster_state.placing.is_ready() {
+        return;
+    }
+    let (nodes, age) = (context.shared.nodes, context.shared.cluster_state.placing.filling_age(clock::instant()));
+    let mut is_filled = true;
+    for (id, ..) in nodes.sharing(replicas) {
+        for kind in [RecordKind::Subscriptions, RecordKind::Publications] {
+            if nodes.has_filled(id, kind) {
+                continue;
+            }
+            is_filled = false;
+            if nodes.pulling(id, kind).is_none() {
+                comparison::pull_all(context, id, kind);
+            }
         }
     }
+    let knows_all = nodes.unknown().is_empty() && nodes.not_sharing(replicas).is_empty();
+    let waits = if knows_all { ALONE_AFTER } else { STRANGERS_AFTER };
+    if is_share_there(is_filled, waits, age) {
+        crate::log!(Notice, "this node has its share of the records: it serves requests");
+        context.shared.cluster_state.placing.note_ready();
+        context.observe_places(replicas);
+        say_share(context);
+    }
+}
 
-    /// Another node says something about the places of records. Returns what has to be refreshed here.
-    pub fn on_placed(&mut self, from: NodeId, message: Placed) {
-        match message {
-            Placed::Settings { replicas, is_ready } => self.shared.nodes.note_placement(from, replicas, is_ready),
-            Placed::Offer(offer) => self.on_offer(offer),
-            Placed::Held(kind, names) => {
-                let Some(view) = self.view() else { return };
-                for name in &names {
-                    self.shared.cluster_state.placing.removals.forget(kind, name.each_ref().map(Vec::as_slice));
-                    let done = match kind {
-                        RecordKind::Subscriptions => self.forget_moved_subscription(&view, name),
-                        RecordKind::Publications => self.forget_moved_document(&view, name),
-                    };
-                    if let Err(error) = done {
-                        limited!(Warn, "a record that another node holds now cannot be forgotten here: {error}");
-                    }
+/// Moves what is not in its place.
+fn move_records(context: &mut Context<'_>) {
+    let (placing, now) = (&context.shared.cluster_state.placing, clock::instant());
+    if placing.age(now) < STABLE || !placing.is_look_due(now) {
+        return;
+    }
+    let Some(view) = context.view() else { return };
+    let looked = placing.look(now, || {
+        if hand_over(context, &view) > 0 {
+            NEXT_STEP
+        } else if offer_subscriptions(context, &view) + offer_documents(context, &view) > 0 || placing.age(now) < KEPT {
+            NEXT_OFFER
+        } else {
+            NEXT_LOOK
+        }
+    });
+    if let Err(why) = looked {
+        limited!(Error, "panic while records are moved to the nodes that hold them, tried again: {why}");
+    }
+}
+
+/// Gives the subscriptions that this node owns and does not serve to their primaries; once the nodes have been the
+/// same for long, those that it serves for another one, too. Returns how many.
+fn hand_over(parts: &Parts, view: &View) -> usize {
+    let is_kept = parts.shared.cluster_state.placing.age(clock::instant()) >= KEPT;
+    let stays = |uri: &[u8]| match is_kept {
+        true => view.serving(uri).next().is_none_or(NodeId::is_here),
+        false => view.is_served_here(uri),
+    };
+    let moved = find_subscriptions(parts, MOST_HANDED_OVER, |stored| {
+        let uri = stored.subscription.get(Field::PresUri);
+        let is_own = parts.owns(&stored.ownership) || stored.ownership.owner == NodeId::ELSEWHERE;
+        is_own && !stays(uri)
+    });
+    for (subscription, _) in &moved {
+        let uri = subscription.get(Field::PresUri);
+        let Some(primary) = view.serving(uri).next() else { continue };
+        let Some(given) = give_to(parts, subscription.dialog(), primary) else { continue };
+        let text = parts.announcement_text(given.0, given.1);
+        parts.send_of_presentity(uri, &text);
+    }
+    if !moved.is_empty() {
+        limited!(Notice, "{} subscriptions were handed over to the nodes that serve them now", moved.len());
+    }
+    moved.len()
+}
+
+/// Makes another node the owner of a subscription of ours.
+fn give_to(parts: &Parts, dialog: DialogId<'_>, primary: NodeId) -> Option<(Subscription, Ownership)> {
+    let (tables, stamp) = (&parts.shared.tables, parts.shared.cluster_state.tick());
+    let mut shard = tables.shard_of_dialog(tables.dialog_hash(dialog))?;
+    let stored = shard.find(dialog)?;
+    let ceiling = Ceiling::at(stored.ownership.ceiling.above(stored.subscription.state.local_cseq));
+    // It goes on above all that this node has reserved.
+    skip_sequence_numbers(&mut stored.subscription.state, ceiling);
+    stored.ownership = Ownership { owner: primary, stamp, ceiling, is_claimed: false, ..stored.ownership };
+    Some((stored.subscription.to_private(), stored.ownership))
+}
+
+/// At most so many of the live subscriptions that are wanted.
+fn find_subscriptions(
+    parts: &Parts,
+    most: usize,
+    wanted: impl Fn(&SubscriptionEntry) -> bool,
+) -> Vec<(Subscription, Ownership)> {
+    parts.shared.tables.live(clock::now(), most, |stored| !stored.ownership.owner.is_stock() && wanted(stored))
+}
+
+/// Offers the replicas that this node should not hold to those that should; returns how many.
+fn offer_subscriptions(parts: &Parts, view: &View) -> usize {
+    let moved = find_subscriptions(parts, MOST_OFFERED, |stored| {
+        !view.is_held_here(stored.subscription.get(Field::PresUri)) && !parts.owns(&stored.ownership)
+    });
+    let mut offers = Offers::default();
+    for (subscription, ownership) in moved {
+        let nodes = view.serving(subscription.get(Field::PresUri)).collect();
+        offers.add(nodes, parts.announcement_text(subscription, ownership));
+    }
+    add_removals(parts, view, &mut offers, RecordKind::Subscriptions);
+    offers.send(parts, RecordKind::Subscriptions)
+}
+
+/// Offers the publications that this node should not hold to those that should; returns how many.
+fn offer_documents(context: &mut Context<'_>, view: &View) -> usize {
+    let (mut offers, count) = (Offers::default(), Cell::new(0));
+    for part in 0..context.shared.tables.shard_count() {
+        publications::each(
+            context,
+            part,
+            |uri| count.get() < MOST_OFFERED && !view.is_held_here(uri),
+            |context, resource, document| {
+                offers.add(view.serving(&resource.uri).collect(), publications::text(context, resource, document));
+                count.set(count.get() + 1);
+            },
+        );
+    }
+    add_removals(context, view, &mut offers, RecordKind::Publications);
+    offers.send(context, RecordKind::Publications)
+}
+
+/// What was removed here and belongs to nodes that may not have learnt of it.
+fn add_removals(parts: &Parts, view: &View, offers: &mut Offers, kind: RecordKind) {
+    let removals = &parts.shared.cluster_state.placing.removals;
+    for (uri, text) in removals.wanted(kind, MOST_OFFERED, clock::now(), |uri| !view.is_served_here(uri)) {
+        offers.add(view.serving(&uri).collect(), text);
+    }
+}
+
+/// Another node says something about the places of records.
+pub fn on_message(context: &mut Context<'_>, from: NodeId, message: Placed) {
+    match message {
+        Placed::Settings { replicas, is_ready } => context.shared.nodes.note_placement(from, replicas, is_ready),
+        Placed::Offer(offer) => on_offer(context, offer),
+        Placed::Held(kind, names) => {
+            let Some(view) = context.view() else { return };
+            for name in &names {
+                context.shared.cluster_state.placing.removals.forget(kind, name.each_ref().map(Vec::as_slice));
+                let done = match kind {
+                    RecordKind::Subscriptions => forget_moved_subscription(context, &view, name),
+                    RecordKind::Publications => forget_moved_document(context, &view, name),
+                };
+                if let Err(error) = done {
+                    limited!(Warn, "a record that another node holds now cannot be forgotten here: {error}");
                 }
             }
-            Placed::Refresh { .. } => {}
         }
+        Placed::Refresh { .. } => {}
     }
+}
 
-    /// Takes what another node holds and should not, and passes it on to the next that should. The last one says that
-    /// all of them hold it.
-    fn on_offer(&mut self, offer: Offer) {
-        if self.config.replicas().is_none() {
-            return;
-        }
-        let Some(first) = self.shared.nodes.address_of_name(&offer.first) else { return };
-        let (mut held, mut records) = (Vec::new(), Vec::new());
-        for record in offer.records {
-            let name = match offer.kind {
-                RecordKind::Subscriptions => self.take_subscription(&record, &first),
-                RecordKind::Publications => self.take_document(&record, &first),
-            };
-            if let Some(name) = name {
-                held.push(name);
-                records.push(record);
-            }
-        }
-        if held.is_empty() {
-            return;
-        }
-        let (to, message) = match offer.rest.split_first() {
-            None => (Some(first), Placed::Held(offer.kind, held)),
-            Some((next, rest)) => {
-                let next = self.shared.nodes.address_of_name(next);
-                (next, Placed::Offer(Offer { rest: rest.to_vec(), records, ..offer }))
-            }
+/// Takes what another node holds and should not, and passes it on to the next that should. The last one says that
+/// all of them hold it.
+fn on_offer(context: &mut Context<'_>, offer: Offer) {
+    if context.config.replicas().is_none() {
+        return;
+    }
+    let Some(first) = context.shared.nodes.address_of_name(&offer.first) else { return };
+    let (mut held, mut records) = (Vec::new(), Vec::new());
+    for record in offer.records {
+        let name = match offer.kind {
+            RecordKind::Subscriptions => take_subscription(context, &record, &first),
+            RecordKind::Publications => take_document(context, &record, &first),
         };
-        to.into_iter().for_each(|to| _ = self.send_to_node(&to, &message.to_json(self.node_name())));
+        if let Some(name) = name {
+            held.push(name);
+            records.push(record);
+        }
     }
+    if held.is_empty() {
+        return;
+    }
+    let (to, message) = match offer.rest.split_first() {
+        None => (Some(first), Placed::Held(offer.kind, held)),
+        Some((next, rest)) => {
+            let next = context.shared.nodes.address_of_name(next);
+            (next, Placed::Offer(Offer { rest: rest.to_vec(), records, ..offer }))
+        }
+    };
+    to.into_iter().for_each(|to| _ = context.send_to_node(&to, &message.to_json(context.node_name())));
+}
 
-    fn take_subscription(&mut self, record: &[u8], from: &Address) -> Option<RecordName> {
-        let called = |dialog: DialogId<'_>| [dialog.call_id, dialog.from_tag, dialog.to_tag].map(<[u8]>::to_vec);
-        let (name, taken) = match cluster::parse(record, self.packages, clock::now())? {
-            (_, NodeMessage::Subscription(announcement)) => {
-                let name = called(announcement.subscription.dialog());
-                (name, self.on_announcement(&announcement, Some(from)))
-            }
-            (_, NodeMessage::End(ending)) => (called(ending.dialog()), self.on_termination(&ending)),
-            _ => return None,
-        };
-        match taken {
-            Ok(()) => Some(name),
-            Err(error) => {
-                limited!(Warn, "a subscription that another node offers is not taken: {error}");
-                None
-            }
+fn take_subscription(context: &mut Context<'_>, record: &[u8], from: &Address) -> Option<RecordName> {
+    let called = |dialog: DialogId<'_>| [dialog.call_id, dialog.from_tag, dialog.to_tag].map(<[u8]>::to_vec);
+    let (name, taken) = match cluster::parse(record, context.packages, clock::now())? {
+        (_, NodeMessage::Subscription(announcement)) => {
+            let name = called(announcement.subscription.dialog());
+            (name, merging::apply(context, &announcement, Some(from)))
+        }
+        (_, NodeMessage::End(ending)) => (called(ending.dialog()), replicas::terminate(context, &ending)),
+        _ => return None,
+    };
+    match taken {
+        Ok(()) => Some(name),
+        Err(error) => {
+            limited!(Warn, "a subscription that another node offers is not taken: {error}");
+            None
         }
     }
+}
 
-    fn take_document(&mut self, record: &[u8], from: &Address) -> Option<RecordName> {
-        let Some(replica::ReplicaMessage::Update(replica)) = replica::parse(record) else { return None };
-        let tag = replica.last_etag().bytes().to_vec();
-        let name = [uri::join(&replica.user, &replica.domain), replica.event.clone(), tag];
-        match self.on_replica(&replica, Some(from)) {
-            Ok(()) => Some(name),
-            Err(why) => {
-                limited!(Warn, "a publication that another node offers is not taken: {why}");
-                None
-            }
+fn take_document(context: &mut Context<'_>, record: &[u8], from: &Address) -> Option<RecordName> {
+    let Some(replica::ReplicaMessage::Update(replica)) = replica::parse(record) else { return None };
+    let tag = replica.last_etag().bytes().to_vec();
+    let name = [uri::join(&replica.user, &replica.domain), replica.event.clone(), tag];
+    match publications::apply(context, &replica, Some(from)) {
+        Ok(()) => Some(name),
+        Err(why) => {
+            limited!(Warn, "a publication that another node offers is not taken: {why}");
+            None
         }
     }
+}
 
-    fn forget_moved_subscription(
-        &mut self,
-        view: &View,
-        [call_id, from_tag, to_tag]: &RecordName,
-    ) -> Result<(), String> {
-        let dialog = DialogId { call_id, to_tag, from_tag };
-        let Some((subscription, ownership)) = self.owned_subscription(dialog) else { return Ok(()) };
-        let is_moved = !view.is_held_here(subscription.get(Field::PresUri)) && !self.owns(&ownership);
-        if !is_moved {
-            return Ok(());
-        }
-        self.forget_replica(dialog).map_err(|error| error.to_string())
+fn forget_moved_subscription(
+    context: &mut Context<'_>,
+    view: &View,
+    [call_id, from_tag, to_tag]: &RecordName,
+) -> Result<(), String> {
+    let dialog = DialogId { call_id, to_tag, from_tag };
+    let Some((subscription, ownership)) = context.owned_subscription(dialog) else { return Ok(()) };
+    let is_moved = !view.is_held_here(subscription.get(Field::PresUri)) && !context.owns(&ownership);
+    if !is_moved {
+        return Ok(());
     }
+    replicas::forget(context, dialog).map_err(|error| error.to_string())
+}
 
-    fn forget_moved_document(&mut self, view: &View, [uri, event, etag]: &RecordName) -> Result<(), String> {
-        let Some(package) = self.packages.named(event) else { return Ok(()) };
-        let resource = self.uri_rule().resource(uri, package);
-        if view.is_held_here(uri) || self.shared.tables.is_watched(&resource) {
-            return Ok(());
-        }
-        let removal = Change::Remove(EntityTag::new(etag.clone()));
-        let applied = self.storage.publications.change(&resource, &removal).map_err(|error| error.to_string())?;
-        if let Applied::Removed(removed, _) = applied {
-            // It goes on elsewhere, and may come back.
-            self.shared.tombstones.forget_publication_removal(&resource, &removed);
-            self.shared.old_documents.forget(&resource, &removed.dialogs.ids(), removed.stamp);
-        }
-        Ok(())
+fn forget_moved_document(
+    context: &mut Context<'_>,
+    view: &View,
+    [uri, event, etag]: &RecordName,
+) -> Result<(), String> {
+    let Some(package) = context.packages.named(event) else { return Ok(()) };
+    let resource = context.uri_rule().resource(uri, package);
+    if view.is_held_here(uri) || context.shared.tables.is_watched(&resource) {
+        return Ok(());
     }
-
-    /// What was held by lost nodes falls to this one, if it is the first of those that are left.
-    pub(super) fn is_successor(&self, view: &View, uri: &[u8], turn: usize, is_lost: impl Fn(NodeId) -> bool) -> bool {
-        let nodes: Vec<NodeId> = view.serving(uri).filter(|node| !is_lost(*node)).collect();
-        !nodes.is_empty() && nodes[turn % nodes.len()].is_here()
+    let removal = Change::Remove(EntityTag::new(etag.clone()));
+    let applied = context.storage.publications.change(&resource, &removal).map_err(|error| error.to_string())?;
+    if let Applied::Removed(removed, _) = applied {
+        // It goes on elsewhere, and may come back.
+        context.shared.tombstones.forget_publication_removal(&resource, &removed);
+        context.shared.old_documents.forget(&resource, &removed.dialogs.ids(), removed.stamp);
     }
-
-    /// Has the watchers of a presentity looked at again where they are. `true`: this node is one of those that do.
-    #[must_use = "this node may have to do it, too"]
-    pub fn refresh_elsewhere(&self, uri: &[u8], message: &Placed, by: RefreshedBy) -> bool {
-        let Some(view) = self.view() else { return true };
-        let text = message.to_json(self.node_name());
-        if by == RefreshedBy::Holders {
-            if !self.send_to_holders(Channel::Nodes, uri, &text) {
-                limited!(Error, "the nodes that hold {} could not be asked to refresh it", log::show(uri));
-            }
-            return view.is_held_here(uri);
-        }
-        match view.serving(uri).next() {
-            Some(primary) if !primary.is_here() => {
-                if let Some(address) = self.shared.nodes.address(primary) {
-                    self.send_to_node(&address, &text);
-                }
-                false
-            }
-            _ => true,
-        }
-    }
+    Ok(())
 }
 
 /// Whether a node serves requests: it has its share of what the others hold, and has waited so long for nodes that it
 /// may not know yet; or it has asked for long enough.
 fn is_share_there(is_filled: bool, waits: Seconds, age: Seconds) -> bool {
     is_filled && age >= waits || age >= LONGEST_FILL
-}
-
-/// Which nodes look at the watchers of a presentity again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RefreshedBy {
-    /// The primary of the presentity: the rules have changed.
-    Primary,
-    /// All that hold it: its documents have changed.
-    Holders,
 }
 
 /// Records for other nodes, in as many messages as it takes.
@@ -396,16 +364,16 @@ impl Offers {
         }
     }
 
-    fn send(self, context: &Context, kind: RecordKind) -> usize {
+    fn send(self, parts: &Parts, kind: RecordKind) -> usize {
         let mut sent = 0;
         for (holders, records) in self.by_nodes {
-            let nodes = context.shared.nodes;
+            let nodes = parts.shared.nodes;
             let Some(address) = holders.first().and_then(|node| nodes.address(*node)) else { continue };
             sent += records.len();
             let rest: Vec<Vec<u8>> = holders.iter().skip(1).map(|node| nodes.name(*node)).collect();
             let send = |records: Vec<Vec<u8>>| {
-                let offer = Offer { kind, first: context.node_name().to_vec(), rest: rest.clone(), records };
-                context.send_to_node(&address, &Placed::Offer(offer).to_json(context.node_name()))
+                let offer = Offer { kind, first: parts.node_name().to_vec(), rest: rest.clone(), records };
+                parts.send_to_node(&address, &Placed::Offer(offer).to_json(parts.node_name()))
             };
             let (mut part, mut size) = (Vec::new(), 0);
             for record in records {

@@ -12,7 +12,9 @@ use crate::presence::subscription_field::Field;
 use crate::server::cluster::merging::{MergeBasis, Merging, TRIES};
 use crate::server::cluster::node_id::NodeId;
 use crate::server::cluster::stock_nodes::Outcome;
+use crate::server::cluster::{activation, merging, replicas};
 use crate::server::context::Context;
+use crate::server::shared::Parts;
 use crate::server::tables::subscription_entry::{Ownership, SubscriptionEntry};
 use crate::time::{Millis, Moment, Seconds};
 use std::cmp::Ordering;
@@ -56,193 +58,186 @@ fn decide(announced: &Subscription, mine: &Subscription, owner: NodeId, by: Anno
     }
 }
 
-impl Context<'_> {
-    /// Announces to a stock node all subscriptions that are ours: it has joined, or was away.
-    pub(crate) fn announce_to_stock_all(&self, to: &Address) {
-        let tables = &self.shared.tables;
-        let (mut sent, now) = (0, clock::now());
-        for index in 0..tables.shard_count() {
-            let ours: Vec<Subscription> = {
-                let shard = tables.nth_shard(index);
-                let is_announced = |stored: &&SubscriptionEntry| {
-                    stored.ownership.owner.is_here() && stored.subscription.state.expires_at > now
-                };
-                let owned = shard.subscriptions().filter(is_announced);
-                owned.map(|stored| stored.subscription.to_private()).collect()
+/// Announces to a stock node all subscriptions that are ours: it has joined, or was away.
+fn announce_all(parts: &Parts, to: &Address) {
+    let tables = &parts.shared.tables;
+    let (mut sent, now) = (0, clock::now());
+    for index in 0..tables.shard_count() {
+        let ours: Vec<Subscription> = {
+            let shard = tables.nth_shard(index);
+            let is_announced = |stored: &&SubscriptionEntry| {
+                stored.ownership.owner.is_here() && stored.subscription.state.expires_at > now
             };
-            for subscription in ours {
-                let text = self.stock_text(&subscription, Some(subscription.state.expires_at));
-                self.send_to_stock(std::slice::from_ref(to), &text);
-                sent += 1;
-                if sent % SYNC_BURST == 0 {
-                    process::sleep(Millis(5));
+            let owned = shard.subscriptions().filter(is_announced);
+            owned.map(|stored| stored.subscription.to_private()).collect()
+        };
+        for subscription in ours {
+            let text = parts.stock_text(&subscription, Some(subscription.state.expires_at));
+            parts.send_to_stock(std::slice::from_ref(to), &text);
+            sent += 1;
+            if sent % SYNC_BURST == 0 {
+                process::sleep(Millis(5));
+            }
+        }
+    }
+}
+
+/// One second among stock's nodes: to a node that returned everything is announced, and it is asked.
+pub(crate) fn step(parts: &Parts, seen: &[dmq::DmqNode], now: Moment) {
+    for task in parts.shared.stock_nodes.observe(seen, now) {
+        if !parts.config.shares_subscriptions {
+            continue;
+        }
+        if task.announce {
+            announce_all(parts, &task.to);
+        }
+        if task.ask && parts.config.asks_for_subscriptions && parts.may_receive(&task.to) {
+            counters::count(Counter::DmqSent);
+            dmq::send(Channel::Publications, &task.to, stock_subscription::SYNC);
+        }
+    }
+}
+
+/// A message in stock's form about subscriptions; `false` when it cannot be read.
+///
+/// # Errors
+///
+/// Fails when there is no memory for the node or the subscription, and when the database fails.
+pub fn on_message(context: &mut Context<'_>, body: &[u8], from: Option<&Address>) -> Result<bool, StoreError> {
+    let Some(message) = stock_subscription::parse(body, context.packages(), clock::now()) else { return Ok(false) };
+    if !context.config.shares_subscriptions {
+        return Ok(true);
+    }
+    let by = match from.is_some_and(|from| context.shared.nodes.is_ours(from)) {
+        true => Announcer::Ours,
+        false => Announcer::Stock,
+    };
+    let owner = match from {
+        Some(from) if by == Announcer::Stock => {
+            let id = context.shared.stock_nodes.note(from, clock::now())?;
+            context.shared.stock_nodes.note_outcome(from, Outcome::Taken);
+            id
+        }
+        _ => NodeId::SOME_STOCK,
+    };
+    match (message, from) {
+        (StockMessage::Subscription(announced), from) => {
+            let announced = as_ours(context, &announced)?;
+            for _ in 0..TRIES {
+                if merge(context, &announced, owner, by, from)? == Merging::Done {
+                    return Ok(true);
                 }
             }
+            return Err(StoreError::Busy);
         }
+        (StockMessage::End(dialog), _) if by == Announcer::Stock => end(context, &dialog)?,
+        (StockMessage::Sync, Some(from)) => announce_all(context, from),
+        _ => {}
     }
+    Ok(true)
+}
 
-    /// One second among stock's nodes: to a node that returned everything is announced, and it is asked.
-    pub(crate) fn stock_step(&self, seen: &[dmq::DmqNode], now: Moment) {
-        for task in self.shared.stock_nodes.observe(seen, now) {
-            if !self.config.shares_subscriptions {
-                continue;
-            }
-            if task.announce {
-                self.announce_to_stock_all(&task.to);
-            }
-            if task.ask && self.config.asks_for_subscriptions && self.may_receive(&task.to) {
-                counters::count(Counter::DmqSent);
-                dmq::send(Channel::Publications, &task.to, stock_subscription::SYNC);
-            }
+fn merge(
+    context: &mut Context<'_>,
+    announced: &Subscription,
+    owner: NodeId,
+    by: Announcer,
+    from: Option<&Address>,
+) -> Result<Merging, StoreError> {
+    let Some((mine, ownership)) = context.owned_subscription(announced.dialog()) else {
+        if by == Announcer::Stock {
+            take_new(context, announced, owner, from)?;
+        }
+        return Ok(Merging::Done);
+    };
+    match decide(announced, &mine, ownership.owner, by) {
+        Decision::Ignore => {}
+        Decision::Count => count_on(context, announced)?,
+        Decision::Correct => {
+            let text = context.stock_text(&mine, Some(mine.state.expires_at));
+            context.send_to_stock(from.map_or(&[], std::slice::from_ref), &text);
+        }
+        Decision::Accept => {
+            // What stock's messages do not carry stays as it is.
+            let kept = [Field::LocalUri, Field::RemoteUri].map(|field| (field, mine.get(field)));
+            let mut subscription = announced.with(&kept)?;
+            subscription.state.since = mine.state.since;
+            let seen = MergeBasis::of(&mine, &ownership);
+            let ownership = Ownership { owner, is_claimed: false, ..ownership };
+            return merging::accept(context, &subscription, ownership, &seen);
         }
     }
+    Ok(Merging::Done)
+}
 
-    /// A message in stock's form about subscriptions; `false` when it cannot be read.
-    ///
-    /// # Errors
-    ///
-    /// Fails when there is no memory for the node or the subscription, and when the database fails.
-    pub fn on_stock_message(&mut self, body: &[u8], from: Option<&Address>) -> Result<bool, StoreError> {
-        let Some(message) = stock_subscription::parse(body, self.packages(), clock::now()) else { return Ok(false) };
-        if !self.config.shares_subscriptions {
-            return Ok(true);
-        }
-        let by = match from.is_some_and(|from| self.shared.nodes.is_ours(from)) {
-            true => Announcer::Ours,
-            false => Announcer::Stock,
-        };
-        let owner = match from {
-            Some(from) if by == Announcer::Stock => {
-                let id = self.shared.stock_nodes.note(from, clock::now())?;
-                self.shared.stock_nodes.note_outcome(from, Outcome::Taken);
-                id
-            }
-            _ => NodeId::SOME_STOCK,
-        };
-        match (message, from) {
-            (StockMessage::Subscription(announced), from) => {
-                let announced = self.as_ours(&announced)?;
-                for _ in 0..TRIES {
-                    if self.merge_stock_subscription(&announced, owner, by, from)? == Merging::Done {
-                        return Ok(true);
-                    }
-                }
-                return Err(StoreError::Busy);
-            }
-            (StockMessage::End(dialog), _) if by == Announcer::Stock => self.on_stock_end(&dialog)?,
-            (StockMessage::Sync, Some(from)) => self.announce_to_stock_all(from),
-            _ => {}
-        }
-        Ok(true)
+fn take_new(parts: &Parts, announced: &Subscription, owner: NodeId, from: Option<&Address>) -> Result<(), StoreError> {
+    let tombstones = parts.shared.tombstones;
+    let version = parts.announcement(announced.clone(), Ownership::of(owner)).claim.held().version;
+    if tombstones.has_version(tombstones.of_dialog(announced.dialog()), &version) {
+        parts.send_to_stock(from.map_or(&[], std::slice::from_ref), &parts.stock_text(announced, None));
+        return Ok(());
     }
+    if announced.state.expires_at <= clock::now() || announced.state.status == Status::Terminated {
+        return Ok(());
+    }
+    replicas::place(parts, announced, Ownership::of(owner)).map(|_| ())
+}
 
-    fn merge_stock_subscription(
-        &mut self,
-        announced: &Subscription,
-        owner: NodeId,
-        by: Announcer,
-        from: Option<&Address>,
-    ) -> Result<Merging, StoreError> {
-        let Some((mine, ownership)) = self.owned_subscription(announced.dialog()) else {
-            if by == Announcer::Stock {
-                self.on_new_stock_subscription(announced, owner, from)?;
-            }
-            return Ok(Merging::Done);
-        };
-        match decide(announced, &mine, ownership.owner, by) {
-            Decision::Ignore => {}
-            Decision::Count => self.count_on(announced)?,
-            Decision::Correct => {
-                let text = self.stock_text(&mine, Some(mine.state.expires_at));
-                self.send_to_stock(from.map_or(&[], std::slice::from_ref), &text);
-            }
-            Decision::Accept => {
-                // What stock's messages do not carry stays as it is.
-                let kept = [Field::LocalUri, Field::RemoteUri].map(|field| (field, mine.get(field)));
-                let mut subscription = announced.with(&kept)?;
-                subscription.state.since = mine.state.since;
-                let seen = MergeBasis::of(&mine, &ownership);
-                let ownership = Ownership { owner, is_claimed: false, ..ownership };
-                return self.accept(&subscription, ownership, &seen);
-            }
-        }
-        Ok(Merging::Done)
+/// The subscription as this node sends for it: its own Contact and socket, where it has been given any.
+fn as_ours(parts: &Parts, announced: &Subscription) -> Result<Subscription, StoreError> {
+    let socket = parts.config.default_socket;
+    let contact = activation::own_contact(parts.config.server_address, socket);
+    let mut changes: Vec<(Field, &[u8])> = Vec::new();
+    if !socket.is_empty() {
+        changes.push((Field::Socket, socket));
     }
+    if !contact.is_empty() {
+        changes.push((Field::LocalContact, &contact));
+    }
+    let mut ours = announced.with(&changes)?;
+    ours.state.expires_at = end_of(ours.state.expires_at, clock::now(), parts.config.max_expires);
+    Ok(ours)
+}
 
-    fn on_new_stock_subscription(
-        &mut self,
-        announced: &Subscription,
-        owner: NodeId,
-        from: Option<&Address>,
-    ) -> Result<(), StoreError> {
-        let tombstones = self.shared.tombstones;
-        let version = self.announcement(announced.clone(), Ownership::of(owner)).claim.held().version;
-        if tombstones.has_version(tombstones.of_dialog(announced.dialog()), &version) {
-            self.send_to_stock(from.map_or(&[], std::slice::from_ref), &self.stock_text(announced, None));
-            return Ok(());
-        }
-        if announced.state.expires_at <= clock::now() || announced.state.status == Status::Terminated {
-            return Ok(());
-        }
-        self.place_replica(announced, Ownership::of(owner)).map(|_| ())
+/// Another node has notified the watcher: numbers, status and reason are as it says.
+fn count_on(context: &mut Context<'_>, announced: &Subscription) -> Result<(), StoreError> {
+    let dialog = announced.dialog();
+    let Some(current) = context.shared.tables.find(dialog) else { return Ok(()) };
+    let mut owned = false;
+    context.shared.tables.change(&current, &[(Field::Reason, announced.get(Field::Reason))], |stored| {
+        owned = stored.ownership.owner.is_here();
+        let state = &mut stored.subscription.state;
+        state.local_cseq = state.local_cseq.max(announced.state.local_cseq);
+        state.version = state.version.max(announced.state.version);
+        state.status = announced.state.status;
+        context.shared.tables.mark_changed(state);
+        stored.ownership.ceiling = stored.ownership.ceiling.max(Ceiling::at(announced.state.local_cseq));
+        true
+    })?;
+    if owned {
+        context.storage.subscriptions.write_taken_over(dialog)?;
     }
+    Ok(())
+}
 
-    /// The subscription as this node sends for it: its own Contact and socket, where it has been given any.
-    fn as_ours(&self, announced: &Subscription) -> Result<Subscription, StoreError> {
-        let socket = self.config.default_socket;
-        let contact = super::replicas::own_contact(self.config.server_address, socket);
-        let mut changes: Vec<(Field, &[u8])> = Vec::new();
-        if !socket.is_empty() {
-            changes.push((Field::Socket, socket));
-        }
-        if !contact.is_empty() {
-            changes.push((Field::LocalContact, &contact));
-        }
-        let mut ours = announced.with(&changes)?;
-        ours.state.expires_at = end_of(ours.state.expires_at, clock::now(), self.config.max_expires);
-        Ok(ours)
+/// A stock node has ended a subscription and notified its watcher.
+fn end(context: &mut Context<'_>, dialog: &StockDialog) -> Result<(), StoreError> {
+    let Some((subscription, ownership)) = context.owned_subscription(dialog.id()) else { return Ok(()) };
+    let ending = Ending {
+        call_id: dialog.call_id.clone(),
+        to_tag: dialog.to_tag.clone(),
+        from_tag: dialog.from_tag.clone(),
+        for_good: true,
+    };
+    let until = subscription.state.expires_at;
+    let version = context.announcement(subscription, ownership).claim.held().version;
+    context.record_dialog_removal(&ending, until, version);
+    replicas::forget(context, dialog.id())?;
+    if ownership.owner.is_here() {
+        context.storage.subscriptions.delete_row(dialog.id());
+        context.send_to_nodes(&ending.to_json(context.node_name()));
     }
-
-    /// Another node has notified the watcher: numbers, status and reason are as it says.
-    fn count_on(&mut self, announced: &Subscription) -> Result<(), StoreError> {
-        let dialog = announced.dialog();
-        let Some(current) = self.shared.tables.find(dialog) else { return Ok(()) };
-        let mut owned = false;
-        self.shared.tables.change(&current, &[(Field::Reason, announced.get(Field::Reason))], |stored| {
-            owned = stored.ownership.owner.is_here();
-            let state = &mut stored.subscription.state;
-            state.local_cseq = state.local_cseq.max(announced.state.local_cseq);
-            state.version = state.version.max(announced.state.version);
-            state.status = announced.state.status;
-            self.shared.tables.mark_changed(state);
-            stored.ownership.ceiling = stored.ownership.ceiling.max(Ceiling::at(announced.state.local_cseq));
-            true
-        })?;
-        if owned {
-            self.storage.subscriptions.write_taken_over(dialog)?;
-        }
-        Ok(())
-    }
-
-    /// A stock node has ended a subscription and notified its watcher.
-    fn on_stock_end(&mut self, dialog: &StockDialog) -> Result<(), StoreError> {
-        let Some((subscription, ownership)) = self.owned_subscription(dialog.id()) else { return Ok(()) };
-        let ending = Ending {
-            call_id: dialog.call_id.clone(),
-            to_tag: dialog.to_tag.clone(),
-            from_tag: dialog.from_tag.clone(),
-            for_good: true,
-        };
-        let until = subscription.state.expires_at;
-        let version = self.announcement(subscription, ownership).claim.held().version;
-        self.record_dialog_removal(&ending, until, version);
-        self.forget_replica(dialog.id())?;
-        if ownership.owner.is_here() {
-            self.storage.subscriptions.delete_row(dialog.id());
-            self.send_to_nodes(&ending.to_json(self.node_name()));
-        }
-        Ok(())
-    }
+    Ok(())
 }
 
 /// When a subscription ends that a stock node announces: its life is no longer than it may be here.

@@ -6,11 +6,12 @@ use crate::limited;
 use crate::presence::cluster;
 use crate::presence::subscription::{Status, Subscription};
 use crate::presence::subscription_field::Field;
+use crate::server::cluster::activation::{self, Objections};
 use crate::server::cluster::arbitration::write_change;
 use crate::server::cluster::leases_table::LeasesTable;
 use crate::server::cluster::node_id::NodeId;
-use crate::server::cluster::replicas::Objections;
 use crate::server::context::Context;
+use crate::server::shared::Parts;
 use crate::server::tables::subscription_entry::{Ownership, SubscriptionEntry};
 use crate::time::{Moment, Seconds};
 
@@ -23,112 +24,109 @@ const LOOK_AGAIN: Seconds = Seconds(10);
 /// When nobody goes on with a lost node's subscription for so many seconds, the next candidate does.
 const TAKEOVER_TIMEOUT: Seconds = Seconds(15);
 
-impl Context<'_> {
-    /// Goes on with the subscriptions of lost nodes, as far as they fall to us.
-    pub(super) fn take_over_lost(&mut self, objections: Objections) {
-        let now = clock::now();
-        let mut lost = self.shared.nodes.lost(now);
-        lost.extend(self.shared.stock_nodes.lost(now));
-        if lost.is_empty() {
-            return;
-        }
-        let mut names = self.shared.nodes.present();
-        names.push(self.node_name().to_vec());
-        let candidates: Vec<&[u8]> = names.iter().map(Vec::as_slice).collect();
-        let is_lost = |node: NodeId| lost.iter().any(|lost| lost.id == node);
-        let view = self.view();
-        let ours = self.shared.tables.live(now, LARGEST_STEP, |stored| {
-            let Some(lost) = lost.iter().find(|lost| lost.id == stored.ownership.owner) else { return false };
-            let turn = turn_after(lost.age);
-            match &view {
-                None => cluster::successor(&candidates, stored.subscription.dialog(), turn) == Some(self.node_name()),
-                Some(view) => self.is_successor(view, stored.subscription.get(Field::PresUri), turn, is_lost),
-            }
-        });
-        let ours: Vec<Subscription> = ours.into_iter().map(|(subscription, _)| subscription).collect();
-        self.serve_from_now_on(&ours, "lost nodes", objections);
+/// Goes on with the subscriptions of lost nodes, as far as they fall to us.
+pub(super) fn of_lost_nodes(context: &mut Context<'_>, objections: Objections) {
+    let now = clock::now();
+    let mut lost = context.shared.nodes.lost(now);
+    lost.extend(context.shared.stock_nodes.lost(now));
+    if lost.is_empty() {
+        return;
     }
-
-    /// Goes on with what was owned under leases that this node has taken over. What another node still held back comes
-    /// later: it is looked for again and again.
-    pub(super) fn take_over_inherited(&mut self, now: Moment) {
-        let arbitration = &self.shared.cluster_state.arbitration;
-        if !arbitration.take_news() && !now.is_each(LOOK_AGAIN) {
-            return;
+    let mut names = context.shared.nodes.present();
+    names.push(context.node_name().to_vec());
+    let candidates: Vec<&[u8]> = names.iter().map(Vec::as_slice).collect();
+    let is_lost = |node: NodeId| lost.iter().any(|lost| lost.id == node);
+    let view = context.view();
+    let ours = context.shared.tables.live(now, LARGEST_STEP, |stored| {
+        let Some(lost) = lost.iter().find(|lost| lost.id == stored.ownership.owner) else { return false };
+        let turn = turn_after(lost.age);
+        match &view {
+            None => cluster::successor(&candidates, stored.subscription.dialog(), turn) == Some(context.node_name()),
+            Some(view) => view.is_successor(stored.subscription.get(Field::PresUri), turn, is_lost),
         }
-        self.bind_unleased();
-        let (tables, mut ours) = (&self.shared.tables, Vec::new());
-        for index in 0..tables.shard_count() {
-            let foreign: Vec<(Subscription, Ownership)> = {
-                let shard = tables.nth_shard(index);
-                let is_settled = |o: &Ownership| self.owns(o) || o.owner == NodeId::ELSEWHERE || o.owner.is_stock();
-                let live = |stored: &&SubscriptionEntry| {
-                    stored.subscription.state.expires_at > now
-                        && stored.subscription.state.status != Status::Terminated
-                        && !is_settled(&stored.ownership)
-                };
-                shard.subscriptions().filter(live).map(|s| (s.subscription.to_private(), s.ownership)).collect()
+    });
+    let ours: Vec<Subscription> = ours.into_iter().map(|(subscription, _)| subscription).collect();
+    serve_from_now_on(context, &ours, "lost nodes", objections);
+}
+
+/// Goes on with what was owned under leases that this node has taken over. What another node still held back comes
+/// later: it is looked for again and again.
+pub(super) fn of_inherited_leases(context: &mut Context<'_>, now: Moment) {
+    let arbitration = &context.shared.cluster_state.arbitration;
+    if !arbitration.take_news() && !now.is_each(LOOK_AGAIN) {
+        return;
+    }
+    bind_unleased(context);
+    let (tables, mut ours) = (&context.shared.tables, Vec::new());
+    for index in 0..tables.shard_count() {
+        let foreign: Vec<(Subscription, Ownership)> = {
+            let shard = tables.nth_shard(index);
+            let is_settled = |o: &Ownership| context.owns(o) || o.owner == NodeId::ELSEWHERE || o.owner.is_stock();
+            let live = |stored: &&SubscriptionEntry| {
+                stored.subscription.state.expires_at > now
+                    && stored.subscription.state.status != Status::Terminated
+                    && !is_settled(&stored.ownership)
             };
-            let claimed = foreign.into_iter().filter(|(_, o)| self.may_claim(o)).map(|(subscription, _)| subscription);
-            ours.extend(claimed.take(LARGEST_STEP - ours.len()));
-            if ours.len() == LARGEST_STEP {
-                arbitration.note_news();
-                break;
-            }
-        }
-        self.serve_from_now_on(&ours, "leases that were taken over", Objections::NotAwaited);
-    }
-
-    /// What was made, or read from its row, before this node held a lease is owned under its lease from now on, and
-    /// announced so: otherwise no other node could go on with it.
-    fn bind_unleased(&self) {
-        let (arbitration, tables) = (&self.shared.cluster_state.arbitration, &self.shared.tables);
-        let Some(lease) = arbitration.lease() else { return };
-        let mut bound = Vec::new();
-        for index in 0..tables.shard_count() {
-            let mut shard = tables.nth_shard(index);
-            let unleased =
-                shard.subscriptions_mut().filter(|s| s.ownership.owner.is_here() && s.ownership.lease.is_none());
-            for stored in unleased.take(LARGEST_STEP - bound.len()) {
-                stored.ownership.lease = Some(lease);
-                bound.push(stored.subscription.to_private());
-            }
-            if bound.len() >= LARGEST_STEP {
-                arbitration.note_news();
-                break;
-            }
-        }
-        bound.iter().for_each(|subscription| self.announce_subscription(subscription.dialog()));
-    }
-
-    /// Goes on with these subscriptions of `former` owners. One that fails does not keep the others.
-    fn serve_from_now_on(&mut self, ours: &[Subscription], former: &str, objections: Objections) {
-        for subscription in ours {
-            if let Err(error) = self.activate_replica(subscription.dialog(), objections) {
-                limited!(Error, "cannot go on with a subscription of {former}: {error}");
-            }
-        }
-        if !ours.is_empty() {
-            limited!(Notice, "{} subscriptions of {former} are served here from now on", ours.len());
+            shard.subscriptions().filter(live).map(|s| (s.subscription.to_private(), s.ownership)).collect()
+        };
+        let claimed = foreign.into_iter().filter(|(_, o)| context.may_claim(o)).map(|(subscription, _)| subscription);
+        ours.extend(claimed.take(LARGEST_STEP - ours.len()));
+        if ours.len() == LARGEST_STEP {
+            arbitration.note_news();
+            break;
         }
     }
+    serve_from_now_on(context, &ours, "leases that were taken over", Objections::NotAwaited);
+}
 
-    /// A node that ends says that its lease was handed over to this one: goes on at once, if the table says so, too.
-    pub(super) fn inherit_from(&mut self, left: &[u8]) {
-        let Some(database) = self.process().leases else { return };
-        let arbitration = &self.shared.cluster_state.arbitration;
-        let (own, generation) = (self.node_name(), arbitration.generation());
-        match (LeasesTable { database, table: self.config.cluster_leases_table }).rows() {
-            Ok(rows) => {
-                let inherited = arbitration.learn(&rows.iter().collect::<Vec<_>>(), own, generation);
-                if inherited > 0 {
-                    counters::count_many(Counter::LeasesTakenOver, inherited);
-                    write_change(&LeaseChange::Took(left.to_vec()));
-                }
-                self.take_over_inherited(clock::now());
-            }
-            Err(error) => limited!(Warn, "the table of leases cannot be read: {error}; it is read again in a second"),
+/// What was made, or read from its row, before this node held a lease is owned under its lease from now on, and
+/// announced so: otherwise no other node could go on with it.
+fn bind_unleased(parts: &Parts) {
+    let (arbitration, tables) = (&parts.shared.cluster_state.arbitration, &parts.shared.tables);
+    let Some(lease) = arbitration.lease() else { return };
+    let mut bound = Vec::new();
+    for index in 0..tables.shard_count() {
+        let mut shard = tables.nth_shard(index);
+        let unleased = shard.subscriptions_mut().filter(|s| s.ownership.owner.is_here() && s.ownership.lease.is_none());
+        for stored in unleased.take(LARGEST_STEP - bound.len()) {
+            stored.ownership.lease = Some(lease);
+            bound.push(stored.subscription.to_private());
         }
+        if bound.len() >= LARGEST_STEP {
+            arbitration.note_news();
+            break;
+        }
+    }
+    bound.iter().for_each(|subscription| parts.announce_subscription(subscription.dialog()));
+}
+
+/// Goes on with these subscriptions of `former` owners. One that fails does not keep the others.
+fn serve_from_now_on(context: &mut Context<'_>, ours: &[Subscription], former: &str, objections: Objections) {
+    for subscription in ours {
+        if let Err(error) = activation::of_replica(context, subscription.dialog(), objections) {
+            limited!(Error, "cannot go on with a subscription of {former}: {error}");
+        }
+    }
+    if !ours.is_empty() {
+        limited!(Notice, "{} subscriptions of {former} are served here from now on", ours.len());
+    }
+}
+
+/// A node that ends says that its lease was handed over to this one: goes on at once, if the table says so, too.
+pub(super) fn of_ended_node(context: &mut Context<'_>, left: &[u8]) {
+    let Some(database) = context.process().leases else { return };
+    let arbitration = &context.shared.cluster_state.arbitration;
+    let (own, generation) = (context.node_name(), arbitration.generation());
+    match (LeasesTable { database, table: context.config.cluster_leases_table }).rows() {
+        Ok(rows) => {
+            let inherited = arbitration.learn(&rows.iter().collect::<Vec<_>>(), own, generation);
+            if inherited > 0 {
+                counters::count_many(Counter::LeasesTakenOver, inherited);
+                write_change(&LeaseChange::Took(left.to_vec()));
+            }
+            of_inherited_leases(context, clock::now());
+        }
+        Err(error) => limited!(Warn, "the table of leases cannot be read: {error}; it is read again in a second"),
     }
 }
 

@@ -9,6 +9,7 @@ use crate::presence::subscription::Status;
 use crate::presence::subscription_field::Field;
 use crate::presence::watcher_changes;
 use crate::presence::winfo::{Extent, Watcher};
+use crate::server::cluster::activation;
 use crate::server::cluster::announce::Ends;
 use crate::server::context::Context;
 
@@ -18,7 +19,7 @@ pub fn apply(context: &mut Context<'_>, dialog: DialogId<'_>, cseq: u32, code: i
         context.shared.tables.record_failure(dialog, cseq, code);
     }
     if code == 500 && context.config.shares_subscriptions {
-        context.go_above_refused(dialog, cseq);
+        activation::go_above_refused(context, dialog, cseq);
     }
     let removed = context.config.notify_failures.end(code) || (code == 408 && context.config.remove_on_timeout);
     // What another node has gone on with meanwhile is not ours to end.
