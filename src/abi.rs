@@ -1,5 +1,6 @@
 //! The C entries: arguments become types, a panic becomes an error answer, a Result becomes the int its caller expects.
-//! No decisions are made here.
+//! What a request, a document or a node comes to is decided elsewhere; the order of a timer's tasks and of a start's
+//! steps is written here.
 #![expect(
     clippy::missing_safety_doc,
     reason = "the contract of every entry is the host's: arguments of the call in progress"

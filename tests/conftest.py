@@ -16,7 +16,7 @@ sys.path.insert(0, str(ROOT / "benches"))
 
 _names = itertools.count()
 
-# The fifteen promises of the suites (CONTRIBUTING.md): `pytest --suite crash` runs one.
+# What each of the suites promises: `pytest --suite crash` runs one.
 SUITES = {
     "stuck-lamp": "a lamp is never stuck", "one-request": "one request at a time for each publication",
     "order": "CSeq and version rise by one",

@@ -94,7 +94,7 @@ fn show_publication(out: Struct, resource: &Resource, event: &[u8], p: &Publicat
     }
 }
 
-/// Copies what `keep` wants of each shard's publications; a shard is locked only while it is copied.
+/// Shows the publications that memory holds, shard by shard; one is locked only while it is copied.
 fn each_publication(mut show: impl FnMut(&Resource, &[u8], &Publication)) {
     let Some(process) = state::process() else { return };
     if process.storage.publications.has_rows() {
