@@ -36,7 +36,6 @@ request_route {
         handle_publish();
         xlog("L_NOTICE", "SEEN publish $retcode ci=$ci ru=$ru\\n");
     } else {
-        setbflag(3);
         handle_subscribe();
         xlog("L_NOTICE", "SEEN subscribe $retcode ci=$ci %(show)s\\n");
     }
@@ -106,7 +105,6 @@ request_route {
         $xavp(pcfg=>priority) = 100 + $(rb{s.len}) mod 7;
         handle_publish("$fu");
     } else {
-        setbflag(5);
         handle_subscribe("$fu");
         xlog("L_NOTICE", "SEEN subscribe $retcode ci=$ci %(show)s\n");
     }
