@@ -2,6 +2,8 @@
 //! step for a bounded time.
 use crate::presence::error::StoreError;
 use crate::time::Millis;
+use std::cell::Cell;
+use std::thread::LocalKey;
 
 /// Once a step has waited so long for rows that others hold, it ends with the next one that it would wait for.
 pub const LONGEST_WAIT: Millis = Millis(5_000);
@@ -24,12 +26,23 @@ pub struct EndedStep<'a, R, T> {
 }
 
 impl<R, T> EndedStep<'_, R, T> {
+    /// Goes on from `place`, the key of the row that this process's next step begins behind; see [`EndedStep::take`].
+    ///
+    /// # Errors
+    ///
+    /// As [`EndedStep::take`].
+    pub fn resume(mut self, place: &'static LocalKey<Cell<Option<i64>>>, limit: usize) -> Result<Vec<T>, StoreError> {
+        let ended = self.take(place.take(), limit);
+        place.set(self.next);
+        ended
+    }
+
     /// Ends at most `limit` rows and those of their page, beginning behind the key `after`.
     ///
     /// # Errors
     ///
     /// Fails when the database cannot be read or is away before anything has ended.
-    pub fn take(&mut self, mut after: Option<i64>, limit: usize) -> Result<Vec<T>, StoreError> {
+    fn take(&mut self, mut after: Option<i64>, limit: usize) -> Result<Vec<T>, StoreError> {
         let mut ended = Vec::new();
         loop {
             let (page, next) = match (self.read)(after) {

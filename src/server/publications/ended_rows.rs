@@ -40,7 +40,7 @@ pub(crate) fn take(
     remove: &mut dyn FnMut(&Resource, &EndedRow) -> Result<bool, StoreError>,
 ) -> Result<Vec<Resource>, StoreError> {
     let began = clock::instant();
-    let mut step = EndedStep {
+    let step = EndedStep {
         read: &mut |after| rows.ended_rows(now, limit, after),
         end_one: &mut |row: &EndedRow| {
             let Some(resource) = &row.resource else { return rows.delete_foreign_row(row).map(|()| None) };
@@ -53,7 +53,5 @@ pub(crate) fn take(
         waited: &|| clock::instant().since(began),
         next: None,
     };
-    let ended = step.take(NEXT_STEP.take(), limit);
-    NEXT_STEP.set(step.next);
-    ended
+    step.resume(&NEXT_STEP, limit)
 }

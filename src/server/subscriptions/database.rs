@@ -164,7 +164,7 @@ impl SubscriptionStore for InDatabase {
         let over = [("expires", Op::Lt, Value::Time(latest.into()))];
         self.shared.clock_steps.look(clock::now(), clock::set_by());
         let mut silent = 0;
-        let mut step = EndedStep {
+        let step = EndedStep {
             read: &mut |after| {
                 let read =
                     |db: &Connection, page: &Page<'_>| table_rows::select_page_with_keys(db, table, packages, page);
@@ -182,8 +182,7 @@ impl SubscriptionStore for InDatabase {
             waited: &|| clock::instant().since(began),
             next: None,
         };
-        let ended = step.take(NEXT_STEP.take(), limit);
-        NEXT_STEP.set(step.next);
+        let ended = step.resume(&NEXT_STEP, limit);
         crate::server::subscriptions::memory::note_long_over(silent);
         ended
     }
