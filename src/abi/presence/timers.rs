@@ -1,5 +1,6 @@
 //! What the host's timers and tm call back: cleaning, writing, completed NOTIFYs.
 use crate::abi::presence::{state, variables};
+use crate::common::failures::{ItemOutcome, until_failed};
 use crate::common::metrics::{self, NotifyAnswer};
 use crate::common::row_groups::Pass;
 use crate::host::tm::{self, ShownResponse};
@@ -380,36 +381,41 @@ const FAILED_READS: usize = 4;
 /// Sends for the resources whose state could not be read before.
 pub(crate) fn send_unread() {
     let Some(process) = state::process().filter(|process| !process.shared.unread.is_idle()) else { return };
-    let (unread, mut failed) = (process.shared.unread, 0);
+    let unread = process.shared.unread;
     let mut pass = unread.begin_pass(&process.shared.tables, clock::instant());
-    while failed < FAILED_READS {
-        let Some(hash) = unread.next(&mut pass) else { break };
+    let unread = std::iter::from_fn(|| unread.next(&mut pass));
+    until_failed(unread, FAILED_READS, |hash| {
         let mut is_read = Ok(false);
         each_on_its_own("reading again", || is_read = retries::send_if_readable(Context::new(process).paced(), hash));
-        failed += match is_read {
-            Ok(true) => 0,
+        match is_read {
+            Ok(true) => ItemOutcome::Done,
             // The others would wait for the database, too.
-            Err(StoreError::Database) => FAILED_READS,
-            Ok(false) | Err(_) => 1,
-        };
-    }
+            Err(StoreError::Database) => ItemOutcome::Hopeless,
+            Ok(false) | Err(_) => ItemOutcome::Failed,
+        }
+    });
 }
 
 /// Notifies the watchers of changes that not all of them could be notified of (database-only mode).
 pub(crate) fn send_missed() {
     let Some(process) = state::process() else { return };
-    let (list, mut failed, mut is_away) = (process.shared.missed_changes, 0, false);
-    for _ in 0..list.len() {
-        let Some(missed) = list.take() else { break };
+    let list = process.shared.missed_changes;
+    let missed = (0..list.len()).map_while(|_| list.take());
+    let all = until_failed(missed, FAILED_READS, |missed| {
+        let mut outcome = ItemOutcome::Done;
         each_on_its_own("missed changes", || {
             let mut context = Context::new(process).paced();
             missed_sweep::notify(&mut context, missed);
-            failed += usize::from(context.work.rows.has_missed);
-            is_away = context.work.rows.is_database_away;
+            outcome = match &context.work.rows {
+                rows if rows.is_database_away => ItemOutcome::Hopeless,
+                rows if rows.has_missed => ItemOutcome::Failed,
+                _ => ItemOutcome::Done,
+            };
         });
-        if is_away || failed >= FAILED_READS {
-            return;
-        }
+        outcome
+    });
+    if !all {
+        return;
     }
     each_on_its_own("a sweep of missed changes", || {
         if let Err(error) = missed_sweep::step(&mut Context::new(process).paced()) {

@@ -208,7 +208,7 @@ impl Judgements {
         }
         let list = self.unjudged.lock();
         let due: Vec<&Unjudged> = list.iter().filter(|known| known.next_at <= now).collect();
-        in_turn(&due).take(limit).map(|known| (known.uri.to_vec(), known.event)).collect()
+        in_turn(&due).into_iter().take(limit).map(|known| (known.uri.to_vec(), known.event)).collect()
     }
 
     /// Of how many resources decisions are outstanding.
@@ -223,15 +223,14 @@ impl Judgements {
 }
 
 /// Each of them once: in turn one with the shortest wait and one whose time came first.
-fn in_turn<'d>(due: &[&'d Unjudged]) -> impl Iterator<Item = &'d Unjudged> {
+fn in_turn<'d>(due: &[&'d Unjudged]) -> Vec<&'d Unjudged> {
     let mut by_wait: Vec<usize> = (0..due.len()).collect();
     let mut by_time = by_wait.clone();
     by_wait.sort_by_key(|at| (due[*at].wait, due[*at].next_at));
     by_time.sort_by_key(|at| due[*at].next_at);
     let mut is_taken = vec![false; due.len()];
-    let mut order = by_wait.into_iter().zip(by_time).flat_map(|(least, oldest)| [least, oldest]).collect::<Vec<_>>();
-    order.retain(|at| !std::mem::replace(&mut is_taken[*at], true));
-    order.into_iter().map(|at| due[at]).collect::<Vec<_>>().into_iter()
+    let in_turn = by_wait.into_iter().zip(by_time).flat_map(|(least, oldest)| [least, oldest]);
+    in_turn.filter(|at| !std::mem::replace(&mut is_taken[*at], true)).map(|at| due[at]).collect()
 }
 
 impl Unjudged {

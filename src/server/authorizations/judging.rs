@@ -1,6 +1,6 @@
 //! Judging watchers first where decisions about them are outstanding: after a start, and when one could not be carried
 //! out.
-use crate::common::failures::until_failed;
+use crate::common::failures::{ItemOutcome, until_failed};
 use crate::host::{clock, log};
 use crate::limited;
 use crate::presence::authorization::{NoVerdict, Outstanding};
@@ -69,13 +69,16 @@ pub fn judge_again(new_context: impl Fn() -> Context<'static>, each: impl Fn(&mu
     let judgements = new_context().shared.judgements;
     let due = judgements.due(clock::now(), judgements.len());
     until_failed(due, FAILED_JUDGEMENTS, |(uri, event)| {
-        let mut is_judged = true;
+        let mut outcome = ItemOutcome::Done;
         each(&mut || {
             let mut context = new_context();
             let resource = context.uri_rule().resource(&uri, event);
-            is_judged = judgement::authorizations(&mut context, &resource).is_ok();
+            outcome = match judgement::authorizations(&mut context, &resource) {
+                Ok(_) => ItemOutcome::Done,
+                Err(_) => ItemOutcome::Failed,
+            };
         });
-        is_judged
+        outcome
     });
 }
 
@@ -90,7 +93,7 @@ mod tests {
             let mut judged = Vec::new();
             let all = until_failed(0..10, FAILED_JUDGEMENTS, |at| {
                 judged.push(at);
-                at % 2 == 1 || at >= 2 * failing
+                if at % 2 == 1 || at >= 2 * failing { ItemOutcome::Done } else { ItemOutcome::Failed }
             });
             assert_eq!((judged.len(), all), (tried, failing < FAILED_JUDGEMENTS));
         }
