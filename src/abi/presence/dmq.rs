@@ -333,47 +333,42 @@ fn on_node_message(context: &mut Context, body: &[u8], from: Option<Address>) ->
         }
     }
     nodes.mark_alive(&name, clock::now());
-    let done = match (message, from) {
+    let mut done = Ok(());
+    match (message, from) {
         (NodeMessage::Hello { reply, compares, speaks, stamp }, Some(from)) => {
             node_clocks::note(context, &name, stamp);
             on_hello(context, &from, &name, (reply, compares, speaks));
-            Ok(())
         }
         (NodeMessage::Compare(kind, comparison, stamp), Some(_)) => {
             node_clocks::note(context, &name, stamp);
             if let Ok(id) = nodes.of_name(&name, clock::now()) {
                 comparison::on_message(context, id, kind, comparison);
             }
-            Ok(())
         }
         (NodeMessage::Placed(message), Some(_)) => {
             if let Ok(id) = nodes.of_name(&name, clock::now()) {
                 refresh_for(&message);
                 replacement::on_message(context, id, message);
             }
-            Ok(())
         }
         (NodeMessage::Leave(successor), Some(_)) => {
             if let Ok(id) = nodes.of_name(&name, clock::now()) {
                 membership::note_left(context, id, &name, successor.as_deref());
             }
-            Ok(())
         }
         (NodeMessage::Sync, Some(from)) => {
             full_sync::send_subscriptions(context, &from, Owners::All);
             nodes.record_notified(&from, clock::now());
-            Ok(())
         }
         (NodeMessage::Subscription(_) | NodeMessage::Refresh(_) | NodeMessage::End(_), _)
-            if !context.process().config.shares_subscriptions =>
-        {
-            Ok(())
+            if !context.process().config.shares_subscriptions => {}
+        (NodeMessage::Subscription(announcement), from) => {
+            done = merging::apply(context, &announcement, from.as_ref());
         }
-        (NodeMessage::Subscription(announcement), from) => merging::apply(context, &announcement, from.as_ref()),
         (NodeMessage::Refresh(refresh), from) => refreshes::apply(context, &refresh, &name, from.as_ref()),
-        (NodeMessage::End(ending), _) => replicas::terminate(context, &ending),
-        _ => Ok(()),
-    };
+        (NodeMessage::End(ending), _) => done = replicas::terminate(context, &ending),
+        _ => {}
+    }
     membership::resume(context);
     match done {
         Ok(()) => OK,

@@ -89,15 +89,7 @@ pub(super) fn of_replica(
     if context.owns(&seen) {
         return Ok(());
     }
-    let socket = context.config.default_socket;
-    let contact = own_contact(context.config.server_address, socket);
-    let mut changes: Vec<(Field, &[u8])> = Vec::new();
-    if !socket.is_empty() {
-        changes.push((Field::Socket, socket));
-    }
-    if !contact.is_empty() {
-        changes.push((Field::LocalContact, &contact));
-    }
+    let contact = own_contact(context.config.server_address, context.config.default_socket);
     let lease = context.shared.cluster_state.arbitration.lease();
     // What was another node's has changed hands at least once, also where it comes back to the lease it had.
     let changes_hands = u32::from(!seen.owner.is_here());
@@ -112,7 +104,7 @@ pub(super) fn of_replica(
         }
         is_first
     };
-    match context.shared.tables.change(&replica, &changes, claim)? {
+    match context.shared.tables.change(&replica, &sent_from_here(context, &contact), claim)? {
         true => announce_takeover(context, dialog),
         false => Ok(()),
     }
@@ -131,7 +123,7 @@ fn go_on_with(context: &mut Context<'_>, dialog: DialogId<'_>) -> Result<(), Sto
         context.shared.cluster_state.note_claims(clock::instant());
         return written;
     }
-    watchers::notify_of_state(context, dialog)?;
+    watchers::notify_of_state(context, dialog);
     written
 }
 
@@ -163,6 +155,12 @@ pub(super) fn of_restored(context: &mut Context<'_>) {
             notifier::run(context, &resource);
         }
     }
+}
+
+/// What changes of a subscription that this node sends for: its own socket and Contact, where it has been given any.
+pub(super) fn sent_from_here<'a>(parts: &Parts, contact: &'a [u8]) -> Vec<(Field, &'a [u8])> {
+    let own = [(Field::Socket, parts.config.default_socket), (Field::LocalContact, contact)];
+    own.into_iter().filter(|(_, text)| !text.is_empty()).collect()
 }
 
 /// The Contact of a node that goes on with another node's subscription: its address, or its socket; empty for neither.

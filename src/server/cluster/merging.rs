@@ -147,7 +147,7 @@ fn merge(context: &mut Context<'_>, other: &Announcement, from: Option<&Address>
     }
     if merge.take && !merge.speak && context.config.has_arbiter() && context.owns(&merged) {
         // The watcher has spoken to another node: its subscription stays here.
-        watchers::notify_of_state(context, dialog)?;
+        watchers::notify_of_state(context, dialog);
     } else if merge.speak || merge.moves && owner.is_here() && context.may_claim(&merged) {
         let objections = if merge.speak { Objections::NotAwaited } else { objections(context) };
         activation::raise_above(context, dialog, objections)?;

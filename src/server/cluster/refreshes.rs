@@ -9,7 +9,6 @@ use crate::host::dmq::{self, Address, Channel};
 use crate::limited;
 use crate::presence::cluster::{REFRESHES, UNNAMED, dialog_key};
 use crate::presence::comparison::RecordKind;
-use crate::presence::error::StoreError;
 use crate::presence::replica_refresh::{self, ReplicaRefresh, unchanged};
 use crate::presence::subscription::Subscription;
 use crate::presence::subscription_field::Field;
@@ -101,29 +100,16 @@ impl Parts {
 }
 
 /// Another node says that a subscription was refreshed.
-///
-/// # Errors
-///
-/// Fails when there is no memory, and when the database fails.
-pub fn apply(
-    context: &mut Context<'_>,
-    refresh: &ReplicaRefresh,
-    name: &[u8],
-    from: Option<&Address>,
-) -> Result<(), StoreError> {
+pub fn apply(context: &mut Context<'_>, refresh: &ReplicaRefresh, name: &[u8], from: Option<&Address>) {
     node_clocks::observe(context, name, refresh.stamp);
     match refresh_replica(context, refresh) {
-        RefreshOutcome::Done => Ok(()),
+        RefreshOutcome::Done => {}
         RefreshOutcome::Spoken(subscription) => watchers::notify_of_state(context, subscription.dialog()),
         RefreshOutcome::Older(subscription, ownership) => {
             let text = context.announcement_text(*subscription, ownership);
             context.answer_node(from, &text);
-            Ok(())
         }
-        RefreshOutcome::Unknown => {
-            ask_for(context, refresh.key, name, from);
-            Ok(())
-        }
+        RefreshOutcome::Unknown => ask_for(context, refresh.key, name, from),
     }
 }
 

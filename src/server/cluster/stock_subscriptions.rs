@@ -185,16 +185,8 @@ fn take_new(parts: &Parts, announced: &Subscription, owner: NodeId, from: Option
 
 /// The subscription as this node sends for it: its own Contact and socket, where it has been given any.
 fn as_ours(parts: &Parts, announced: &Subscription) -> Result<Subscription, StoreError> {
-    let socket = parts.config.default_socket;
-    let contact = activation::own_contact(parts.config.server_address, socket);
-    let mut changes: Vec<(Field, &[u8])> = Vec::new();
-    if !socket.is_empty() {
-        changes.push((Field::Socket, socket));
-    }
-    if !contact.is_empty() {
-        changes.push((Field::LocalContact, &contact));
-    }
-    let mut ours = announced.with(&changes)?;
+    let contact = activation::own_contact(parts.config.server_address, parts.config.default_socket);
+    let mut ours = announced.with(&activation::sent_from_here(parts, &contact))?;
     ours.state.expires_at = end_of(ours.state.expires_at, clock::now(), parts.config.max_expires);
     Ok(ours)
 }

@@ -1,7 +1,6 @@
 //! The watchers of subscriptions that this node goes on with: when they are notified of the present state.
 use crate::host::clock;
 use crate::presence::dialog::DialogId;
-use crate::presence::error::StoreError;
 use crate::presence::notification::{NotifyReason, StateChange};
 use crate::presence::ports::notifications::Notifications;
 use crate::presence::subscription::{Status, Subscription};
@@ -12,12 +11,8 @@ use crate::server::context::Context;
 use crate::server::shared::Parts;
 use crate::server::tables::resource_entry::{DueNotify, ResourceEntry};
 
-/// The watcher is notified of the present state, as after a SUBSCRIBE.
-///
-/// # Errors
-///
-/// Never fails: what cannot be sent is due again.
-pub(super) fn notify_of_state(context: &mut Context<'_>, dialog: DialogId<'_>) -> Result<(), StoreError> {
+/// The watcher is notified of the present state, as after a SUBSCRIBE. What cannot be sent is due again.
+pub(super) fn notify_of_state(context: &mut Context<'_>, dialog: DialogId<'_>) {
     if wait_for_publications(context) {
         context.shared.tables.mark_due(dialog, NotifyReason::Subscribe);
         context.shared.nodes.joining.note_waiting();
@@ -27,7 +22,6 @@ pub(super) fn notify_of_state(context: &mut Context<'_>, dialog: DialogId<'_>) -
             notifier::run(context, &resource);
         }
     }
-    Ok(())
 }
 
 /// Notifies the watchers of what was taken over a second ago: nobody has objected.
