@@ -1,8 +1,10 @@
 //! Authorizations of watchers, kept in shared memory, so that the `watchers` table is not asked at each SUBSCRIBE.
-use crate::common::row_groups::{Aside, Pass, RowOutcome};
+pub mod owed_rows;
+
+use crate::common::row_groups::Aside;
 use crate::host::lock::Lock;
 use crate::host::no_memory::NoMemory;
-use crate::host::process_mutex::{ProcessMutex, ProcessMutexGuard};
+use crate::host::process_mutex::ProcessMutex;
 use crate::host::shm::{self, Shm, ShmBox, ShmVec};
 use crate::presence::authorization::Authorization;
 use crate::presence::resource::UriComparison;
@@ -146,46 +148,6 @@ pub struct AuthorizationCache {
     writer: &'static ProcessMutex,
 }
 
-/// What was decided about a watcher and is not in the table yet.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UnwrittenAuthorization {
-    /// The user of the watcher.
-    pub user: Vec<u8>,
-    /// The host of the watcher.
-    pub host: Vec<u8>,
-    /// What was decided.
-    pub authorization: Authorization,
-    /// Whether a row that says otherwise is older.
-    pub writes_over: bool,
-}
-
-impl UnwrittenAuthorization {
-    /// Whether it is about this watcher.
-    pub fn is_of(&self, rule: UriComparison, user: &[u8], host: &[u8]) -> bool {
-        rule.same(&self.user, user) && self.host.eq_ignore_ascii_case(host)
-    }
-}
-
-/// A row of `watchers` that is still to be written.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OwedRow {
-    /// Whose authorization: see [`AuthorizationKey`].
-    pub key: [Vec<u8>; 4],
-    /// What was decided last.
-    pub authorization: Authorization,
-    /// Whether that is not the first decision: the row is as if it had been written, and changed.
-    pub has_changed: bool,
-    /// Whether it is written over what the row says by now.
-    pub writes_over: bool,
-}
-
-impl OwedRow {
-    /// The key, lent.
-    pub fn key(&self) -> AuthorizationKey<'_> {
-        self.key.each_ref().map(Vec::as_slice)
-    }
-}
-
 /// Whose authorization: presentity URI, watcher's user and host, event package.
 pub type AuthorizationKey<'a> = [&'a [u8]; 4];
 
@@ -228,26 +190,6 @@ impl AuthorizationCache {
             .find(hash, |cached| cached.is(hash, key))
             .filter(|cached| cached.read_at > since || !cached.written)?;
         Some(cached.authorization())
-    }
-
-    /// Whether the table does not have the authorization of this key yet.
-    pub fn is_owed(&self, key: &AuthorizationKey<'_>) -> bool {
-        if self.owed() == 0 {
-            return false;
-        }
-        let hash = self.rule.exact_hash(key);
-        let shard = self.shard(hash).lock();
-        shard.table.find(hash, |cached| cached.is(hash, key)).is_some_and(|cached| !cached.written)
-    }
-
-    /// How many the table does not have yet.
-    pub fn owed(&self) -> usize {
-        self.owed.load(Ordering::Relaxed)
-    }
-
-    /// Until the guard is gone no other process writes what the table does not have yet.
-    pub fn turn_to_write(&self) -> ProcessMutexGuard {
-        self.writer.lock()
     }
 
     /// Counts what is put near this key: what is read from the table after the count is remembered by
@@ -341,99 +283,6 @@ impl AuthorizationCache {
         self.shards.iter().map(|shard| shard.lock().bytes).sum()
     }
 
-    /// Authorizations that the table does not have yet: at most `limit`, of one shard after the other; those that are
-    /// returned together are in the order in which they began to wait. Those that rest are left out, see
-    /// [`Aside::rests`].
-    pub fn unwritten(&self, limit: usize, now: Moment, pass: Pass) -> Vec<OwedRow> {
-        let mut found = Vec::new();
-        for shard in self.shards.iter() {
-            if found.len() >= limit || self.owed() == 0 {
-                break;
-            }
-            let shard = shard.lock();
-            let waiting = shard.unwritten().filter(|cached| !cached.aside.rests(now, pass));
-            found.extend(waiting.take(limit - found.len()).map(|cached| {
-                let (key, authorization) = (cached.key(), cached.authorization());
-                let (has_changed, writes_over) = (cached.has_changed, cached.writes_over);
-                (cached.turn, OwedRow { key, authorization, has_changed, writes_over })
-            }));
-        }
-        found.sort_by_key(|(turn, _)| *turn);
-        found.into_iter().map(|(_, row)| row).collect()
-    }
-
-    /// Those of one presentity and event package.
-    pub fn unwritten_of(&self, presentity: &[u8], event: &[u8]) -> Vec<UnwrittenAuthorization> {
-        let mut found = Vec::new();
-        for shard in self.shards.iter() {
-            if self.owed() == 0 {
-                break;
-            }
-            let shard = shard.lock();
-            let [uri, user, host, package] = [0, 1, 2, 3];
-            let is_of = |cached: &&CachedAuthorization| {
-                cached.strings.get(package) == event && self.rule.same(cached.strings.get(uri), presentity)
-            };
-            found.extend(shard.unwritten().filter(is_of).map(|cached| UnwrittenAuthorization {
-                user: cached.strings.get(user).to_vec(),
-                host: cached.strings.get(host).to_vec(),
-                authorization: cached.authorization(),
-                writes_over: cached.writes_over,
-            }));
-        }
-        found
-    }
-
-    /// The row of this authorization could not be written in the pass that began at `now`; `true` when it was not known
-    /// to be refused.
-    pub fn set_aside(&self, key: &AuthorizationKey<'_>, fate: RowOutcome, now: Moment) -> bool {
-        let hash = self.rule.exact_hash(key);
-        let mut shard = self.shard(hash).lock();
-        let Some(cached) = shard.table.find_mut(hash, |cached| cached.is(hash, key)) else { return false };
-        let was_refused = cached.aside.is_refused();
-        cached.aside = cached.aside.after(fate, now);
-        !was_refused
-    }
-
-    /// Keys of authorizations whose rows the database has refused, at most `limit`.
-    pub fn refused(&self, limit: usize) -> Vec<[Vec<u8>; 4]> {
-        let mut found = Vec::new();
-        for shard in self.shards.iter() {
-            let shard = shard.lock();
-            let refused = shard.unwritten().filter(|cached| cached.aside.is_refused());
-            found.extend(refused.take(limit - found.len()).map(CachedAuthorization::key));
-            if found.len() >= limit {
-                break;
-            }
-        }
-        found
-    }
-
-    /// The table has this authorization now; another one that was decided meanwhile still has to be written.
-    pub fn mark_written(&self, key: &AuthorizationKey<'_>, authorization: &Authorization, now: Moment) {
-        let hash = self.rule.exact_hash(key);
-        let mut shard = self.shard(hash).lock();
-        let found = shard.table.find_mut(hash, |cached| cached.is(hash, key) && !cached.written);
-        if let Some(cached) = found.filter(|cached| cached.authorization() == *authorization) {
-            (cached.written, cached.read_at, cached.aside) = (true, now, Aside::default());
-            (cached.has_changed, cached.writes_over) = (false, false);
-            let before = shard.owed.len();
-            shard.settle(hash);
-            self.count_owed(before, shard.owed.len());
-        }
-    }
-
-    /// The table has another decision, which somebody else has written, than the first one of this server: that of the
-    /// table counts, unless there is a newer one here meanwhile.
-    pub fn take_over(&self, key: &AuthorizationKey<'_>, first: &Authorization, found: &Authorization, now: Moment) {
-        let hash = self.rule.exact_hash(key);
-        let is_as_written =
-            |cached: &CachedAuthorization| !cached.written && !cached.writes_over && cached.authorization() == *first;
-        self.put_if(key, found, now, (RowOf::Written, Room::None), |shard| {
-            shard.table.find(hash, |cached| cached.is(hash, key)).is_some_and(is_as_written)
-        });
-    }
-
     /// Forgets what was read before `since`, and watchers that nobody has decided about: their rows are cleaned.
     pub fn forget_old(&self, since: Moment) {
         for shard in self.shards.iter() {
@@ -473,42 +322,16 @@ mod tests {
     use super::*;
     use crate::host::fake;
 
-    const RULE: UriComparison = UriComparison { ignore_case: false, seed: 7 };
-    const ALICE: AuthorizationKey<'static> = [b"sip:alice@a", b"bob", b"b", b"presence"];
+    pub(super) const RULE: UriComparison = UriComparison { ignore_case: false, seed: 7 };
+    pub(super) const ALICE: AuthorizationKey<'static> = [b"sip:alice@a", b"bob", b"b", b"presence"];
 
-    fn authorization(status: Status, reason: &[u8]) -> Authorization {
+    pub(super) fn authorization(status: Status, reason: &[u8]) -> Authorization {
         Authorization { status, reason: reason.to_vec() }
     }
 
     /// Puts what is in the table, too.
     fn remember(cache: &AuthorizationCache, key: &AuthorizationKey<'_>, authorization: &Authorization, at: i64) {
         cache.put(key, authorization, Moment::at(at), RowOf::Written, Room::Made);
-    }
-
-    #[test]
-    fn a_first_decision_gives_way_to_the_row_of_another() {
-        let (first, found) = (authorization(Status::Pending, b""), authorization(Status::Active, b"by hand"));
-        for meanwhile in [None, Some(Status::Terminated), Some(Status::Pending)] {
-            let authorizations = AuthorizationCache::within(RULE, 1 << 20).unwrap();
-            authorizations.put(&ALICE, &first, Moment::at(10), RowOf::Owed, Room::Made);
-            assert!(!authorizations.unwritten(9, Moment::at(11), Pass::Regular)[0].writes_over);
-            if let Some(status) = meanwhile {
-                let judged = authorization(status, b"");
-                authorizations.put(&ALICE, &judged, Moment::at(11), RowOf::Outdated, Room::Made);
-            }
-            authorizations.take_over(&ALICE, &first, &found, Moment::at(12));
-            let wanted = meanwhile.map_or(found.clone(), |status| authorization(status, b""));
-            assert_eq!(authorizations.get(&ALICE, Moment::at(0)), Some(wanted));
-            let owed = authorizations.unwritten(9, Moment::at(13), Pass::Regular);
-            assert_eq!(owed.iter().map(|row| row.writes_over).collect::<Vec<_>>(), vec![true; owed.len()]);
-            assert_eq!(
-                (owed.len(), authorizations.owed()),
-                match meanwhile {
-                    None => (0, 0),
-                    Some(_) => (1, 1),
-                }
-            );
-        }
     }
 
     #[test]
@@ -532,38 +355,6 @@ mod tests {
         assert_eq!(authorizations.get(&ALICE, Moment::at(0)), Some(new));
         authorizations.put_as_read(&ALICE, &old, Moment::at(12), Room::Made, authorizations.puts(&ALICE));
         assert_eq!(authorizations.get(&ALICE, Moment::at(0)), Some(old));
-    }
-
-    #[test]
-    fn what_is_not_written_stays_until_it_is() {
-        let authorizations = &AuthorizationCache::within(RULE, 1 << 20).unwrap();
-        authorizations.put(&ALICE, &authorization(Status::Pending, b"r"), Moment::at(10), RowOf::Owed, Room::Made);
-        authorizations.forget_old(Moment::at(100));
-        assert_eq!(authorizations.get(&ALICE, Moment::at(100)), Some(authorization(Status::Pending, b"r")));
-        let unwritten = |limit| authorizations.unwritten(limit, Moment::at(100), Pass::Regular).into_iter();
-        let first = unwritten(1).next().unwrap();
-        assert_eq!((first.key(), first.has_changed, authorizations.owed()), (ALICE, false, 1));
-        assert_eq!(first.authorization, authorization(Status::Pending, b"r"));
-        authorizations.put(&ALICE, &authorization(Status::Active, b"r"), Moment::at(11), RowOf::Owed, Room::Made);
-        authorizations.put(&ALICE, &authorization(Status::Pending, b"r"), Moment::at(12), RowOf::Owed, Room::Made);
-        assert_eq!((unwritten(1).next().unwrap().has_changed, authorizations.owed()), (true, 1));
-        authorizations.mark_written(&ALICE, &authorization(Status::Active, b""), Moment::at(20));
-        assert!(unwritten(1).next().is_some(), "another authorization was written");
-        authorizations.mark_written(&ALICE, &authorization(Status::Pending, b"r"), Moment::at(20));
-        assert_eq!((unwritten(1).next(), authorizations.owed()), (None, 0));
-    }
-
-    #[test]
-    fn rows_are_written_in_the_order_of_the_decisions() {
-        let authorizations = &AuthorizationCache::within(RULE, 1 << 20).unwrap();
-        let names: Vec<String> = (0..50).map(|n| n.to_string()).collect();
-        let put = |name: &str, status| {
-            let key = [&b"sip:a@b"[..], name.as_bytes(), b"c", b"presence"];
-            authorizations.put(&key, &authorization(status, b""), Moment::at(1), RowOf::Owed, Room::Made)
-        };
-        assert!(names.iter().all(|name| put(name, Status::Pending)) && put(&names[7], Status::Active));
-        let rows = authorizations.unwritten(100, Moment::at(2), Pass::Regular);
-        assert!(rows.iter().map(|row| row.key[1].as_slice()).eq(names.iter().map(String::as_bytes)));
     }
 
     #[test]
