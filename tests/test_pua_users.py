@@ -1,5 +1,6 @@
 """The stock modules that publish and subscribe through pua: on stock's and on ours, against stock's presence server and
 ours."""
+import contextlib
 import itertools
 import re
 import time
@@ -152,25 +153,31 @@ def test_registration_is_seen_by_a_buddy():
         assert watched_registration(pua, presence) == expected, (pua, presence)
 
 
-def watched_reg_event(pua, presence):
-    """What a watcher of the reg event sees while a phone registers, refreshes and leaves."""
-    with Kamailio(presence, presence=dict(subs_db_mode=0, publ_cache=2),
-                  modules=("presence_xml", "presence_reginfo")) as server:
+@contextlib.contextmanager
+def reg_event(pua, presence, settings, make_phone):
+    """A watcher of the reg event at one server, and a phone at the registrar that publishes it there: the phone, the
+    watcher, and what that has subscribed to."""
+    with Kamailio(presence, presence=settings, modules=("presence_xml", "presence_reginfo")) as server:
         to = "sip:127.0.0.1:%d" % server.port
         more = ('modparam("pua_reginfo", "default_domain", "example.org")\nmodparam("pua_reginfo", "server_address", '
-                '"sip:reginfo@127.0.0.1")\n')
-        more += 'modparam("pua_reginfo", "outbound_proxy", "%s")\n' % to
+                '"sip:reginfo@127.0.0.1")\nmodparam("pua_reginfo", "outbound_proxy", "%s")\n' % to)
         with Kamailio(pua, presence=dict(), modules=("usrloc", "registrar", "pua", "pua_reginfo"),
                       route=REGISTRAR.replace("pua_set_publish(); ", ""),
                       extra_params=parameters(outbound_proxy=to) + more) as kamailio:
-            watcher, phone = Client(server, "watcher"), Phone(kamailio, "alice")
-            watch = watcher.subscribe(phone.uri, event="reg")
-            watch.wait(1)
-            for expires in (600, 600, 0):
-                phone.register(expires)
-                watcher.quiet(0.5)
-            watcher.close(), phone.close()
-            return [re.findall(r'(?:state|event)="(\w+)"', n.text) for n in watch.notifies]
+            with contextlib.closing(Client(server, "watcher")) as watcher, \
+                    contextlib.closing(make_phone(kamailio, "alice")) as phone:
+                watch = watcher.subscribe(phone.uri, event="reg")
+                watch.wait(1)
+                yield phone, watcher, watch
+
+
+def watched_reg_event(pua, presence):
+    """What a watcher of the reg event sees while a phone registers, refreshes and leaves."""
+    with reg_event(pua, presence, dict(subs_db_mode=0, publ_cache=2), Phone) as (phone, watcher, watch):
+        for expires in (600, 600, 0):
+            phone.register(expires)
+            watcher.quiet(0.5)
+        return [re.findall(r'(?:state|event)="(\w+)"', n.text) for n in watch.notifies]
 
 
 def test_the_reg_event_is_seen_by_a_watcher():
@@ -182,26 +189,16 @@ def test_the_reg_event_is_seen_by_a_watcher():
 
 def registration_with_markup(which, settings, user):
     """What a watcher of the reg event is shown of a phone whose Contact and User-Agent have markup in them."""
-    with Kamailio(which, presence=settings, modules=("presence_xml", "presence_reginfo")) as server:
-        to = "sip:127.0.0.1:%d" % server.port
-        more = ('modparam("pua_reginfo", "default_domain", "example.org")\nmodparam("pua_reginfo", "server_address", '
-                '"sip:reginfo@127.0.0.1")\nmodparam("pua_reginfo", "outbound_proxy", "%s")\n' % to)
-        with Kamailio(which, presence=dict(), modules=("usrloc", "registrar", "pua", "pua_reginfo"),
-                      route=REGISTRAR.replace("pua_set_publish(); ", ""),
-                      extra_params=parameters(outbound_proxy=to) + more) as kamailio:
-            watcher, phone = Client(server, "watcher"), Client(kamailio, "alice")
-            watch = watcher.subscribe(phone.uri, event="reg")
-            watch.wait(1)
-            for number, expires in enumerate((600, 0)):
-                request = phone.request("REGISTER", phone.uri, ["Expires: %d" % expires, "User-Agent: A & <B>"],
-                                        call_id="a<b", ruri="sip:example.org", cseq=number + 1,
-                                        contact="<sip:%s@127.0.0.1:%d>" % (user, phone.port))
-                assert phone.reply_to(request).code == 200
-                watcher.quiet(0.7)
-            later = watcher.subscribe(phone.uri, event="reg")
-            later.wait(1)
-            watcher.close(), phone.close()
-            return [notify.text for notify in watch.notifies + later.notifies]
+    with reg_event(which, which, settings, Client) as (phone, watcher, watch):
+        for number, expires in enumerate((600, 0)):
+            request = phone.request("REGISTER", phone.uri, ["Expires: %d" % expires, "User-Agent: A & <B>"],
+                                    call_id="a<b", ruri="sip:example.org", cseq=number + 1,
+                                    contact="<sip:%s@127.0.0.1:%d>" % (user, phone.port))
+            assert phone.reply_to(request).code == 200
+            watcher.quiet(0.7)
+        later = watcher.subscribe(phone.uri, event="reg")
+        later.wait(1)
+        return [notify.text for notify in watch.notifies + later.notifies]
 
 
 def test_a_contact_with_an_ampersand_is_seen_by_a_watcher():
