@@ -1,7 +1,6 @@
 //! The presence user agent on Kamailio: carries out what [`crate::pua`] asks for.
 pub mod answer;
 pub mod bodies;
-pub mod callbacks;
 pub mod context;
 pub mod exporter;
 #[cfg(test)]

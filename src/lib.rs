@@ -1,12 +1,13 @@
 //! A SIP presence server and presence user agent as native Kamailio modules.
 //!
-//! The layers, lowest first; an arrow `a <- b` means that `b` may use `a` (`tests/layering.rs` checks them):
+//! The layers, lowest first; an arrow `a <- b` means that `b` may use `a` (`tests/layering` checks them):
 //!
 //! ```text
 //! reference, sip, cluster <- presence       pure: no Kamailio, no clock, no unsafe
 //! reference, sip <- pua                     the same
 //! reference, sys <- host                    bindgen output; one file a Kamailio service
 //! reference, sip, presence, host <- common  what server and agent share: database, statistics, ids
+//! presence, pua, host <- callbacks          functions that other modules have registered
 //! common, presence, cluster <- server       carries out on the host what presence asks for
 //! common, pua <- agent                      carries out on the host what pua asks for
 //! everything <- abi                         the C entries, one macro for all
@@ -40,6 +41,7 @@ pub mod reference;
 #[allow(missing_docs, reason = "the header for C names and describes what is called from there")]
 pub mod abi;
 pub mod agent;
+pub mod callbacks;
 pub mod cluster;
 pub mod common;
 pub mod host;

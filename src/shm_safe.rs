@@ -4,7 +4,7 @@
 /// May live in shared memory: nothing in it leads to the private memory of a process.
 ///
 /// [`shm_safe!`] implements it, and looks at each field. It is written by hand only here and in `host`, which
-/// `tests/layering.rs` checks.
+/// `tests/layering` checks.
 pub trait ShmSafe {
     /// Is never called: that it compiles is what it is for.
     #[doc(hidden)]

@@ -1,9 +1,9 @@
 //! The presence user agent on Kamailio: one [`AgentContext`] for each entry from the host, over what the process keeps.
-use crate::agent::callbacks::CallbackRegistry;
 use crate::agent::known_challenges::KnownChallenges;
 use crate::agent::pending_requests::PendingRequests;
 use crate::agent::request_in_hand::RequestInHand;
 use crate::agent::storage::store::RecordStore;
+use crate::callbacks::user_agent::CallbackRegistry;
 use crate::common::database::Database;
 use crate::common::ids::Ids;
 use crate::host::no_memory::NoMemory;

@@ -1,8 +1,8 @@
 //! The records of the user agent over the table `pua`, in memory with a table behind it (`db_mode` 0) and in the table
 //! alone (2): when a row is written, what becomes of one that is refused, and what a start finds.
-use crate::agent::callbacks::CallbackRegistry;
 use crate::agent::context::{AgentContext, AgentProcess, AgentShared};
 use crate::agent::storage;
+use crate::callbacks::user_agent::CallbackRegistry;
 use crate::common::database::Database;
 use crate::common::ids::Ids;
 use crate::common::metrics::Owner;

@@ -1,4 +1,8 @@
 //! The parameters of the presence server and the settings read by them, checked once at start-up.
+pub mod consistency;
+pub mod effective;
+pub mod modes;
+
 use crate::reference::parameter::{
     Allowed, ConfigDisplay, LONGEST_LIST, LONGEST_URL, On, Origin, Parameter, integer, switch, text,
 };

@@ -1,6 +1,6 @@
 //! The order in which documents are put together: `retrieve_order`, `retrieve_order_by`.
 use super::config::Config;
-use super::modes::DocumentOrder;
+use super::config::modes::DocumentOrder;
 use super::publication::Publication;
 use std::cmp::Ordering;
 

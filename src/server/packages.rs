@@ -1,5 +1,4 @@
 //! Event packages (RFC 6665 5): the callbacks of their modules, and what can be predicted of their bodies.
-pub mod callbacks;
 pub mod foreseen_body;
 pub mod omitted_check;
 mod ports;

@@ -1,5 +1,6 @@
 //! What every part of the server works with: the settings, the event packages, the tables in shared memory, the
 //! database.
+use crate::callbacks::event_packages::PackageRegistry;
 use crate::common::database::Database;
 use crate::common::unwritten_rows::UnwrittenRows;
 use crate::host::no_memory::NoMemory;
@@ -27,7 +28,6 @@ use crate::server::notify::senders::Senders;
 use crate::server::notify::unread::UnreadResources;
 use crate::server::operator::drain_state::Drain;
 use crate::server::operator::history::History;
-use crate::server::packages::callbacks::PackageRegistry;
 use crate::server::publications::late_documents::LateDocuments;
 use crate::server::subscriptions::clock_steps::ClockSteps;
 use crate::server::subscriptions::ended_dialogs::EndedDialogs;

@@ -1,9 +1,9 @@
 //! The state of the modules in this process.
+use crate::callbacks::event_packages::PackageRegistry;
 use crate::host::msg::SipMsg;
 use crate::host::params::ParameterBlock;
 use crate::presence::config;
 use crate::server::context::{Context, Process};
-use crate::server::packages::callbacks::PackageRegistry;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicPtr, Ordering};
 

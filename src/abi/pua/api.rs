@@ -1,7 +1,7 @@
 //! `bind_pua`: the seven functions other modules call.
 use crate::abi::c_types::{pua_api_t, str_t};
 use crate::abi::pua::state;
-use crate::agent::callbacks::{private_copy, private_list};
+use crate::callbacks::user_agent::{private_copy, private_list};
 use crate::host::bytes::c_text;
 use crate::pua::dialog::When;
 use crate::pua::error::RequestError;

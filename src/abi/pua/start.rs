@@ -2,10 +2,10 @@
 use crate::abi::presence::start::open_tables;
 use crate::abi::pua::state;
 use crate::abi::pua::timers::{kr_pua_on_published, kr_pua_on_second, kr_pua_on_subscribed, kr_pua_on_write};
-use crate::agent::callbacks::CallbackRegistry;
 use crate::agent::context::{AgentProcess, AgentShared};
 use crate::agent::storage::store::RecordStore;
 use crate::agent::{pua_table, settings, storage};
+use crate::callbacks::user_agent::CallbackRegistry;
 use crate::common::database::Database;
 use crate::common::ids::Ids;
 use crate::common::metrics::{self, Owner};

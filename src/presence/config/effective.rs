@@ -1,7 +1,5 @@
 //! How settings are written: the numbers of the modes, what they are called, and which module this is.
-use super::config::{
-    BelowMinimum, Config, NotifyEngine, NotifyFailures, PARAMETERS, PublicationMode, SubscriptionMode,
-};
+use super::{BelowMinimum, Config, NotifyEngine, NotifyFailures, PARAMETERS, PublicationMode, SubscriptionMode};
 use crate::reference::setting::{ParameterValue, Setting, SettingField};
 
 impl SubscriptionMode {

@@ -1,5 +1,4 @@
-//! The one place of `server` that touches C: event packages as other modules register them (`pres_ev_t`), and their
-//! callbacks.
+//! Event packages as other modules register them (`pres_ev_t`), and their callbacks.
 use crate::host::bytes::{lend, null, view};
 use crate::host::msg::SipMsg;
 use crate::host::no_memory::NoMemory;

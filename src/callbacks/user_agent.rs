@@ -1,4 +1,4 @@
-//! The place where the user agent touches C: functions that other modules registered, and the structures they get.
+//! Functions that other modules registered with the user agent, and the structures they get.
 use crate::host::bytes::{lend, null, view_ptr};
 use crate::host::pkg::{PkgBlock, PkgStr};
 use crate::host::tm::TmReply;

@@ -1,5 +1,5 @@
 //! What the settings as a whole follow from the two storage modes. The stores themselves are chosen by the server.
-use super::config::{Config, PublicationMode, SubscriptionMode};
+use super::{Config, PublicationMode, SubscriptionMode};
 
 /// The order in which the documents of a resource come from their store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
