@@ -96,6 +96,31 @@ def rising(watch):
     return numbers
 
 
+class StrictAnswers:
+    """What a strict phone answers NOTIFYs with (RFC 3261 12.2.2): 500 to a CSeq that is not higher than the last one."""
+
+    def __init__(self):
+        self.highest, self.shows, self.refused, self.answers = {}, [], 0, {}
+
+    def __call__(self, message):
+        if message.method != "NOTIFY":
+            return 200
+        # A copy of a request is answered as the request was (RFC 3261 17.2.2).
+        branch = message.get("Via")
+        if branch not in self.answers:
+            self.answers[branch] = self.judge(message)
+        return self.answers[branch]
+
+    def judge(self, message):
+        number, call = message.cseq, message.get("Call-ID")
+        if number <= self.highest.get(call, 0):
+            self.refused += 1
+            return 500
+        self.highest[call] = number
+        self.shows = re.findall(r"<state>(\w+)</state>", message.text)
+        return 200
+
+
 def at(client, node):
     """The same phone, speaking to another node."""
     client.server = node

@@ -8,37 +8,18 @@ import time
 import pytest
 
 from kit.sip import Client, dialog_info
-from test_cluster import DIALOG, Cluster, at, count, taken, wait_for
+from test_cluster import DIALOG, Cluster, StrictAnswers, at, count, taken, wait_for
 
 
-class Lamp:
+class Lamp(StrictAnswers):
     """A strict phone and what it shows."""
 
     def __init__(self, node, presentity):
+        super().__init__()
         self.client = Client(node, "lamp")
-        self.highest, self.shows, self.refused, self.answers = {}, [], 0, {}
-        self.client.answer = self.answer
+        self.client.answer = self
         self.watch = self.client.subscribe(presentity, event="dialog")
         self.watch.wait(1)
-
-    def answer(self, message):
-        if message.method != "NOTIFY":
-            return 200
-        # A copy of a request is answered as the request was (RFC 3261 17.2.2).
-        branch = message.get("Via")
-        if branch not in self.answers:
-            self.answers[branch] = self.judge(message)
-        return self.answers[branch]
-
-    def judge(self, message):
-        number, call = message.cseq, message.get("Call-ID")
-        if number <= self.highest.get(call, 0):
-            self.refused += 1
-            return 500
-        self.highest[call] = number
-        states = re.findall(r"<state>(\w+)</state>", message.text)
-        self.shows = states
-        return 200
 
 
 def listen(lamps, seconds):

@@ -11,9 +11,10 @@ import pytest
 from kit.sip import Client, dialog_info
 from test_api import module  # noqa: F401, a fixture
 from test_bad_parameters import fails
-from test_cluster import DIALOG, Cluster, at, count, rising, wait_for
+from test_cluster import DIALOG, Cluster, StrictAnswers, at, count, rising, wait_for
 
-LAMPS = 8
+# So many that no node is left without one by chance, and none has nothing but what it is the primary of.
+LAMPS = 16
 # So long after nodes have come or gone, at most, is a record on as many nodes as it should be and no more, in seconds:
 # while they do not all see the same nodes each of them learns of everything, and they look for what is too much once a
 # minute.
@@ -39,6 +40,7 @@ class Lamp:
     def __init__(self, number, publishes_at, watches_at):
         self.phone, self.watcher = Client(publishes_at, "p%d" % number), Client(watches_at, "w%d" % number)
         self.state, self.etag, self.watch = None, None, None
+        self.watcher.answer = StrictAnswers()
 
     def publish(self, node, state):
         reply = at(self.phone, node).publish(
@@ -57,7 +59,7 @@ class Lamp:
 
     def shows(self):
         self.watcher.receive(0.05)
-        return bool(self.watch.notifies) and self.state in self.watch.notifies[-1].text
+        return self.watcher.answer.shows == [self.state]
 
     def wait_for(self, what, seconds):
         """Waits until something has happened; the watcher answers meanwhile."""
@@ -347,7 +349,9 @@ def test_a_node_that_has_restarted_leaves_requests_to_those_that_have_what_they_
         wait_for(lit.shows, 40)
         lit.hold(2)
         for lamp in lamps:
-            rising(lamp.watch)
+            strict = lamp.watcher.answer
+            # One NOTIFY of the node before may be on its way when the next one begins (docs/clustering.md).
+            assert strict.refused <= 1 and strict.shows == [lamp.state], (strict.shows, lamp.state)
 
 
 # Each request that another node has sent on, as it came.
