@@ -97,7 +97,7 @@ def rising(watch):
 
 
 class StrictAnswers:
-    """What a strict phone answers NOTIFYs with (RFC 3261 12.2.2): 500 to a CSeq that is not higher than the last one."""
+    """What a strict phone answers NOTIFYs with (RFC 3261 12.2.2): 500 to a CSeq that is not above the last one."""
 
     def __init__(self):
         self.highest, self.shows, self.refused, self.answers = {}, [], 0, {}
