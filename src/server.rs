@@ -2,6 +2,8 @@
 pub mod authorizations;
 pub mod cluster;
 pub mod context;
+pub mod history;
+pub mod nodes;
 pub mod notify;
 pub mod operator;
 pub mod packages;

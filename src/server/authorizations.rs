@@ -1,6 +1,4 @@
-//! Authorization of watchers (RFC 3856 6.6, RFC 5025): the cache of decisions and the table `watchers`.
-pub mod cache;
-pub mod judgements;
+//! Authorization of watchers (RFC 3856 6.6, RFC 5025): judging watchers, and the table `watchers`.
 pub mod judging;
 pub mod not_remembered;
 mod ports;

@@ -1,38 +1,23 @@
-//! Other nodes: who is present, replicas of their subscriptions, those that stock's nodes share, and removals they must
-//! not undo.
+//! What is announced to other nodes, and what they say: replicas of their subscriptions, those that stock's nodes
+//! share, and removals that must not be undone.
 pub mod activation;
 pub mod announce;
 pub mod arbitration;
 pub mod asking;
-pub mod cluster_state;
 pub mod comparison;
-pub mod door;
 pub mod full_sync;
-pub mod held_lease;
 pub mod holders;
-pub mod joining;
-mod known_node;
 pub mod leases_table;
 pub mod membership;
 pub mod merging;
-pub mod message_rate;
 pub mod node_clocks;
-pub mod node_id;
-mod node_messages;
-pub mod nodes;
-pub mod old_documents;
-mod own_removals;
-pub mod placing;
 mod ports;
 pub mod publications;
 pub mod refreshes;
-pub mod removals;
 pub mod replacement;
 pub mod replicas;
 pub mod sending;
 pub mod stock_announce;
-pub mod stock_nodes;
 pub mod stock_subscriptions;
-pub mod taken_marks;
 mod takeover;
 mod watchers;

@@ -146,7 +146,7 @@ impl<'m> Context<'m> {
         Inventory::new(self.parts, self.storage)
     }
 
-    /// Subscriptions that ended, the latest first; see [`crate::server::operator::history::History::latest`].
+    /// Subscriptions that ended, the latest first; see [`crate::server::history::History::latest`].
     pub fn ends(&self, limit: usize, wanted: impl Fn(&Ended) -> bool) -> Vec<Ended> {
         self.shared.history.latest(limit, wanted)
     }

@@ -3,7 +3,6 @@
 pub mod cached;
 pub(crate) mod edit;
 pub mod ended_rows;
-pub mod late_documents;
 pub mod memory;
 mod ports;
 pub mod presentity_table;

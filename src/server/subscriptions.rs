@@ -1,14 +1,10 @@
 //! Subscriptions (RFC 6665): what the server asks of a store, the store in memory with what stands behind it, the store
 //! in the database, and the table `active_watchers`.
 pub mod active_watchers_table;
-pub mod clock_steps;
 pub mod database;
-pub mod ended_dialogs;
 pub mod kept_rows;
 pub mod memory;
-pub mod pending_deletions;
 mod ports;
-pub mod recent_dialogs;
 #[cfg(test)]
 mod row_tests;
 pub mod rows_behind;

@@ -19,7 +19,7 @@ const NO_BOUNDS: &[(&str, &str)] = &[
     ("common/metrics/codes.rs TIMEOUT", "the place of a label"),
     ("host/dmq.rs LONGEST_URI", "room for what dmq writes: an address of an IP socket, at most 60 bytes"),
     ("presence/stock_subscription.rs LONGEST", "tells a duration from a time"),
-    ("server/authorizations/judgements.rs FIRST_WAIT", "the least wait, which is in the row of the longest"),
+    ("server/tables/judgements.rs FIRST_WAIT", "the least wait, which is in the row of the longest"),
     ("server/notify/outstanding.rs LONGEST_WAIT", "made of other constants, 100 ms in whole periods"),
     ("server/notify/pacing.rs MOST_ANSWERS", "100 ms, in the answers that earn them"),
     ("sip/branch.rs LONGEST", "the length of a branch of ours"),

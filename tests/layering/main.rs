@@ -97,6 +97,30 @@ fn layers_use_what_is_below_them() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// The rooms of the server that have their place, lowest first: each uses those before it alone.
+const ROOMS: [&str; 3] = ["nodes", "tables", "history"];
+
+/// The room of the server that a module lies in.
+fn room_of_server(module: &str) -> Option<&str> {
+    module.strip_prefix("server::").and_then(|inside| inside.split("::").next())
+}
+
+/// Tests may use what stands above the room that they try: they set up the server around it.
+#[test]
+fn rooms_use_what_is_below_them() {
+    let (modules, for_tests, mut wrong) = (modules(), modules_for_tests(), Vec::new());
+    let place = |room: &str| ROOMS.iter().position(|known| *known == room);
+    for (module, targets) in imports(&modules).iter().filter(|(module, _)| !for_tests.has(module)) {
+        let Some((room, at)) = room_of_server(module).and_then(|room| Some((room, place(room)?))) else { continue };
+        let is_above = |other: &str| other != room && place(other).is_none_or(|other| other > at);
+        let above = targets.iter().filter(|target| room_of_server(target).is_some_and(is_above));
+        wrong.extend(above.map(|target| format!("{module} must not use {target}, which is above it")));
+    }
+    let missing = ROOMS.iter().filter(|room| !modules.keys().any(|module| room_of_server(module) == Some(room)));
+    assert_eq!(missing.count(), 0, "rooms that are not there");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
 #[test]
 fn modules_do_not_import_in_circles() {
     let modules = modules();

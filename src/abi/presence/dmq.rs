@@ -13,12 +13,12 @@ use crate::presence::replica_refresh;
 use crate::presence::replication;
 use crate::presence::replication::Reader;
 use crate::server::cluster::full_sync::{self, Owners};
-use crate::server::cluster::message_rate::{MOST_OF_NODE, MOST_OF_STRANGER, Sender};
-use crate::server::cluster::stock_nodes::Outcome;
 use crate::server::cluster::{
     comparison, membership, merging, node_clocks, publications, refreshes, replacement, replicas, stock_subscriptions,
 };
 use crate::server::context::{Context, Process};
+use crate::server::nodes::message_rate::{MOST_OF_NODE, MOST_OF_STRANGER, Sender};
+use crate::server::nodes::stock_nodes::Outcome;
 use crate::sys;
 use crate::time::Moment;
 use std::borrow::Cow;

@@ -18,6 +18,7 @@ use crate::server::authorizations::judging;
 use crate::server::cluster::arbitration::Beating;
 use crate::server::cluster::membership;
 use crate::server::context::Context;
+use crate::server::history::recording;
 use crate::server::notify::under_way::{self, UnderWay};
 use crate::server::notify::{missed_sweep, notifier_process, responses, retries};
 use crate::server::operator::drain;
@@ -168,7 +169,7 @@ pub(crate) fn completed(
     let number = under_way.and_then(|under_way| under_way.number);
     let note = |number| match done.is_unsent() {
         true => process.parts.shared.history.note_answer(number, NotifyOutcome::NotSent, now),
-        false => process.parts.shared.note_answer(number, done.code, now),
+        false => recording::note_answer(process.parts.shared.history, number, done.code, now),
     };
     number.into_iter().for_each(note);
     if done.code < 300 && !has_route {

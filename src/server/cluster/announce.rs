@@ -9,7 +9,7 @@ use crate::presence::comparison::{Comparison, RecordKind};
 use crate::presence::dialog::DialogId;
 use crate::presence::subscription::{Subscription, SubscriptionState};
 use crate::presence::subscription_field::Field;
-use crate::server::cluster::node_id::NodeId;
+use crate::server::nodes::node_id::NodeId;
 use crate::server::shared::Parts;
 use crate::server::tables::Tables;
 use crate::server::tables::subscription_entry::{Ownership, SubscriptionEntry};

@@ -7,7 +7,7 @@ use crate::common::database::Database;
 use crate::host::{clock, log};
 use crate::presence::error::StoreError;
 use crate::server::cluster::leases_table::LeasesTable;
-use crate::server::cluster::node_id::NodeId;
+use crate::server::nodes::node_id::NodeId;
 use crate::server::shared::Parts;
 use crate::server::tables::subscription_entry::Ownership;
 use crate::time::Instant;

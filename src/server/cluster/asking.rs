@@ -4,7 +4,7 @@ use crate::cluster::lease::{ANSWERS_AFTER, LeaseState};
 use crate::host::clock;
 use crate::limited;
 use crate::presence::comparison::RecordKind;
-use crate::server::cluster::nodes::Wait;
+use crate::server::nodes::known_nodes::Wait;
 use crate::server::shared::Parts;
 use crate::time::Millis;
 use std::sync::atomic::Ordering;

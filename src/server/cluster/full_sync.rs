@@ -4,7 +4,7 @@ use crate::host::process;
 use crate::limited;
 use crate::presence::replication::{self, Reader};
 use crate::presence::subscription::Subscription;
-use crate::server::cluster::node_id::NodeId;
+use crate::server::nodes::node_id::NodeId;
 use crate::server::operator::inventory::Inventory;
 use crate::server::shared::Parts;
 use crate::server::tables::subscription_entry::Ownership;

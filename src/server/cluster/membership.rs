@@ -6,9 +6,9 @@ use crate::presence::error::StoreError;
 use crate::presence::replication::Reader;
 use crate::server::cluster::activation::{self, Objections};
 use crate::server::cluster::full_sync::Owners;
-use crate::server::cluster::node_id::NodeId;
 use crate::server::cluster::{comparison, full_sync, replacement, stock_subscriptions, takeover, watchers};
 use crate::server::context::Context;
+use crate::server::nodes::node_id::NodeId;
 use crate::server::subscriptions::active_watchers_table;
 use crate::time::Seconds;
 

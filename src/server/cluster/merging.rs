@@ -12,9 +12,9 @@ use crate::presence::subscription::{RowState, Status, Subscription};
 use crate::presence::subscription_field::Field;
 use crate::server::cluster::activation::{self, Objections};
 use crate::server::cluster::announce::skip_sequence_numbers;
-use crate::server::cluster::node_id::NodeId;
 use crate::server::cluster::{node_clocks, replicas, watchers};
 use crate::server::context::Context;
+use crate::server::nodes::node_id::NodeId;
 use crate::server::tables::subscription_entry::Ownership;
 use std::num::NonZeroU32;
 

@@ -2,8 +2,8 @@
 use crate::cluster::clock::{MOST_AHEAD, Stamp};
 use crate::host::{clock, log};
 use crate::limited;
-use crate::server::cluster::cluster_state::local_time;
-use crate::server::cluster::known_node::NodeTime;
+use crate::server::nodes::cluster_state::local_time;
+use crate::server::nodes::known_node::NodeTime;
 use crate::server::shared::Parts;
 
 /// Another node has stamped something so: the cluster's clock is as late here from now on.

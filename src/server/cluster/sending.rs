@@ -6,8 +6,8 @@ use crate::cluster::seal::Sealed;
 use crate::common::counters::{self, Counter};
 use crate::host::clock;
 use crate::host::dmq::{self, Address, Channel};
-use crate::server::cluster::cluster_state::local_time;
-use crate::server::cluster::door::{Closed, address_of};
+use crate::server::nodes::cluster_state::local_time;
+use crate::server::nodes::door::{Closed, address_of};
 use crate::server::shared::Parts;
 use std::sync::atomic::Ordering;
 

@@ -8,7 +8,7 @@ use crate::presence::notification::{Notify, StateChange};
 use crate::presence::resource::{Resource, UriComparison};
 use crate::presence::stock_subscription;
 use crate::presence::subscription::Subscription;
-use crate::server::cluster::node_id::NodeId;
+use crate::server::nodes::node_id::NodeId;
 use crate::server::shared::Parts;
 use crate::server::tables::Shard;
 use crate::server::tables::subscription_entry::Ownership;

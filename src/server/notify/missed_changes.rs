@@ -11,7 +11,7 @@ use crate::presence::event_package::PackageId;
 use crate::presence::notification::{Notify, NotifyReason, TransientBody};
 use crate::presence::resource::Resource;
 use crate::server::notify::change_counts::CameIn;
-use crate::server::subscriptions::recent_dialogs::Places;
+use crate::server::tables::recent_dialogs::Places;
 use crate::server::tables::watched::{FinalNotify, SharedTransientBody};
 use crate::shm_safe::shm_safe;
 use crate::time::{Moment, Seconds};

@@ -7,7 +7,7 @@ use crate::presence::winfo::Extent;
 use crate::presence::winfo::Watcher;
 use crate::server::notify::change_counts::{CameIn, ChangeNumber};
 use crate::server::notify::missed_changes::{Missed, MissedChanges, OwnDialogId, Whom};
-use crate::server::subscriptions::recent_dialogs::RecentDialogs;
+use crate::server::tables::recent_dialogs::RecentDialogs;
 
 /// A change whose watchers this process notifies.
 pub struct RowNotifyRun {
@@ -165,7 +165,7 @@ mod tests {
     use super::*;
     use crate::presence::event_package::PackageId;
     use crate::presence::resource::UriComparison;
-    use crate::server::subscriptions::recent_dialogs::Places;
+    use crate::server::tables::recent_dialogs::Places;
 
     #[test]
     fn an_entry_is_no_copy_of_itself() {

@@ -8,6 +8,7 @@ use crate::presence::notification::{Notify, NotifyReason};
 use crate::presence::remembered::BodyDigest;
 use crate::presence::subscription_field::Field;
 use crate::server::context::Context;
+use crate::server::history::recording;
 use crate::server::notify::by_tm;
 use crate::server::notify::engine::Content;
 use crate::server::notify::missed_changes::OwnDialogId;
@@ -29,7 +30,7 @@ pub(crate) fn send(
     log_notify(context, notify);
     let s = &notify.subscription;
     let sent_at = clock::micro_tick();
-    let number = context.shared.note_notify(notify, digest, sent_at);
+    let number = recording::note_notify(context.shared.history, notify, digest, sent_at);
     let is_udp = hop.is_udp();
     let under_way = UnderWay { event: s.state.event, sent_at, is_udp, number };
     let senders = context.shared.senders;

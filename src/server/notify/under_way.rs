@@ -4,7 +4,7 @@
 use crate::host::shm::{self, CallbackParam};
 use crate::presence::event_package::PackageId;
 use crate::presence::subscription::Subscription;
-use crate::server::operator::history::NotifyNumber;
+use crate::server::history::NotifyNumber;
 use crate::server::tables::subscription_entry::SharedSubscription;
 use crate::shm_safe::shm_safe;
 use crate::time::{MicroTick, Micros};

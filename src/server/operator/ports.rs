@@ -9,7 +9,7 @@ use crate::presence::remembered::{BodyDigest, ChangeKind, SentNotify};
 use crate::presence::resource::Resource;
 use crate::presence::subscription::Subscription;
 use crate::server::context::Context;
-use crate::server::operator::history::{NewChange, dialog_mark};
+use crate::server::history::{NewChange, dialog_mark};
 
 impl Recorder for Context<'_> {
     fn note_composed(&mut self, resource: &Resource, body: BodyDigest) {

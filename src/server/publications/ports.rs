@@ -13,7 +13,8 @@ use crate::presence::resource::Resource;
 use crate::presence::row_limits::RowLimits;
 use crate::presence::unreadable::Unshown;
 use crate::server::context::Context;
-use crate::server::operator::history::NewChange;
+use crate::server::history::NewChange;
+use crate::server::history::recording;
 use crate::sip::entity_tag::EntityTag;
 use crate::time::{Expiry, Moment};
 
@@ -42,7 +43,7 @@ impl Publications for Context<'_> {
         }
         let applied = applied?;
         if self.shared.history.is_on() {
-            self.shared.note_publication(resource, &change, &applied);
+            recording::note_publication(self.shared.history, resource, &change, &applied);
         }
         if !matches!(applied, Applied::NoMatch) {
             self.storage.queue.note_change(&mut self.work, resource);

@@ -13,7 +13,7 @@ use crate::presence::resource::Resource;
 use crate::presence::subscription::{Renewal, Status, Subscription, SubscriptionState};
 use crate::presence::subscription_field::Field;
 use crate::server::cluster::announce::Ends;
-use crate::server::cluster::node_id::NodeId;
+use crate::server::nodes::node_id::NodeId;
 use crate::server::notify::row_run::RowWork;
 use crate::server::shared::Parts;
 use crate::server::subscriptions::rows_behind::RowsBehind;

@@ -7,7 +7,7 @@ use crate::host::shm::ShmBox;
 use crate::presence::notification::{NotifyHistory, NotifyReason};
 use crate::presence::seen::NotifiedChanges;
 use crate::presence::subscription::Subscription;
-use crate::server::cluster::node_id::NodeId;
+use crate::server::nodes::node_id::NodeId;
 use crate::shm_safe::shm_safe;
 use crate::time::Moment;
 use std::num::{NonZeroU32, NonZeroU64};

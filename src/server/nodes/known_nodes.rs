@@ -8,9 +8,9 @@ use crate::host::lock::Lock;
 use crate::host::no_memory::NoMemory;
 use crate::host::shm::{self, Shm, ShmVec};
 use crate::presence::comparison::RecordKind;
-use crate::server::cluster::joining::Joining;
-use crate::server::cluster::known_node::{DmqView, Node, Reachability};
-use crate::server::cluster::node_id::NodeId;
+use crate::server::nodes::joining::Joining;
+use crate::server::nodes::known_node::{DmqView, Node, Reachability};
+use crate::server::nodes::node_id::NodeId;
 use crate::shm_safe::shm_safe;
 use crate::time::{Instant, Moment, Seconds};
 
@@ -20,7 +20,7 @@ pub struct Nodes {
     /// How far this node has come into the cluster.
     pub joining: Joining,
     /// Differences that exchanging records did not settle.
-    pub(super) differences: Lock<ShmVec<Difference>>,
+    pub(crate) differences: Lock<ShmVec<Difference>>,
 }
 
 shm_safe!(Nodes { list, joining, differences });

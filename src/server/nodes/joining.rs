@@ -91,7 +91,7 @@ impl Joining {
     }
 
     /// Whether the nodes that are seen now are new to us, not we to them.
-    pub(super) fn are_others_new(&self, now: Moment) -> bool {
+    pub(crate) fn are_others_new(&self, now: Moment) -> bool {
         self.joined_at.get().is_some_and(|joined_at| now - joined_at <= JOINING)
     }
 }

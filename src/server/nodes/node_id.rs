@@ -17,7 +17,7 @@ impl NodeId {
     /// A stock node that dmq does not know.
     pub const SOME_STOCK: NodeId = NodeId(STOCK | (STOCK - 1));
 
-    /// The stock node with this place in its own list, see [`crate::server::cluster::stock_nodes`].
+    /// The stock node with this place in its own list, see [`crate::server::nodes::stock_nodes`].
     pub fn of_stock(place: usize) -> NodeId {
         NodeId(STOCK | (place as u16).min(STOCK - 2))
     }
@@ -32,7 +32,7 @@ impl NodeId {
         (self.is_stock() && self != NodeId::SOME_STOCK).then_some(usize::from(self.0 & (STOCK - 1)))
     }
 
-    /// The node with this place in the list of [`crate::server::cluster::nodes::Nodes`].
+    /// The node with this place in the list of [`crate::server::nodes::known_nodes::Nodes`].
     pub fn at(place: usize) -> NodeId {
         NodeId(place as u16 + 1)
     }

@@ -50,7 +50,7 @@ impl Arbitration {
     }
 
     /// No NOTIFY is sent under it any more.
-    pub(super) fn let_go(&self) {
+    pub(crate) fn let_go(&self) {
         self.until.set(None);
     }
 
@@ -79,12 +79,12 @@ impl Arbitration {
     }
 
     /// What to hand to [`Arbitration::learn`] with rows that are read after this.
-    pub(super) fn generation(&self) -> u32 {
+    pub(crate) fn generation(&self) -> u32 {
         self.generation.load(Ordering::Relaxed)
     }
 
     /// Shows all processes our lease as the process that beats knows it, and returns how many others have come to it.
-    pub(super) fn publish(&self, arbiter: &Arbiter, own_name: &[u8], generation: u32) -> usize {
+    pub(crate) fn publish(&self, arbiter: &Arbiter, own_name: &[u8], generation: u32) -> usize {
         let own = arbiter.own();
         let (lease, until) = (own.map_or(0, |own| own.lease), own.and_then(|own| own.until));
         // The lease first: under a new one nothing is sent before it is known which one it is.
@@ -98,7 +98,7 @@ impl Arbitration {
 
     /// Notes whose the leases in the table are; returns how many that were taken over have come to ours. What was read
     /// before another process has learned more says nothing.
-    pub(super) fn learn(&self, rows: &[&LeaseRow], own_name: &[u8], generation: u32) -> usize {
+    pub(crate) fn learn(&self, rows: &[&LeaseRow], own_name: &[u8], generation: u32) -> usize {
         let key = |name: &[u8]| RecordKey::of(&[name]).0;
         let mut list = ShmVec::new_in(Shm);
         for row in rows {

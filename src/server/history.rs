@@ -3,6 +3,7 @@
 //! under its own lock, so that processes seldom meet and one busy presentity leaves the others their past. Times are
 //! noted by the clock for measuring, which the sender of a NOTIFY has read anyway; readers get them as times of day.
 mod mark;
+pub mod recording;
 pub mod ring;
 
 use crate::host::clock;

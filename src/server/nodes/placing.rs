@@ -4,8 +4,8 @@ use crate::cluster::placement::{Candidate, Placement, observed, partition_of};
 use crate::host::clock;
 use crate::host::lock::Lock;
 use crate::host::shm::{self, Shm, ShmVec};
-use crate::server::cluster::node_id::NodeId;
-use crate::server::cluster::own_removals::OwnRemovals;
+use crate::server::nodes::node_id::NodeId;
+use crate::server::nodes::own_removals::OwnRemovals;
 use crate::shm_safe::shm_safe;
 use crate::time::{AtomicInstant, Instant, Millis, Seconds};
 use std::cell::RefCell;
@@ -17,8 +17,8 @@ const UNSETTLED: Millis = Millis(3_000);
 
 /// How long a node waits before it looks again for records that are not in their place: while records that it has
 /// offered are on their way, and when there were none.
-pub(super) const NEXT_OFFER: Millis = Millis(5_000);
-pub(super) const NEXT_LOOK: Millis = Millis(60_000);
+pub(crate) const NEXT_OFFER: Millis = Millis(5_000);
+pub(crate) const NEXT_LOOK: Millis = Millis(60_000);
 
 #[derive(Clone, Copy)]
 struct PlacedNode {
@@ -42,7 +42,7 @@ pub struct Placing {
     look_at: AtomicInstant,
     list: Lock<ShmVec<PlacedNode>>,
     /// What was removed here.
-    pub(super) removals: OwnRemovals,
+    pub(crate) removals: OwnRemovals,
 }
 
 shm_safe!(Placing { generation, changed_at, is_ready, filling_since, look_at, list, removals });
@@ -130,7 +130,7 @@ impl Placing {
     /// # Errors
     ///
     /// Fails with what a panic in `work` has said.
-    pub(super) fn look(&self, now: Instant, work: impl FnOnce() -> Millis) -> Result<(), String> {
+    pub(crate) fn look(&self, now: Instant, work: impl FnOnce() -> Millis) -> Result<(), String> {
         // What comes while the tables are looked through is looked for again.
         self.look_after(now + NEXT_LOOK);
         let wait = caught(work);
@@ -219,7 +219,7 @@ impl View {
     }
 
     /// Whether what lost nodes served falls to this one: it is the first of those that are left, or has this turn.
-    pub(super) fn is_successor(&self, uri: &[u8], turn: usize, is_lost: impl Fn(NodeId) -> bool) -> bool {
+    pub(crate) fn is_successor(&self, uri: &[u8], turn: usize, is_lost: impl Fn(NodeId) -> bool) -> bool {
         let nodes: Vec<NodeId> = self.serving(uri).filter(|node| !is_lost(*node)).collect();
         !nodes.is_empty() && nodes[turn % nodes.len()].is_here()
     }

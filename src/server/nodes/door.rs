@@ -72,7 +72,7 @@ fn same_start(one: u128, other: u128, without: u32) -> bool {
 }
 
 /// The address that a text is.
-pub(super) fn address_of(text: &[u8]) -> Option<IpAddr> {
+pub(crate) fn address_of(text: &[u8]) -> Option<IpAddr> {
     std::str::from_utf8(text).ok()?.trim_matches(|c| c == '[' || c == ']').parse().ok()
 }
 

@@ -8,9 +8,9 @@ use crate::host::dmq::Address;
 use crate::presence::cluster::CLOCKED;
 use crate::presence::comparison::{Comparison, RecordKind};
 use crate::presence::replication::ReceiptClock;
-use crate::server::cluster::known_node::{Node, NodeTime};
-use crate::server::cluster::node_id::NodeId;
-use crate::server::cluster::nodes::Nodes;
+use crate::server::nodes::known_node::{Node, NodeTime};
+use crate::server::nodes::known_nodes::Nodes;
+use crate::server::nodes::node_id::NodeId;
 use crate::time::{Instant, Seconds};
 
 impl Nodes {

@@ -2,10 +2,10 @@
 use crate::cluster::clock::{ClusterSecond, HybridClock, LocalTime, Stamp};
 use crate::cluster::lease::Lease;
 use crate::host::clock;
-use crate::server::cluster::held_lease::Arbitration;
-use crate::server::cluster::message_rate::MessageRates;
-use crate::server::cluster::placing::Placing;
-use crate::server::cluster::taken_marks::TakenMarks;
+use crate::server::nodes::held_lease::Arbitration;
+use crate::server::nodes::message_rate::MessageRates;
+use crate::server::nodes::placing::Placing;
+use crate::server::nodes::taken_marks::TakenMarks;
 use crate::shm_safe::shm_safe;
 use crate::time::{AtomicInstant, AtomicMoment, Instant, Millis, Seconds, UnixMillis};
 use std::sync::atomic::AtomicU64;
@@ -31,7 +31,7 @@ pub struct ClusterState {
     /// When the node was started, by the wall clock.
     pub started: UnixMillis,
     /// The requests that others have sent on here.
-    pub(super) taken_marks: TakenMarks,
+    pub(crate) taken_marks: TakenMarks,
     /// How many messages it has sealed.
     pub messages: AtomicU64,
     /// How many messages of other nodes and of strangers are looked at.

@@ -9,7 +9,7 @@ use crate::shm_safe::shm_safe;
 use crate::time::Instant;
 
 /// What was taken.
-pub(super) struct TakenMarks(Lock<TakenList>);
+pub(crate) struct TakenMarks(Lock<TakenList>);
 
 shm_safe!(TakenMarks(list));
 
@@ -29,12 +29,12 @@ impl Default for TakenMarks {
 
 impl TakenMarks {
     /// Nothing was taken; what was made before `floor` may have been, before this node was started.
-    pub(super) fn since(floor: Stamp) -> TakenMarks {
+    pub(crate) fn since(floor: Stamp) -> TakenMarks {
         TakenMarks(Lock::new(TakenList { marks: ShmVec::new_in(Shm), floor }))
     }
 
     /// Takes a mark; `false`: it was taken before. Without memory each is taken.
-    pub(super) fn take(&self, mark: &RelayMark, now: Instant) -> bool {
+    pub(crate) fn take(&self, mark: &RelayMark, now: Instant) -> bool {
         let digest = RecordKey::of(&[&mark.node, &mark.at.0.to_be_bytes()]).0;
         let taken = &mut *self.0.lock();
         if taken.marks.is_empty() && taken.marks.try_reserve_exact(MOST).is_ok() {
