@@ -53,6 +53,8 @@ ROWS = {
     "a start with subscriptions": "test_privacy.py::test_a_decision_holds_though_the_table_could_not_be_written",
     "a SUBSCRIBE whose strings are longer": "test_doors.py::test_strings_that_no_column_holds",
     "CSeq of 2^31": "test_dialogs.py::test_where_stock_takes_another_way",
+    "SUBSCRIBE to a resource whose winfo watcher has lost":
+        "test_dialogs.py::test_a_watcher_of_watchers_that_is_gone_costs_no_other_its_notify",
     "Contact over WebSocket": "test_dialogs.py::test_contact_over_tls_and_websockets",
     "rls with a server_address": "test_dialogs.py::test_contact_of_a_list_over_tcp",
     "handle_subscribe with a watcher": "test_dialogs.py::test_the_script_says_who_watches",

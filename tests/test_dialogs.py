@@ -14,6 +14,7 @@ from conftest import MODES
 from kit.kamailio import ROUTE, free_port
 from kit.sip import Message, pidf
 from test_authorization import XML
+from test_cluster import wait_for
 from test_rls import rls_server, store_services
 
 STATELESS = ROUTE.replace("if (!t_newtran()) { sl_reply_error(); exit; }", "").replace("t_release();", "")
@@ -259,13 +260,13 @@ class Stream:
         self.buffer = rest[length:]
         return Message(head + b"\r\n\r\n" + rest[:length])
 
-    def subscribe(self, to, call_id, cseq=1, to_tag=None, expires=600, extra=()):
+    def subscribe(self, to, call_id, cseq=1, to_tag=None, expires=600, extra=(), event="presence"):
         host = "127.0.0.1:%d" % self.port
         lines = ["SUBSCRIBE %s SIP/2.0" % to,
                  "Via: SIP/2.0/%s %s;branch=z9hG4bK%s" % (self.name.upper(), host, uuid.uuid4().hex),
                  "From: <sip:bob@example.org>;tag=f1", "To: <%s>%s" % (to, ";tag=" + to_tag if to_tag else ""),
-                 "Call-ID: " + call_id, "CSeq: %d SUBSCRIBE" % cseq, "Max-Forwards: 70", "Event: presence",
-                 "Expires: %d" % expires,
+                 "Call-ID: " + call_id, "CSeq: %d SUBSCRIBE" % cseq, "Max-Forwards: 70",
+                 "Event: " + event, "Expires: %d" % expires,
                  "Contact: <sip:bob@%s;transport=%s>" % (host, self.name[:2] if "ws" in self.name else self.name),
                  *extra,
                  "Content-Length: 0", "", ""]
@@ -403,6 +404,24 @@ def test_contact_over_tls_and_websockets(both, name, address):
         different = {label: ("RFC 7118 5", right) for label in ("notify", "notify again")}
     both(scenario, workers=1, presence=options, modules=modules, tcp=True, prepare=None if name == "ws" else with_tls,
          more_route="" if name == "tls" else HANDSHAKE, different=different)
+
+
+# In memory the process of stock that serves watcher information ends by signal 11.
+@pytest.mark.parametrize("mode", ["write-through", "database-only"])
+def test_a_watcher_of_watchers_that_is_gone_costs_no_other_its_notify(both, mode):
+    """RFC 6665 4.2.1.2: whoever is answered 200 is sent the state, also where somebody else has lost his connection."""
+    def scenario(server, phone, trace):
+        connection = socket.create_connection(("127.0.0.1", server.port))
+        stream = Stream(WebSocket(connection), "ws")
+        stream.subscribe("sip:alice@example.org", "call-1", event="presence.winfo")
+        connection.close()
+        wait_for(lambda: str(stream.port) not in server.rpc("core.tcp_list"), 5)
+        watch = phone("bob").subscribe("sip:alice@example.org", event="presence")
+        trace.note("answered", watch.reply.code)
+        trace.note("notified", len(watch.wait(1, 2)))
+
+    both(scenario, workers=1, modules=("presence_xml", "xhttp", "websocket"), tcp=True, more_route=HANDSHAKE,
+         different={"notified": ("RFC 6665 4.2.1.2", lambda count: count == "1")}, **MODES[mode])
 
 
 def contacts_of_a_list_over_tcp(which):

@@ -226,6 +226,11 @@ LIVES = [
         [rules("alice", bob="confirm"), sub("p", "alice"), pub("s1")],
         mode=3, cache=0, notifiers=1, rules=True,
     ),
+    life(
+        ["a watcher of watchers whose connection is gone"],
+        [sub("w", "alice", event="presence.winfo", who="carol"), restart(), sub("p", "alice")],
+        transport="ws", mode=3,
+    ),
     life(["the transport of a WebSocket"], [sub("p", "alice")], transport="ws",
          params={"server_address": "sip:presence@example.org:5060"}),
     life(

@@ -17,6 +17,7 @@ from .judging import (
     has_another_call,
     has_been,
     has_refused,
+    has_subscribed,
     header,
     host_at_its_end,
     in_other_letters,
@@ -24,6 +25,7 @@ from .judging import (
     is_refusing,
     long,
     long_before,
+    not_timed_out,
     publishes,
     raised_at_starts,
     seconds_apart,
@@ -155,7 +157,7 @@ TABLE = [
         and has_been(case, event(case), expires=(1, 2))
         or expired(case)
         and case.kind == "notifies"
-        and {state for state, _ in case.stock} ^ {state for state, _ in case.ours} <= {"terminated;reason=timeout"},
+        and not_timed_out(case.stock) == not_timed_out(case.ours),
     ),
     (
         "status without a rule",
@@ -296,6 +298,17 @@ TABLE = [
         False,
         lambda case: case.config["transport"] in ("ws", "wss")
         and (header("NOTIFY", "contact")(case) or fields(case, "local_contact") or "local_contact" in case.what),
+    ),
+    (
+        "a watcher of watchers whose connection is gone",
+        "SUBSCRIBE to a resource whose winfo watcher has lost its connection",
+        "RFC 6665 4.2.1.2: each SUBSCRIBE that is accepted is followed by a NOTIFY",
+        True,
+        lambda case: case.config["transport"] in ("ws", "wss")
+        and case.kind == "notifies"
+        and case.step["do"] in ("subscribe", "refresh")
+        and not case.stock
+        and has_subscribed(case, "presence.winfo"),
     ),
     (
         "another order of refusals",

@@ -140,6 +140,17 @@ def has_been(case, event, **wanted):
     )
 
 
+def not_timed_out(notifies):
+    """The NOTIFYs of a step but those that say that a subscription has run out."""
+    return [one for one in notifies if one[0] != "terminated;reason=timeout"]
+
+
+def has_subscribed(case, event):
+    """A SUBSCRIBE to this event has been among the steps so far."""
+    steps = case.life["steps"][: case.seen.number + 1]
+    return any(step["do"] == "subscribe" and step["event"] == event for step in steps)
+
+
 def is_about(case, step):
     """The step is a PUBLISH of the resource that a case is about."""
     return step["do"] == "publish" and case.subject == (named_user(step), step["event"])
