@@ -409,7 +409,7 @@ def test_contact_over_tls_and_websockets(both, name, address):
 # In memory the process of stock that serves watcher information ends by signal 11.
 @pytest.mark.parametrize("mode", ["write-through", "database-only"])
 def test_a_watcher_of_watchers_that_is_gone_costs_no_other_its_notify(both, mode):
-    """RFC 6665 4.2.1.2: a watcher that is answered 200 is sent the state, also where another one has lost its connection."""
+    """RFC 6665 4.2.1.2: a watcher that is answered 200 is sent the state, also where another one cannot be reached."""
     def scenario(server, phone, trace):
         connection = socket.create_connection(("127.0.0.1", server.port))
         stream = Stream(WebSocket(connection), "ws")
