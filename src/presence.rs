@@ -15,6 +15,7 @@ mod document;
 pub mod ended;
 pub mod error;
 pub mod event_package;
+pub mod expires;
 pub mod expiry;
 pub mod explain;
 mod fetch;

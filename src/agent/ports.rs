@@ -110,7 +110,7 @@ impl AgentPorts for AgentContext<'_> {
             return self.process.records.ending(before, SweepPart::WHOLE);
         }
         // A part of the records each second, so that refreshes are spread over the period.
-        let of = self.process.config.sweep_period() as usize;
+        let of = self.process.config.sweep_period().0 as usize;
         let number = self.process.turn.get() % of;
         self.process.turn.set(number + 1);
         self.process.records.ending(before, SweepPart { number, of })

@@ -80,7 +80,11 @@ const AWAY: &str = "the database is away";
 
 impl Bench {
     pub(crate) fn new() -> Bench {
-        let config = Config { update_period: 10, credentials: b"alice:a:secret, alice:b:secret", ..Config::defaults() };
+        let config = Config {
+            update_period: Some(Seconds(10)),
+            credentials: b"alice:a:secret, alice:b:secret",
+            ..Config::defaults()
+        };
         Bench {
             config,
             pending_requests: PendingRequests::default(),

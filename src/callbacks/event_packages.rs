@@ -193,7 +193,7 @@ impl PackageRegistry {
             name: unsafe { view(&ev.name) },
             // SAFETY: empty, or leaked in shared memory by `filled`.
             content_type: unsafe { view(&ev.content_type) },
-            default_expires: ev.default_expires,
+            default_expires: ev.default_expires.into(),
             traits: Traits::NONE
                 .with(Trait::Winfo, ev.type_ & 1 != 0)
                 .with(Trait::KeepsEntityTag, ev.etag_not_new != 0)

@@ -6,7 +6,6 @@ use super::publish_request::PublishRequest;
 use super::replica::Replica;
 use crate::sip::entity_tag::EntityTag;
 use crate::sip::uri;
-use crate::time::Seconds;
 
 /// Whether a publication is announced for the first time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +28,7 @@ pub(super) fn announced(
         event: new.description.name.to_vec(),
         etag: publication.etag.clone(),
         new_etag: None,
-        expires: Seconds::from(new.expires),
+        expires: new.expires.duration(),
         stamp: publication.stamp,
         is_new: novelty == Novelty::New,
         sender: request.sender.to_vec(),

@@ -3,11 +3,13 @@ pub mod consistency;
 pub mod effective;
 pub mod modes;
 
+use super::expires::{Expires, TooBrief};
 use crate::reference::parameter::{
     Allowed, ConfigDisplay, LONGEST_LIST, LONGEST_URL, On, Origin, Parameter, integer, switch, text,
 };
 use crate::shm_safe::shm_safe;
 use crate::time::{Moment, Seconds};
+use std::num::NonZeroUsize;
 
 /// Where subscriptions live (`subs_db_mode`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -157,15 +159,15 @@ parameters! {
         publications: PublicationMode = integer(c"publ_cache", 1).range(PUBL_CACHES).example("0");
         /// Time between two passes that write what has changed and end subscriptions that have expired. 0: there are no
         /// such passes; with `subs_db_mode` 2 subscriptions are then written at shutdown alone.
-        db_update_period: i32 = integer(c"db_update_period", 100).unit("seconds").zero("never")
+        db_update_period: Option<Seconds> = integer(c"db_update_period", 100).unit("seconds").zero("never")
             .range(PERIOD).replaced_by(0).example("60");
         /// 0 writes each PUBLISH to the table before it is answered. Otherwise changes are written together, this far
         /// apart, and a crash loses no more than that.
-        publ_update_period: i32 = integer(c"publ_update_period", 0).unit("seconds").zero("write at once")
+        publ_update_period: Option<Seconds> = integer(c"publ_update_period", 0).unit("seconds").zero("write at once")
             .range(PERIOD).condition("0 unless `publ_cache` is 1 and `retrieve_order` 0").ours("1.0.0")
             .example("10");
         /// Time between two passes that remove expired publications.
-        clean_period: i32 = integer(c"clean_period", 100).unit("seconds").zero("never").range(PERIOD)
+        clean_period: Option<Seconds> = integer(c"clean_period", 100).unit("seconds").zero("never").range(PERIOD)
             .replaced_by(0).example("60");
         /// How many rows are read at once at start-up.
         fetch_rows: i32 = integer(c"fetch_rows", 500).unit("rows").range(Allowed::AtLeast(1)).replaced_by(500)
@@ -185,10 +187,10 @@ parameters! {
     }
     section "Intervals" {
         /// The longest interval that is granted.
-        max_expires: u32 = integer(c"max_expires", 3600).unit("seconds").range(Allowed::AtLeast(1)).replaced_by(3600)
-            .example("7200");
+        max_expires: Seconds = integer(c"max_expires", 3600).unit("seconds").range(Allowed::AtLeast(1))
+            .replaced_by(3600).example("7200");
         /// The shortest interval that is granted. A value above `max_expires` counts as `max_expires`, with a warning.
-        min_expires: u32 = integer(c"min_expires", 0).unit("seconds").range(Allowed::AtLeast(0)).example("60")
+        min_expires: Seconds = integer(c"min_expires", 0).unit("seconds").range(Allowed::AtLeast(0)).example("60")
             .difference("differs: a value below 0 counts as `max_expires`");
         /// What happens to a request for less than `min_expires`. 1: it is answered 423 with Min-Expires. 2: the
         /// minimum is granted.
@@ -256,19 +258,19 @@ parameters! {
     }
     section "Limits and load" {
         /// The size of a document; longer ones are answered 413.
-        max_body_size: usize = limit(c"max_body_size").unit("bytes").example("65536");
+        max_body_size: Option<NonZeroUsize> = limit(c"max_body_size").unit("bytes").example("65536");
         /// Documents of one presentity and event package; more are answered 403.
-        max_publications: usize = limit(c"max_publications").example("20");
+        max_publications: Option<NonZeroUsize> = limit(c"max_publications").example("20");
         /// Subscriptions to one presentity and event package; more are answered 403.
-        max_watchers: usize = limit(c"max_watchers").example("500");
+        max_watchers: Option<NonZeroUsize> = limit(c"max_watchers").example("500");
         /// Subscriptions of one watcher; more are answered 403.
-        max_subscriptions: usize = limit(c"max_subscriptions").example("200");
+        max_subscriptions: Option<NonZeroUsize> = limit(c"max_subscriptions").example("200");
         /// Time between two refreshes of a subscription; earlier ones are answered 403.
         min_refresh_interval: Option<Seconds> = limit(c"min_refresh_interval").unit("seconds")
             .condition("0 with `subs_db_mode` 3, whose table does not say when a subscription was refreshed")
             .example("10");
         /// Shared memory in use above which new subscriptions are answered 503 with Retry-After.
-        overload_memory: usize = integer(c"overload_memory", 0).unit("percent").zero("off")
+        overload_memory: Option<NonZeroUsize> = integer(c"overload_memory", 0).unit("percent").zero("off")
             .range(Allowed::Between(0, 99)).ours("1.0.0").example("90");
         /// Processes that notify the watchers of a change which has more than 64 of them. None with `subs_db_mode` 3.
         /// Unless it is 0, one more process, with `subs_db_mode` 3 as well, sends to targets whose names have to be
@@ -460,15 +462,18 @@ impl Config {
     }
 
     /// The interval granted for a request: its Expires or the package's default, within the limits.
-    /// `None` asks for 423.
-    pub fn grant(&self, asked: Option<u32>, default: u32) -> Option<u32> {
-        let wanted = asked.unwrap_or(default).min(self.max_expires);
-        if wanted == 0 || wanted >= self.min_expires {
-            return Some(wanted);
+    ///
+    /// # Errors
+    ///
+    /// Fails when it is shorter than `min_expires`, and the parameters do not raise it.
+    pub fn grant(&self, asked: Option<Expires>, default: Expires) -> Result<Expires, TooBrief> {
+        let wanted = asked.unwrap_or(default).at_most(self.max_expires);
+        if wanted.is_end() || wanted.duration() >= self.min_expires {
+            return Ok(wanted);
         }
         match self.below_minimum {
-            BelowMinimum::Reject => None,
-            BelowMinimum::Raise => Some(self.min_expires),
+            BelowMinimum::Reject => Err(TooBrief(self.min_expires)),
+            BelowMinimum::Raise => Ok(self.min_expires.as_expires().into()),
         }
     }
 }

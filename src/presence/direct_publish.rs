@@ -5,6 +5,7 @@ use super::change_notify::notify_watchers;
 use super::document::{Document, dialogs, shown_at_the_end, shown_if_readable};
 use super::error::Failure;
 use super::event_package::PackageId;
+use super::expires::Expires;
 use super::held_back::release;
 use super::ports::Ports;
 use super::publication::{Applied, Change, Dialogs, Keeps, Modification, Publication};
@@ -14,7 +15,7 @@ use super::replica::Replica;
 use crate::cluster::digest::RecordKey;
 use crate::sip::entity_tag::EntityTag;
 use crate::sip::uri;
-use crate::time::{Expiry, Seconds};
+use crate::time::Expiry;
 use std::borrow::Cow;
 
 /// What another module does to a document.
@@ -43,8 +44,8 @@ pub struct Direct<'a> {
     pub sender: &'a [u8],
     /// The document.
     pub body: &'a [u8],
-    /// Seconds; 0 removes.
-    pub expires: u32,
+    /// How long it stays, or that it is removed.
+    pub expires: Expires,
     /// What is done.
     pub kind: DirectKind,
 }
@@ -57,14 +58,14 @@ pub struct Direct<'a> {
 pub fn publish<P: Ports>(ports: &mut P, direct: &Direct<'_>) -> Result<(), Failure> {
     let description = *ports.packages().get(direct.event);
     let resource = ports.uri_rule().resource(&uri::join(direct.user, direct.domain), direct.event);
-    let expires = direct.expires.min(ports.config().max_expires);
+    let expires = direct.expires.at_most(ports.config().max_expires);
     let new = Document { expires, ..Document::without_request(&description, &resource) };
     if ports.is_held_elsewhere(&resource) {
         let replica = announced_elsewhere(ports, direct, &new);
         announce(ports, Some(replica));
         return Ok(());
     }
-    if expires == 0 {
+    if expires.is_end() {
         return remove(ports, direct, &new);
     }
     if direct.kind != DirectKind::Insert {
@@ -113,7 +114,7 @@ fn modify<P: Ports>(ports: &mut P, direct: &Direct<'_>, new: &Document<'_>) -> R
         new_etag: direct.etag.to_owned_tag(),
         body: body.map(Cow::Borrowed),
         dialogs,
-        expires_at: Expiry::At(now + Seconds::from(new.expires)),
+        expires_at: Expiry::At(now + new.expires.duration()),
         received_at: Some(now),
         stamp,
         priority: priority(ports, &request, now),
@@ -145,7 +146,7 @@ fn insert<P: Ports>(ports: &mut P, direct: &Direct<'_>, new: &Document<'_>) -> R
         ruid: ports.new_ruid(),
         sender: direct.sender.to_vec(),
         body: direct.body.to_vec(),
-        expires_at: Expiry::At(now + Seconds::from(new.expires)),
+        expires_at: Expiry::At(now + new.expires.duration()),
         received_at: Some(now),
         stamp: ports.stamp_now(new.resource, None, &dialogs),
         priority: priority(ports, &request, now),
@@ -168,7 +169,7 @@ fn id_of(new: &Document<'_>, etag: EntityTag<&[u8]>) -> Vec<u8> {
 /// What is announced to the nodes that hold a presentity of a change that is made on another one: they know what it
 /// changes.
 fn announced_elsewhere<P: Ports>(ports: &mut P, direct: &Direct<'_>, new: &Document<'_>) -> Replica {
-    let is_insert = direct.kind == DirectKind::Insert && new.expires > 0;
+    let is_insert = direct.kind == DirectKind::Insert && !new.expires.is_end();
     let etag = match direct.etag.is_empty() {
         true => ports.new_entity_tag(0),
         false => direct.etag.to_owned_tag(),
@@ -176,11 +177,11 @@ fn announced_elsewhere<P: Ports>(ports: &mut P, direct: &Direct<'_>, new: &Docum
     let publication = Publication {
         etag: etag.clone(),
         ruid: if is_insert { ports.new_ruid() } else { id_of(new, etag.view()) },
-        body: if new.expires > 0 { direct.body.to_vec() } else { Vec::new() },
+        body: if new.expires.is_end() { Vec::new() } else { direct.body.to_vec() },
         stamp: ports.stamp_now(new.resource, Some(etag.view()), &Dialogs::default()),
         ..Publication::default()
     };
     let novelty = if is_insert { Novelty::New } else { Novelty::Changed };
     let replica = announced(new, &direct.request(), &publication, novelty);
-    Replica { new_etag: (!is_insert && new.expires > 0).then_some(etag), ..replica }
+    Replica { new_etag: (!is_insert && !new.expires.is_end()).then_some(etag), ..replica }
 }

@@ -1,5 +1,6 @@
 //! A document while it is changed, and what watchers are shown of the change (docs/composition.md).
 use super::event_package::{Package, Trait};
+use super::expires::Expires;
 use super::notification::TransientBody;
 use super::ports::Ports;
 use super::publication::{Dialogs, Publication, SharedLine};
@@ -17,7 +18,7 @@ pub(super) enum SphereBefore {
 
 /// What the steps share.
 pub(super) struct Document<'a> {
-    pub(super) expires: u32,
+    pub(super) expires: Expires,
     pub(super) sphere: SphereBefore,
     pub(super) description: &'a Package,
     pub(super) resource: &'a Resource,
@@ -26,7 +27,7 @@ pub(super) struct Document<'a> {
 impl<'a> Document<'a> {
     /// For a change that no request of a phone made.
     pub(super) fn without_request(description: &'a Package, resource: &'a Resource) -> Self {
-        Document { expires: 0, sphere: SphereBefore::Unknown, description, resource }
+        Document { expires: Expires::End, sphere: SphereBefore::Unknown, description, resource }
     }
 }
 

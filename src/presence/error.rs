@@ -1,5 +1,6 @@
 //! What can go wrong while a request is handled, and the reply each becomes.
 use super::authorization::NoVerdict;
+use super::expires::TooBrief;
 use super::subscription_field::BadField;
 use crate::sip::checked::Flaw;
 use crate::time::Seconds;
@@ -65,6 +66,12 @@ impl From<NoVerdict> for Failure {
 impl From<BadField> for Failure {
     fn from(bad: BadField) -> Self {
         Failure::flawed(bad.field.name(), bad.flaw)
+    }
+}
+
+impl From<TooBrief> for Failure {
+    fn from(TooBrief(shortest): TooBrief) -> Failure {
+        Failure::too_brief(shortest)
     }
 }
 
@@ -135,8 +142,8 @@ impl Failure {
         Failure::Reject { code: 415, reason: "Unsupported media type", headers, why: why.into() }
     }
     /// 423 with the shortest interval allowed (RFC 3261 20.23).
-    pub fn too_brief(minimum: u32) -> Self {
-        let headers = format!("Min-Expires: {minimum}\r\n").into_bytes();
+    pub fn too_brief(minimum: Seconds) -> Self {
+        let headers = format!("Min-Expires: {}\r\n", minimum.0).into_bytes();
         Failure::Reject { code: 423, reason: "Interval Too Brief", headers, why: "Expires below min_expires".into() }
     }
     /// 481: no such subscription (RFC 6665 4.2.1.1).

@@ -1,4 +1,5 @@
 //! Event packages (RFC 6665 7): what presence knows of each; the package's own code stays behind the ports.
+use super::expires::Expires;
 use crate::shm_safe::shm_safe;
 use crate::sip::event::EventHeader;
 
@@ -72,8 +73,8 @@ pub struct Package {
     pub name: &'static [u8],
     /// The type of its bodies; empty for none.
     pub content_type: &'static [u8],
-    /// Seconds, where a request names none.
-    pub default_expires: u32,
+    /// The interval of a request that names none.
+    pub default_expires: Expires,
     /// What it does besides.
     pub traits: Traits,
     /// How bodies differ by watcher.
@@ -90,7 +91,7 @@ impl Package {
         Package {
             name,
             content_type,
-            default_expires: 3600,
+            default_expires: Expires::HOUR,
             traits: Traits::NONE,
             bodies: Bodies::Shared,
             check: BodyCheck::None,

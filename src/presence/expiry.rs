@@ -22,8 +22,8 @@ const SAID_WITHIN: Seconds = Seconds(300);
 
 /// Whether a subscription ended so long ago that nobody waits for the word that it has ended.
 pub fn is_long_over(config: &Config, expires_at: Moment, now: Moment) -> bool {
-    let timer = Seconds(3 * i64::from(config.db_update_period.max(config.clean_period)));
-    now - expires_at - config.expires_offset > SAID_WITHIN.max(timer)
+    let period = config.db_update_period.max(config.clean_period).unwrap_or_default();
+    now - expires_at - config.expires_offset > SAID_WITHIN.max(Seconds(3 * period.0))
 }
 
 /// Shows the documents that are held back: they become the state of their publications. One that cannot be stored now
@@ -142,9 +142,10 @@ mod tests {
 
     #[test]
     fn an_end_is_said_within_its_time() {
+        let period = |seconds| Some(Seconds(seconds)).filter(|period| *period != Seconds::ZERO);
         let config = |db_update_period, clean_period, expires_offset| Config {
-            db_update_period,
-            clean_period,
+            db_update_period: period(db_update_period),
+            clean_period: period(clean_period),
             expires_offset: Seconds(expires_offset),
             ..Config::defaults(None, b"", b"", 0, Moment::at(0), false)
         };

@@ -1,5 +1,6 @@
 //! What one user may ask of the server (all limits are off by default), and what is refused before memory runs out.
 use super::error::Failure;
+use super::expires::Expires;
 use super::ports::Ports;
 use super::publication::{DialogView, Dialogs};
 use super::resource::Resource;
@@ -16,9 +17,8 @@ const RETRY_AFTER: Seconds = Seconds(10);
 /// Fails with 413 when the document is longer than `max_body_size`.
 pub fn body<P: Ports>(ports: &P, body: &[u8]) -> Result<(), Failure> {
     match ports.config().max_body_size {
-        0 => Ok(()),
-        limit if body.len() <= limit => Ok(()),
-        limit => Err(Failure::too_large(limit)),
+        Some(limit) if body.len() > limit.get() => Err(Failure::too_large(limit.get())),
+        _ => Ok(()),
     }
 }
 
@@ -28,14 +28,11 @@ pub fn body<P: Ports>(ports: &P, body: &[u8]) -> Result<(), Failure> {
 ///
 /// Fails with 403 when the presentity has `max_publications` documents already, and when they cannot be read.
 pub fn new_publication<P: Ports>(ports: &mut P, resource: &Resource, dialogs: &Dialogs) -> Result<(), Failure> {
-    let limit = ports.config().max_publications;
-    if limit == 0 {
-        return Ok(());
-    }
+    let Some(limit) = ports.config().max_publications else { return Ok(()) };
     let new = dialogs.view();
     let stays = |old: DialogView<'_>| !(old.share_any(&new) && old.is_within(&new));
     let count = ports.documents(resource)?.iter().filter(|document| stays(document.dialogs.view())).count();
-    match count < limit {
+    match count < limit.get() {
         true => Ok(()),
         false => Err(Failure::limit(format!("the presentity has {count} documents (max_publications)"))),
     }
@@ -47,12 +44,9 @@ pub fn new_publication<P: Ports>(ports: &mut P, resource: &Resource, dialogs: &D
 ///
 /// Fails with 503 and Retry-After when more than `overload_memory` percent of the shared memory are in use.
 pub fn memory<P: Ports>(ports: &P, call_id: &[u8]) -> Result<(), Failure> {
-    let limit = ports.config().overload_memory;
-    if limit == 0 {
-        return Ok(());
-    }
+    let Some(limit) = ports.config().overload_memory else { return Ok(()) };
     let used = ports.memory_used();
-    if used <= limit {
+    if used <= limit.get() {
         return Ok(());
     }
     let retry_after = RETRY_AFTER + Seconds((ports.uri_rule().exact_hash(&[call_id]) % 11) as i64);
@@ -72,11 +66,15 @@ pub fn new_subscription<P: Ports>(
     replaced: usize,
 ) -> Result<(), Failure> {
     let (watchers, subscriptions) = (ports.config().max_watchers, ports.config().max_subscriptions);
-    if watchers > 0 && ports.count_watchers(resource)? >= watchers + replaced {
-        return Err(Failure::limit(format!("the presentity has {watchers} watchers (max_watchers)")));
+    if let Some(limit) = watchers {
+        if ports.count_watchers(resource)? >= limit.get() + replaced {
+            return Err(Failure::limit(format!("the presentity has {limit} watchers (max_watchers)")));
+        }
     }
-    if subscriptions > 0 && ports.count_subscriptions_of(subscription)? >= subscriptions + replaced {
-        return Err(Failure::limit(format!("the watcher has {subscriptions} subscriptions (max_subscriptions)")));
+    if let Some(limit) = subscriptions {
+        if ports.count_subscriptions_of(subscription)? >= limit.get() + replaced {
+            return Err(Failure::limit(format!("the watcher has {limit} subscriptions (max_subscriptions)")));
+        }
     }
     Ok(())
 }
@@ -86,8 +84,8 @@ pub fn new_subscription<P: Ports>(
 /// # Errors
 ///
 /// Fails with 403 when the last refresh is less than `min_refresh_interval` seconds ago.
-pub fn refresh<P: Ports>(ports: &P, stored: &Subscription, expires: u32) -> Result<(), Failure> {
-    let limits = ports.config().min_refresh_interval.zip(stored.state.refreshed_at).filter(|_| expires > 0);
+pub fn refresh<P: Ports>(ports: &P, stored: &Subscription, expires: Expires) -> Result<(), Failure> {
+    let limits = ports.config().min_refresh_interval.zip(stored.state.refreshed_at).filter(|_| !expires.is_end());
     match limits.map(|(limit, refreshed_at)| (limit, ports.now() - refreshed_at)) {
         Some((limit, since)) if since < limit => {
             Err(Failure::limit(format!("refreshed again after {} seconds (min_refresh_interval)", since.0)))

@@ -4,6 +4,7 @@ use super::change_notify::{PendingNotify, queue_change, send_pending, sphere_bef
 use super::document::{Document, dialogs, shared_line, shown_alone, shown_at_the_end, shown_once};
 use super::error::{Failure, StoreError};
 use super::event_package::{BodyCheck, PackageVerdict, Trait};
+use super::expires::Expires;
 use super::held_back::{hold_back, release};
 use super::ports::Ports;
 use super::publication::{Applied, Change, Dialogs, Keeps, Modification, Publication};
@@ -14,7 +15,7 @@ use super::{bad_event, limits};
 use crate::cluster::clock::ClusterSecond;
 use crate::sip::entity_tag::EntityTag;
 use crate::sip::{text, uri};
-use crate::time::{Expiry, Moment, Seconds};
+use crate::time::{Expiry, Moment};
 use std::borrow::Cow;
 
 /// The answer to a PUBLISH whose row could not be written.
@@ -39,11 +40,11 @@ pub fn handle<P: Ports>(ports: &mut P, request: &PublishRequest<'_>) -> Result<(
     ports.note_package(package);
     let description = *ports.packages().get(package);
     // Who names no interval is granted the package's, whatever the least one is that may be asked for.
-    let expires = ports
-        .config()
-        .grant(request.expires, description.default_expires)
-        .or(request.expires.is_none().then_some(description.default_expires))
-        .ok_or_else(|| Failure::too_brief(ports.config().min_expires))?;
+    let granted = ports.config().grant(request.expires, description.default_expires);
+    let expires = match request.expires {
+        Some(_) => granted?,
+        None => granted.unwrap_or(description.default_expires),
+    };
     if request.etag.is_none() && request.body.is_none() {
         return Err(Failure::invalid_request("neither an entity tag nor a body"));
     }
@@ -54,7 +55,7 @@ pub fn handle<P: Ports>(ports: &mut P, request: &PublishRequest<'_>) -> Result<(
         None => None,
     };
     let request = &PublishRequest { body: body.as_deref(), ..*request };
-    if expires > 0 {
+    if !expires.is_end() {
         ports.row_limits().map_or(Ok(()), |limits| limits.check(&request.brought()))?;
     }
     if description.check != BodyCheck::None && ports.check_publish(package) == PackageVerdict::Refused {
@@ -62,11 +63,11 @@ pub fn handle<P: Ports>(ports: &mut P, request: &PublishRequest<'_>) -> Result<(
     }
     let sphere = sphere_before(ports, &resource, &description)?;
     let new = Document { expires, sphere, description: &description, resource: &resource };
-    match request.etag {
-        None if expires == 0 => publish_transient(ports, request, &new),
-        None => insert(ports, request, &new),
-        Some(etag) if expires == 0 => remove(ports, etag, request, &new),
-        Some(etag) => modify(ports, etag, request, &new),
+    match (request.etag, expires) {
+        (None, Expires::End) => publish_transient(ports, request, &new),
+        (None, Expires::For(_)) => insert(ports, request, &new),
+        (Some(etag), Expires::End) => remove(ports, etag, request, &new),
+        (Some(etag), Expires::For(_)) => modify(ports, etag, request, &new),
     }
 }
 
@@ -80,7 +81,7 @@ fn insert<P: Ports>(ports: &mut P, request: &PublishRequest<'_>, new: &Document<
         ruid: ports.new_ruid(),
         sender: request.sender.to_vec(),
         body: body.to_vec(),
-        expires_at: Expiry::At(now + Seconds::from(new.expires)),
+        expires_at: Expiry::At(now + new.expires.duration()),
         received_at: Some(now),
         stamp: ports.stamp_now(new.resource, None, &dialogs),
         priority: priority(ports, request, now),
@@ -116,7 +117,7 @@ fn publish_transient<P: Ports>(ports: &mut P, request: &PublishRequest<'_>, new:
         Some(transient_body) => queue_change(ports, request, new, Some(transient_body)),
         None => PendingNotify::Nothing,
     };
-    answer(ports, 0, etag.view());
+    answer(ports, Expires::End, etag.view());
     announce(ports, replica);
     send_pending(ports, request, new, pending);
     Ok(())
@@ -164,7 +165,7 @@ fn modify<P: Ports>(
         new_etag: new_etag.clone(),
         body: request.body.map(Cow::Borrowed),
         dialogs,
-        expires_at: Expiry::At(now + Seconds::from(new.expires)),
+        expires_at: Expiry::At(now + new.expires.duration()),
         received_at: Some(now),
         stamp,
         priority: priority(ports, request, now),
@@ -216,7 +217,7 @@ fn remove<P: Ports>(
             let replica = ports.replicates().then(|| announced_removal(ports, new, request, &publication, body));
             let shown = shown_at_the_end(ports, new, body, publication, place);
             let pending = queue_change(ports, request, new, Some(shown));
-            answer(ports, 0, etag);
+            answer(ports, Expires::End, etag);
             announce(ports, replica);
             send_pending(ports, request, new, pending);
             Ok(())
@@ -268,11 +269,14 @@ pub(super) fn priority<P: Ports>(ports: &P, request: &PublishRequest<'_>, now: M
 }
 
 /// 200 with Expires and SIP-ETag (RFC 3903 6 step 6). What is stored never reads as removed.
-fn answer<P: Ports>(ports: &mut P, expires: u32, etag: EntityTag<&[u8]>) {
-    let shown = (Seconds::from(expires) - ports.config().expires_offset).0.max(1);
+fn answer<P: Ports>(ports: &mut P, expires: Expires, etag: EntityTag<&[u8]>) {
+    let shown = match expires {
+        Expires::End => 0,
+        Expires::For(_) => (expires.duration() - ports.config().expires_offset).0.max(1),
+    };
     let mut headers = Vec::with_capacity(etag.bytes().len() + 48);
     headers.extend_from_slice(b"Expires: ");
-    text::push_number(&mut headers, if expires == 0 { 0 } else { shown });
+    text::push_number(&mut headers, shown);
     headers.extend_from_slice(b"\r\nSIP-ETag: ");
     headers.extend_from_slice(etag.bytes());
     headers.extend_from_slice(b"\r\n");

@@ -1,4 +1,5 @@
 //! A PUBLISH taken apart (RFC 3903 4, 11).
+use super::expires::Expires;
 use super::row_limits::Brought;
 use crate::sip::entity_tag::EntityTag;
 
@@ -13,8 +14,8 @@ pub struct PublishRequest<'a> {
     pub domain: &'a [u8],
     /// SIP-If-Match.
     pub etag: Option<EntityTag<&'a [u8]>>,
-    /// Expires, in seconds.
-    pub expires: Option<u32>,
+    /// The Expires header.
+    pub expires: Option<Expires>,
     /// Content-Type.
     pub content_type: Option<&'a [u8]>,
     /// What the body was encoded with; `None`: it is as it reads.

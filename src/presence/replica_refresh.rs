@@ -5,6 +5,7 @@ use super::subscription::{Subscription, SubscriptionState};
 use crate::cluster::clock::Stamp;
 use crate::cluster::digest::{RecordKey, mixed};
 use crate::cluster::text64;
+use crate::time::Seconds;
 use serde_json::Value;
 
 /// The first element of the array.
@@ -21,8 +22,8 @@ pub struct ReplicaRefresh {
     pub stamp: Stamp,
     /// The CSeq of the SUBSCRIBE.
     pub remote_cseq: u32,
-    /// How long it lives from now on, in seconds.
-    pub expires: u32,
+    /// How long it lives from now on.
+    pub expires: Seconds,
 }
 
 /// The digest of what a refresh leaves as it is. `event`: the name of the event package; `owner`: the digest of the
@@ -62,7 +63,7 @@ impl ReplicaRefresh {
     pub fn to_json(&self, name: &[u8]) -> Option<Vec<u8>> {
         let name = std::str::from_utf8(name).ok().filter(|name| is_plain(name.as_bytes()))?;
         let [key, unchanged, stamp] = [self.key.0, self.unchanged, self.stamp.0].map(text64::short);
-        let (cseq, expires) = (self.remote_cseq, self.expires);
+        let (cseq, expires) = (self.remote_cseq, self.expires.as_expires());
         Some(format!("[\"{KIND}\",\"{name}\",\"{key}\",\"{unchanged}\",\"{stamp}\",{cseq},{expires}]").into_bytes())
     }
 
@@ -79,7 +80,7 @@ impl ReplicaRefresh {
             stamp: Stamp(digits(stamp)?),
             // A CSeq ends at 2^31 (RFC 3261 8.1.1.5).
             remote_cseq: number(cseq).filter(|cseq| *cseq < 1 << 31)?,
-            expires: number(expires)?,
+            expires: number(expires)?.into(),
         };
         Some((name.as_bytes().to_vec(), refresh))
     }
@@ -94,7 +95,7 @@ mod tests {
         unchanged: 7,
         stamp: Stamp(1 << 60),
         remote_cseq: (1 << 31) - 1,
-        expires: 3600,
+        expires: Seconds(3600),
     };
 
     fn read(text: &[u8]) -> Option<(Vec<u8>, ReplicaRefresh)> {
@@ -109,7 +110,7 @@ mod tests {
             key: RecordKey(u64::MAX),
             unchanged: u64::MAX,
             stamp: Stamp(u64::MAX),
-            expires: u32::MAX,
+            expires: Seconds(u32::MAX as i64),
             ..REFRESH
         };
         for refresh in [REFRESH, largest] {

@@ -4,6 +4,7 @@ use super::dialog::DialogId;
 use super::ended::Cause;
 use super::error::{Failure, StoreError};
 use super::event_package::{Package, PackageId, PackageVerdict, Trait};
+use super::expires::Expires;
 use super::fetch::Fetch;
 use super::notification::{Notify, NotifyReason, StateChange};
 use super::ports::Ports;
@@ -18,7 +19,7 @@ use crate::sip::checked::{CheckedParts, HostPart, Token, UriText, UserPart, Word
 use crate::sip::transport::{Transport, push_contact};
 use crate::sip::uri::PlainUri;
 use crate::sip::{text, uri};
-use crate::time::{Moment, Seconds};
+use crate::time::Moment;
 use std::borrow::Cow;
 
 /// How often a SUBSCRIBE in a dialog is tried again when another process or server has changed its subscription.
@@ -53,8 +54,8 @@ impl Party<'_> {
 pub struct SubscribeRequest<'a> {
     /// The Event header.
     pub event: Option<&'a [u8]>,
-    /// Expires, in seconds.
-    pub expires: Option<u32>,
+    /// The Expires header.
+    pub expires: Option<Expires>,
     /// User part of the request URI.
     pub user: UserPart<'a>,
     /// Host part of the request URI.
@@ -116,7 +117,7 @@ impl SubscribeRequest<'_> {
     /// The subscription that it asks for, before anybody has authorised it.
     fn describe(&self, wanted: &Wanted<'_>, to_tag: &[u8], now: Moment) -> Result<Subscription, Failure> {
         let state = SubscriptionState {
-            expires_at: now + Seconds::from(wanted.expires),
+            expires_at: now + wanted.expires.duration(),
             remote_cseq: self.cseq,
             flags: self.flags,
             since: Some(now),
@@ -169,7 +170,7 @@ impl SubscribeRequest<'_> {
 /// Fails with the answer that the request deserves: 400, 403, 423, 481, 482, 489 or 503, see [`Failure`]; when the
 /// event package refuses the request; and when a store fails.
 pub fn handle<P: Ports>(ports: &mut P, request: &SubscribeRequest<'_>) -> Result<Subscription, Failure> {
-    if request.to.tag.is_none() && request.expires != Some(0) {
+    if request.to.tag.is_none() && request.expires != Some(Expires::End) {
         limits::memory(ports, request.call_id.bytes())?;
     }
     let (package, header) = bad_event::asked_for(ports.packages(), request.event)?;
@@ -178,10 +179,7 @@ pub fn handle<P: Ports>(ports: &mut P, request: &SubscribeRequest<'_>) -> Result
     if ports.check_subscribe(package) == PackageVerdict::Refused {
         return Err(Failure::Refused("the event package does not take the subscription"));
     }
-    let expires = ports
-        .config()
-        .grant(request.expires, description.default_expires)
-        .ok_or_else(|| Failure::too_brief(ports.config().min_expires))?;
+    let expires = ports.config().grant(request.expires, description.default_expires)?;
     let id = match header.id().filter(|id| !id.is_empty()) {
         Some(id) => Token::new(id).map_err(|flaw| Failure::flawed("event id", flaw))?.bytes(),
         None => b"",
@@ -199,7 +197,7 @@ fn initial<P: Ports>(
     package: PackageId,
     description: &Package,
     event_id: &[u8],
-    expires: u32,
+    expires: Expires,
 ) -> Result<Subscription, Failure> {
     let to_tag = ports.reply_tag()?;
     let dialog = request.new_dialog(&to_tag);
@@ -214,7 +212,7 @@ fn initial<P: Ports>(
     let judgements = ports.judgements(&resource);
     let authorization = authorize(ports, description, &subscription)?;
     apply_authorization(&mut subscription, &authorization)?;
-    if expires == 0 {
+    if expires.is_end() {
         let fetch = Fetch::read(ports, subscription)?;
         answer(ports, description, fetch.subscription(), expires);
         return Ok(fetch.notify(ports));
@@ -269,7 +267,7 @@ struct Wanted<'a> {
     package: PackageId,
     event_id: &'a [u8],
     presentity: &'a [u8],
-    expires: u32,
+    expires: Expires,
 }
 
 /// The SUBSCRIBE that made a subscription has come again, after its transaction or without one: it gets the answer it
@@ -281,7 +279,7 @@ fn answer_again<P: Ports>(
     wanted: &Wanted<'_>,
     mut stored: Subscription,
 ) -> Result<Subscription, Failure> {
-    let is_copy = wanted.expires != 0
+    let is_copy = !wanted.expires.is_end()
         && stored.state.event == wanted.package
         && stored.get(Field::EventId) == wanted.event_id
         && ports.uri_rule().same(stored.get(Field::PresUri), wanted.presentity);
@@ -290,7 +288,7 @@ fn answer_again<P: Ports>(
     }
     let left = (stored.state.expires_at - ports.now()).as_expires().max(1);
     stored.state.transport = request.transport;
-    answer(ports, package, &stored, left);
+    answer(ports, package, &stored, left.into());
     Ok(stored)
 }
 
@@ -316,7 +314,7 @@ fn in_dialog<P: Ports>(
     to_tag: Word<'_>,
     (package, event_id): (PackageId, &[u8]),
     description: &Package,
-    expires: u32,
+    expires: Expires,
 ) -> Result<Subscription, Failure> {
     let from_tag = request.from.tag.unwrap_or_default();
     let dialog = DialogId { call_id: request.call_id.bytes(), to_tag: to_tag.bytes(), from_tag: from_tag.bytes() };
@@ -336,20 +334,19 @@ fn in_dialog<P: Ports>(
     limits::refresh(ports, &stored, expires)?;
     // Its authorization changes when the rules do, not when it is refreshed.
     let renewal = Renewal {
-        expires_at: ports.now() + Seconds::from(expires),
+        expires_at: ports.now() + expires.duration(),
         remote_cseq: request.cseq,
         contact: request.contact.bytes(),
         socket: request.socket,
         transport: request.transport,
         local_contact: request.local_contact,
     };
-    let mut renewed = carry_out(ports, request, stored, &renewal, expires == 0)?;
+    let mut renewed = carry_out(ports, request, stored, &renewal, expires)?;
     let resource = ports.uri_rule().resource(renewed.get(Field::PresUri), package);
-    let notify_reason = match expires {
-        0 => NotifyReason::Unsubscribe,
-        _ => NotifyReason::Subscribe,
+    let (notify_reason, extent) = match expires {
+        Expires::End => (NotifyReason::Unsubscribe, Extent::Full),
+        Expires::For(_) => (NotifyReason::Subscribe, Extent::Partial),
     };
-    let extent = if expires == 0 { Extent::Full } else { Extent::Partial };
     let winfo = watcher_changes::queue(ports, description, &resource.uri, || Watcher::of(&renewed), extent);
     answer(ports, description, &renewed, expires);
     watcher_changes::send(ports, winfo);
@@ -366,17 +363,17 @@ fn carry_out<P: Ports>(
     request: &SubscribeRequest<'_>,
     mut stored: Subscription,
     renewal: &Renewal<'_>,
-    ends: bool,
+    expires: Expires,
 ) -> Result<Subscription, Failure> {
     for _ in 0..TRIES {
         let changed = stored.renewed(request.contact, request.local_contact, &request.user_agent)?;
-        let done = match ends {
-            true => ports.unsubscribe(&stored, renewal),
-            false => ports.renew(&stored, renewal),
+        let done = match expires {
+            Expires::End => ports.unsubscribe(&stored, renewal),
+            Expires::For(_) => ports.renew(&stored, renewal),
         };
         match done.map_err(|error| refused_subscription(ports, error, changed.as_ref().unwrap_or(&stored)))? {
             Renewed::Done => {
-                if ends {
+                if expires.is_end() {
                     ports.note_end(&stored, Cause::Unsubscribed);
                 }
                 let mut renewed = changed.unwrap_or(stored);
@@ -471,12 +468,12 @@ fn replaced_by<P: Ports>(
 }
 
 /// 200, or 202 where stock's old answer is asked for (`subs_respond_200` 0).
-fn answer<P: Ports>(ports: &mut P, package: &Package, subscription: &Subscription, expires: u32) {
+fn answer<P: Ports>(ports: &mut P, package: &Package, subscription: &Subscription, expires: Expires) {
     let (code, reason) = if ports.config().respond_200 || package.is_winfo() { (200, "OK") } else { (202, "OK") };
     let contact = subscription.get(Field::LocalContact);
     let mut headers = Vec::with_capacity(contact.len() + 48);
     headers.extend_from_slice(b"Expires: ");
-    text::push_number(&mut headers, i64::from(expires));
+    text::push_number(&mut headers, i64::from(expires.number()));
     headers.extend_from_slice(b"\r\nContact: <");
     push_contact(&mut headers, contact, subscription.state.transport);
     headers.extend_from_slice(b">\r\n");

@@ -51,7 +51,7 @@ parameters! {
         min_expires: Seconds = integer(c"min_expires", 0).unit("seconds").range(Allowed::AtLeast(0)).replaced_by(0)
             .example("60");
         /// Time between two passes over all records; refreshes are spread over it.
-        update_period: i32 = integer(c"update_period", 100).unit("seconds").zero("no timers")
+        update_period: Option<Seconds> = integer(c"update_period", 100).unit("seconds").zero("no timers")
             .range(Allowed::ZeroOrBetween(6, 100_000_000)).example("60");
         /// The proxy that requests are sent to.
         outbound_proxy: &'static [u8] = text(c"outbound_proxy", "").range(Allowed::Text("a SIP URI"))
@@ -93,8 +93,8 @@ parameters! {
 }
 
 impl Config {
-    /// How often the records are looked through, in seconds; a record is refreshed in the period before it would end.
-    pub fn sweep_period(&self) -> i32 {
-        (self.update_period - 5).max(1)
+    /// How often the records are looked through; a record is refreshed in the period before it would end.
+    pub fn sweep_period(&self) -> Seconds {
+        (self.update_period.unwrap_or_default() - Seconds(5)).max(Seconds(1))
     }
 }

@@ -63,7 +63,7 @@ fn store_again<P: AgentPorts>(ports: &mut P, pending: PendingRequestId, change: 
 /// Fails when the records cannot be read.
 pub fn sweep<P: AgentPorts>(ports: &mut P) -> Result<(), RequestError> {
     let now = ports.now();
-    let period = Seconds::from(ports.config().update_period.max(0));
+    let period = ports.config().update_period.unwrap_or_default();
     for record in ports.ending(now + period)? {
         each_on_its_own(ports, "what ends soon is refreshed", |ports| {
             let done = match (wants_more(&record, ports.config().min_expires), record.state.expires_at < now - GRACE) {

@@ -1,6 +1,7 @@
 //! A parameter and the value in force, as operators see them.
 use crate::time::Seconds;
 use std::ffi::CStr;
+use std::num::NonZeroUsize;
 
 /// The name of a parameter and the value that is used.
 pub type Setting = (&'static CStr, ParameterValue);
@@ -67,6 +68,17 @@ impl SettingField for Option<Seconds> {
 
     fn value(&self) -> ParameterValue {
         self.unwrap_or_default().value()
+    }
+}
+
+/// 0 in the configuration: no limit.
+impl SettingField for Option<NonZeroUsize> {
+    fn from_value(value: ParameterValue) -> Option<NonZeroUsize> {
+        NonZeroUsize::new(usize::from_value(value))
+    }
+
+    fn value(&self) -> ParameterValue {
+        self.map_or(0, NonZeroUsize::get).value()
     }
 }
 

@@ -158,7 +158,7 @@ impl Shared {
 }
 
 fn counting(config: &Config) -> Counting {
-    if config.max_subscriptions > 0 { Counting::PerWatcher } else { Counting::Off }
+    if config.max_subscriptions.is_some() { Counting::PerWatcher } else { Counting::Off }
 }
 
 fn sharing(config: &Config) -> Sharing {

@@ -291,7 +291,7 @@ pub(crate) fn update_presentity(document: &ApiDocument<'_>) -> Result<(), String
         etag: EntityTag::new(document.etag),
         sender: document.sender,
         body: document.body,
-        expires: document.expires.max(0) as u32,
+        expires: (document.expires.max(0) as u32).into(),
         kind: match (document.is_new, document.replace) {
             (_, true) => direct_publish::DirectKind::Replace,
             (true, false) => direct_publish::DirectKind::Insert,

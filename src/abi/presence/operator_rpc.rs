@@ -10,6 +10,7 @@ use crate::host::{clock, log};
 use crate::presence::direct_publish::{self, Direct, DirectKind};
 use crate::presence::ended::Cause;
 use crate::presence::error::StoreError;
+use crate::presence::expires::Expires;
 use crate::presence::expiry;
 use crate::presence::ports::publications::Publications;
 use crate::presence::ports::server::Server;
@@ -246,7 +247,7 @@ fn expire_publication(rpc: &Rpc) {
         etag: EntityTag::new(&etag),
         sender: b"",
         body: b"",
-        expires: 0,
+        expires: Expires::End,
         kind: DirectKind::Update,
     };
     if let Err(why) = direct_publish::publish(&mut context, &removal) {

@@ -4,6 +4,7 @@ use crate::host::msg::{self, ContactUri, Header, SipMsg, parse_uri, routes_of};
 use crate::host::{log, script, tm};
 use crate::limited;
 use crate::presence::error::Failure;
+use crate::presence::expires::Expires;
 use crate::presence::publish_request::PublishRequest;
 use crate::presence::subscription::Subscription;
 use crate::presence::{bad_event, publish, subscribe};
@@ -93,10 +94,8 @@ fn event_and_interval_first(context: &Context, message: SipMsg<'_>, failure: Fai
         Err(bad_event) => return bad_event,
     };
     let config = &context.config;
-    match number(message.expires(), "Expires") {
-        Ok(expires) if config.grant(expires, package.default_expires).is_none() => {
-            Failure::too_brief(config.min_expires)
-        }
+    match expires(message).map(|expires| config.grant(expires, package.default_expires)) {
+        Ok(Err(too_brief)) => too_brief.into(),
         _ => failure,
     }
 }
@@ -138,12 +137,18 @@ fn inject_fault(message: SipMsg<'_>) -> impl Drop {
     MemoryAgain
 }
 
-fn number<T>(header: Header<T>, name: &str) -> Result<Option<T>, Failure> {
+/// What a header says; `None`: it is missing.
+fn optional<T>(header: Header<T>, name: &str) -> Result<Option<T>, Failure> {
     match header {
         Header::Missing => Ok(None),
         Header::Value(value) => Ok(Some(value)),
         Header::Bad => Err(Failure::bad_request(format!("unreadable {name}"))),
     }
+}
+
+/// The Expires header.
+fn expires(message: SipMsg<'_>) -> Result<Option<Expires>, Failure> {
+    Ok(optional(message.expires(), "Expires")?.map(Expires::from))
 }
 
 /// The presentity: user and host of the request URI.
@@ -173,10 +178,10 @@ fn publish_request<'a>(
         user: presentity.user.bytes(),
         domain: presentity.host.bytes(),
         etag: message.sip_if_match().map(EntityTag::new),
-        expires: number(message.expires(), "Expires")?,
+        expires: expires(message)?,
         content_type: message.content_type(),
         content_coding: message.content_coding(),
-        body: number(message.body(), "body: Content-Length is longer than the message")?,
+        body: optional(message.body(), "body: Content-Length is longer than the message")?,
         sender,
         priority: if xavp.is_empty() { None } else { script::xavp_int(xavp, c"priority") },
     })
@@ -295,7 +300,7 @@ fn subscribe_request<'a>(
     *routes = if to.tag.is_empty() { route_set(message)? } else { Vec::new() };
     Ok(subscribe::SubscribeRequest {
         event: message.event(),
-        expires: number(message.expires(), "Expires")?,
+        expires: expires(message)?,
         user,
         domain,
         to: party("To", to)?,

@@ -217,16 +217,16 @@ const RESEND_PERIOD: Millis = Millis(62);
 const TIMEOUT_PERIOD: Millis = Millis(125);
 
 fn start_timers(config: &Config) -> Result<(), String> {
-    let update_period = if config.keeps_what_has_ended() { 0 } else { config.db_update_period };
+    let update_period = config.db_update_period.filter(|_| !config.keeps_what_has_ended());
     let timer = if config.secondary_timer { TimerProcess::Secondary } else { TimerProcess::Main };
-    let wanted: [(i32, process::TimerFn); 4] = [
+    let wanted: [(Option<Seconds>, process::TimerFn); 4] = [
         (config.clean_period, kr_presence_on_clean),
         (update_period, kr_presence_on_update),
         (config.publ_update_period, kr_presence_on_publication_update),
-        (1, kr_presence_on_second),
+        (Some(Seconds(1)), kr_presence_on_second),
     ];
     for (period, f) in wanted {
-        if period > 0 && !process::every(Seconds::from(period), timer, f) {
+        if period.is_some_and(|period| !process::every(period, timer, f)) {
             return Err("cannot register a timer".into());
         }
     }

@@ -57,9 +57,9 @@ pub(crate) fn start() -> Result<(), String> {
 }
 
 fn start_timers(config: &Config, records: &dyn RecordStore) -> Result<(), String> {
-    let writes = records.writes_later() && config.update_period > 0;
+    let writes = config.update_period.filter(|_| records.writes_later());
     if !process::every(Seconds(1), TimerProcess::Main, kr_pua_on_second)
-        || writes && !process::every(Seconds::from(config.update_period), TimerProcess::Main, kr_pua_on_write)
+        || writes.is_some_and(|period| !process::every(period, TimerProcess::Main, kr_pua_on_write))
     {
         return Err("cannot register a timer".into());
     }

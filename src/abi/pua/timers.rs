@@ -91,7 +91,7 @@ pub(crate) unsafe extern "C" fn kr_pua_on_second(_ticks: c_uint, _param: *mut c_
         let Some(process) = state::process() else { return };
         let mut context = AgentContext::new(process);
         refresh::retry(&mut context);
-        if process.config.update_period > 0 {
+        if process.config.update_period.is_some() {
             report_sweep(refresh::sweep(&mut context));
         }
         if process.records.is_much_unwritten() {

@@ -5,7 +5,6 @@ use crate::presence::order;
 use crate::reference::reading::BadParameter;
 use crate::reference::setting::SettingField;
 use crate::sip::uri::is_sip_uri;
-use crate::time::Seconds;
 
 /// More copies are no use.
 const MOST_REPLICAS: usize = 16;
@@ -64,9 +63,9 @@ impl Config {
 
     /// Writing later needs a memory that is the truth meanwhile, which `publ_cache` 1 alone has beside the table.
     fn check_write_back(&self) -> Result<(), BadParameter> {
-        if self.publ_update_period > 0 && self.publications != PublicationMode::Cached {
+        if self.publ_update_period.is_some() && self.publications != PublicationMode::Cached {
             let allowed = "0 unless publ_cache is 1 and retrieve_order is 0";
-            return Err(BadParameter::new("publ_update_period", self.publ_update_period, allowed));
+            return Err(BadParameter::new("publ_update_period", self.publ_update_period.value(), allowed));
         }
         if let Some(interval) = self.min_refresh_interval.filter(|_| self.shared_table()) {
             let allowed = "0 with subs_db_mode 3: the table does not say when a subscription was refreshed";
@@ -110,7 +109,10 @@ impl Config {
             return Vec::new();
         }
         let given = std::mem::replace(&mut self.min_expires, self.max_expires);
-        vec![format!("parameter min_expires is {given}, which is above max_expires: {} is used", self.max_expires)]
+        vec![format!(
+            "parameter min_expires is {}, which is above max_expires: {} is used",
+            given.0, self.max_expires.0
+        )]
     }
 
     fn settle_nodes(&mut self) -> Vec<String> {
@@ -135,11 +137,11 @@ impl Config {
         if self.document_order() == DocumentOrder::Columns {
             found.extend(order::doubt(self.order_by, self.presentity_table));
         }
-        if self.expires_offset >= Seconds::from(self.max_expires) {
+        if self.expires_offset >= self.max_expires {
             found.push(format!(
                 "expires_offset {} is not below max_expires {}: publishers are answered with Expires 0; lower \
                  expires_offset",
-                self.expires_offset.0, self.max_expires
+                self.expires_offset.0, self.max_expires.0
             ));
         }
         if !self.send_fast_notify {
@@ -149,7 +151,7 @@ impl Config {
                     .into(),
             );
         }
-        if self.clean_period == 0 && self.database {
+        if self.clean_period.is_none() && self.database {
             found.push(
                 "clean_period 0: publications that ran out are never removed, and their watchers never notified; set \
                  clean_period"
@@ -186,7 +188,7 @@ impl Config {
                 "subs_db_mode 3 with publ_cache 2: publications are not in the database; set publ_cache 0".into(),
             );
         }
-        if self.subscriptions == SubscriptionMode::WriteBack && self.db_update_period == 0 {
+        if self.subscriptions == SubscriptionMode::WriteBack && self.db_update_period.is_none() {
             found.push(
                 "db_update_period 0 with subs_db_mode 2: subscriptions are written at shutdown only and a crash loses \
                  all; set db_update_period, or subs_db_mode 1 or 0"

@@ -38,6 +38,6 @@ impl Config {
 
     /// Whether a server without a database keeps what has ended: nothing is written, and nothing cleaned.
     pub fn keeps_what_has_ended(&self) -> bool {
-        !self.database && self.subscriptions == SubscriptionMode::Memory && self.clean_period == 0
+        !self.database && self.subscriptions == SubscriptionMode::Memory && self.clean_period.is_none()
     }
 }

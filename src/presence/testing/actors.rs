@@ -2,6 +2,7 @@
 use super::{MemoryPorts, Reply};
 use crate::presence::error::Failure;
 use crate::presence::event_package::PackageId;
+use crate::presence::expires::Expires;
 use crate::presence::publish_request::PublishRequest;
 use crate::presence::subscribe::Party;
 use crate::presence::{publish, subscribe};
@@ -39,7 +40,7 @@ impl<'a> Publish<'a> {
             user: self.user.as_bytes(),
             domain: b"example.org",
             etag: self.etag.map(|etag| EntityTag::new(etag.as_bytes())),
-            expires: self.expires,
+            expires: self.expires.map(Expires::from),
             content_type: self.body.map(|_| package.content_type),
             content_coding: None,
             body: self.body.map(str::as_bytes),
@@ -105,7 +106,7 @@ impl<'a> Subscribe<'a> {
         };
         let request = subscribe::SubscribeRequest {
             event: Some(self.event.as_bytes()),
-            expires: self.expires,
+            expires: self.expires.map(Expires::from),
             user: UserPart::new(self.presentity.as_bytes()).expect("a user"),
             domain: HostPart::new(b"example.org").expect("a host"),
             to: party(&to_uri, self.presentity, &self.to_tag),

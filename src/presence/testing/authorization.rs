@@ -3,6 +3,7 @@ use super::actors::{Publish, Subscribe, pidf};
 use super::{MemoryPorts, PRESENCE, Sent};
 use crate::presence::authorization::NoVerdict;
 use crate::presence::event_package::Trait;
+use crate::presence::expires::Expires;
 use crate::presence::ports::authorizations::Authorizations;
 use crate::presence::ports::notifications::Notifications;
 use crate::presence::subscription::Status;
@@ -357,7 +358,7 @@ fn a_sphere_that_goes_by_itself_is_judged() {
                 etag: EntityTag::new(etag.as_bytes()),
                 sender: b"",
                 body: b"",
-                expires: 0,
+                expires: Expires::End,
                 kind: direct_publish::DirectKind::Update,
             };
             direct_publish::publish(server, &direct).expect("removed");

@@ -13,8 +13,8 @@ use BelowMinimum::{Raise, Reject};
 
 fn server((least, most): (u32, u32), below: BelowMinimum) -> MemoryPorts {
     let mut server = MemoryPorts::default();
-    server.config.min_expires = least;
-    server.config.max_expires = most;
+    server.config.min_expires = least.into();
+    server.config.max_expires = most.into();
     server.config.below_minimum = below;
     server
 }
@@ -23,7 +23,7 @@ fn server((least, most): (u32, u32), below: BelowMinimum) -> MemoryPorts {
 fn granted<T: std::fmt::Debug>(server: &MemoryPorts, result: Result<T, Failure>) -> Option<u32> {
     match &result {
         Err(Failure::Reject { code: 423, headers, .. }) => {
-            let wanted = format!("Min-Expires: {}", server.config.min_expires);
+            let wanted = format!("Min-Expires: {}", server.config.min_expires.0);
             assert!(String::from_utf8_lossy(headers).contains(&wanted), "a 423 names the minimum");
             None
         }
@@ -51,8 +51,8 @@ fn a_refresh((asked, bounds, below, wanted): Case) {
     let mut server = server((0, 10_000), Reject);
     Subscribe::new("bob", "alice", "presence").send(&mut server).expect("subscribed");
     server.now += Seconds(100);
-    server.config.min_expires = bounds.0;
-    server.config.max_expires = bounds.1;
+    server.config.min_expires = bounds.0.into();
+    server.config.max_expires = bounds.1.into();
     server.config.below_minimum = below;
     let refresh = Subscribe { expires: asked, ..Subscribe::new("bob", "alice", "presence") };
     let result = refresh.in_dialog(&server, 2).send(&mut server);

@@ -10,6 +10,7 @@ use crate::presence::publish_request::PublishRequest;
 use crate::presence::{direct_publish, expiry, publish};
 use crate::sip::entity_tag::EntityTag;
 use crate::time::Seconds;
+use std::num::NonZeroUsize;
 
 fn bodies(server: &mut MemoryPorts, user: &str, event: super::PackageId) -> Vec<String> {
     let resource = server.resource(user, event);
@@ -124,9 +125,10 @@ fn limits_refuse_what_exceeds_them((max_body_size, max_publications, wanted): (u
     let body = pidf("open");
     let mut server = MemoryPorts::default();
     Publish::new("alice", PRESENCE, &body).send(&mut server).expect("stored");
+    let [max_body_size, max_publications] = [max_body_size, max_publications].map(NonZeroUsize::new);
     server.config = Config { max_body_size, max_publications, ..config() };
     let answer = code(Publish::new("alice", PRESENCE, &body).send(&mut server));
-    assert_eq!(answer, wanted, "{max_body_size} {max_publications}");
+    assert_eq!(answer, wanted, "{max_body_size:?} {max_publications:?}");
 }
 
 table! { limits_refuse_what_exceeds_them:
@@ -271,7 +273,7 @@ fn update_of_a_module<'a>(tag: &'a str, body: &'a str) -> Direct<'a> {
         etag: EntityTag::new(tag.as_bytes()),
         sender: b"",
         body: body.as_bytes(),
-        expires: 600,
+        expires: 600.into(),
         kind: DirectKind::Update,
     }
 }

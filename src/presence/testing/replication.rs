@@ -107,7 +107,7 @@ fn what_a_module_publishes_elsewhere_is_carried_out_where_it_is_held() {
             etag: EntityTag::new(etag.as_bytes()),
             sender: b"",
             body: body.as_bytes(),
-            expires,
+            expires: expires.into(),
             kind,
         };
         direct_publish::publish(&mut outside, &direct).expect("announced");

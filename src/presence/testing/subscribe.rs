@@ -11,6 +11,7 @@ use crate::presence::notification::NotifyReason;
 use crate::presence::ports::authorizations::Authorizations;
 use crate::presence::subscription::Status;
 use crate::time::Seconds;
+use std::num::NonZeroUsize;
 
 #[test]
 fn a_subscription_lives_from_its_first_subscribe_to_its_end() {
@@ -39,7 +40,7 @@ fn a_subscription_lives_from_its_first_subscribe_to_its_end() {
 fn requests_that_cannot_be_carried_out_are_refused((what, wanted): (&str, u16)) {
     let mut server = MemoryPorts::default();
     Subscribe { cseq: 5, ..Subscribe::new("bob", "alice", "presence") }.send(&mut server).expect("subscribed");
-    server.config.min_expires = 60;
+    server.config.min_expires = Seconds(60);
     let refresh = Subscribe::new("bob", "alice", "presence").in_dialog(&server, 6);
     let request = match what {
         "no event" => Subscribe { event: "", ..refresh },
@@ -155,6 +156,11 @@ table! { an_end_that_fails_has_not_happened:
     half_way => 1;
 }
 
+/// A limit as its parameter sets it.
+fn limit(number: usize) -> Option<NonZeroUsize> {
+    NonZeroUsize::new(number)
+}
+
 fn limits_refuse_new_subscriptions_only((limits, memory, wanted): (Config, usize, u16)) {
     let mut server = MemoryPorts::default();
     Subscribe::new("bob", "alice", "presence").send(&mut server).expect("subscribed");
@@ -167,12 +173,12 @@ fn limits_refuse_new_subscriptions_only((limits, memory, wanted): (Config, usize
 }
 
 table! { limits_refuse_new_subscriptions_only:
-    as_many_watchers => (Config { max_watchers: 2, ..config() }, 0, 200);
-    one_watcher_more => (Config { max_watchers: 1, ..config() }, 0, 403);
-    as_many_subscriptions => (Config { max_subscriptions: 2, ..config() }, 0, 200);
-    one_subscription_more => (Config { max_subscriptions: 1, ..config() }, 0, 403);
-    as_much_memory => (Config { overload_memory: 90, ..config() }, 90, 200);
-    more_memory => (Config { overload_memory: 90, ..config() }, 91, 503);
+    as_many_watchers => (Config { max_watchers: limit(2), ..config() }, 0, 200);
+    one_watcher_more => (Config { max_watchers: limit(1), ..config() }, 0, 403);
+    as_many_subscriptions => (Config { max_subscriptions: limit(2), ..config() }, 0, 200);
+    one_subscription_more => (Config { max_subscriptions: limit(1), ..config() }, 0, 403);
+    as_much_memory => (Config { overload_memory: limit(90), ..config() }, 90, 200);
+    more_memory => (Config { overload_memory: limit(90), ..config() }, 91, 503);
 }
 
 #[test]
@@ -220,10 +226,11 @@ table! { delete_same_subs_replaces_older_ones_of_one_call:
     another_presentity => (true, Subscribe::new("bob", "carol", "presence"), config(), 200, 2);
     another_event_id => (true, Subscribe::new("bob", "alice", "presence;id=2"), config(), 200, 2);
     another_event => (true, Subscribe::new("bob", "alice", "dialog"), config(), 200, 2);
-    as_many_watchers_as_there_may_be => (true, first(), Config { max_watchers: 1, ..config() }, 200, 1);
-    as_many_subscriptions_as_there_may_be => (true, first(), Config { max_subscriptions: 1, ..config() }, 200, 1);
+    as_many_watchers_as_there_may_be => (true, first(), Config { max_watchers: limit(1), ..config() }, 200, 1);
+    as_many_subscriptions_as_there_may_be =>
+        (true, first(), Config { max_subscriptions: limit(1), ..config() }, 200, 1);
     another_watcher_than_there_may_be =>
-        (true, Subscribe::new("carol", "alice", "presence"), Config { max_watchers: 1, ..config() }, 403, 1);
+        (true, Subscribe::new("carol", "alice", "presence"), Config { max_watchers: limit(1), ..config() }, 403, 1);
 }
 
 #[test]

@@ -16,7 +16,7 @@ use crate::presence::subscription_field::Field;
 use crate::server::nodes::node_id::NodeId;
 use crate::server::nodes::placing::{NEXT_OFFER, View};
 use crate::server::shared::Parts;
-use crate::time::{Moment, Seconds};
+use crate::time::Moment;
 use std::rc::Rc;
 
 impl Parts {
@@ -94,14 +94,14 @@ impl Parts {
         let stored = replication::of_stored(resource, event, replaced, self.two_clocks(), Reader::Ours);
         let removal = Replica { ended, ..stored.removal() };
         let name = [&resource.uri[..], event, replaced.etag.bytes()];
-        let until = replaced.expires_at.moment().unwrap_or(now + Seconds::from(self.config.max_expires));
+        let until = replaced.expires_at.moment().unwrap_or(now + self.config.max_expires);
         self.note_removal(RecordKind::Publications, &resource.uri, name, &removal.to_json(), until);
     }
 
     /// Remembers the dialogs of a document that was received then and is gone, with all older ones of them.
     pub(crate) fn note_ended_dialogs(&self, resource: &Resource, dialogs: &[u64], stamp: Option<ClusterSecond>) {
         let Some(received_at) = stamp.filter(|_| self.config.replicates) else { return };
-        let until = clock::now() + Seconds::from(self.config.max_expires);
+        let until = clock::now() + self.config.max_expires;
         self.shared.old_documents.note(resource, dialogs.iter().copied(), RemovedDocuments { received_at, until });
     }
 

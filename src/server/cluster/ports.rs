@@ -15,7 +15,6 @@ use crate::server::shared::Parts;
 use crate::server::tables::resource_entry::Documents;
 use crate::sip::entity_tag::EntityTag;
 use crate::sip::uri;
-use crate::time::Seconds;
 
 impl Cluster for Context<'_> {
     fn replicates(&self) -> bool {
@@ -24,7 +23,7 @@ impl Cluster for Context<'_> {
     fn announce(&mut self, replica: &Replica) {
         let (uri, text) = (uri::join(&replica.user, &replica.domain), replica.to_json());
         if replica.is_removal() {
-            let until = clock::now() + Seconds::from(self.config.max_expires);
+            let until = clock::now() + self.config.max_expires;
             let name = [&uri[..], &replica.event, replica.last_etag().bytes()];
             self.note_removal(RecordKind::Publications, &uri, name, &text, until);
         }

@@ -17,7 +17,6 @@ use crate::server::cluster::{node_clocks, watchers};
 use crate::server::context::Context;
 use crate::server::shared::Parts;
 use crate::server::tables::subscription_entry::{Ownership, SubscriptionEntry};
-use crate::time::Seconds;
 use std::num::{NonZeroU32, NonZeroU64};
 
 /// What a refresh came to at a node that holds a replica.
@@ -60,7 +59,7 @@ impl Parts {
             unchanged,
             stamp: ownership.stamp,
             remote_cseq: subscription.state.remote_cseq,
-            expires: u32::try_from((subscription.state.expires_at - clock::now()).0.max(0)).unwrap_or(u32::MAX),
+            expires: subscription.state.expires_at - clock::now(),
         };
         match refresh.to_json(self.node_name()) {
             Some(short) => {
@@ -159,7 +158,7 @@ fn take_refresh(stored: &mut SubscriptionEntry, refresh: &ReplicaRefresh) {
     let now = clock::now();
     let state = &mut stored.subscription.state;
     state.remote_cseq = refresh.remote_cseq;
-    state.expires_at = now + Seconds::from(refresh.expires);
+    state.expires_at = now + refresh.expires;
     state.refreshed_at = Some(now);
     stored.ownership.stamp = refresh.stamp;
     stored.ownership.raised = 0;

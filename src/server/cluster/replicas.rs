@@ -12,7 +12,6 @@ use crate::server::context::Context;
 use crate::server::nodes::node_id::NodeId;
 use crate::server::shared::Parts;
 use crate::server::tables::subscription_entry::Ownership;
-use crate::time::Seconds;
 
 /// Another node says that a subscription has ended.
 ///
@@ -23,7 +22,7 @@ pub fn terminate(context: &mut Context<'_>, ending: &Ending) -> Result<(), Store
     let Some((subscription, ownership)) = context.owned_subscription(ending.dialog()) else {
         // It may still be on its way.
         if ending.for_good {
-            let until = clock::now() + Seconds::from(context.config.max_expires);
+            let until = clock::now() + context.config.max_expires;
             context.record_dialog_removal(ending, until, Version::default());
         }
         return Ok(());

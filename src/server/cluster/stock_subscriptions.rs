@@ -233,8 +233,8 @@ fn end(context: &mut Context<'_>, dialog: &StockDialog) -> Result<(), StoreError
 }
 
 /// When a subscription ends that a stock node announces: its life is no longer than it may be here.
-fn end_of(announced: Moment, now: Moment, max_expires: u32) -> Moment {
-    announced.min(now + Seconds::from(max_expires))
+fn end_of(announced: Moment, now: Moment, max_expires: Seconds) -> Moment {
+    announced.min(now + max_expires)
 }
 
 #[cfg(test)]
@@ -271,7 +271,7 @@ mod tests {
 
     #[test]
     fn no_life_is_longer_than_it_may_be() {
-        let end = |announced| end_of(Moment::at(announced), Moment::at(1_000), 3_600);
+        let end = |announced| end_of(Moment::at(announced), Moment::at(1_000), Seconds(3_600));
         assert_eq!([900, 4_599, 4_600, 4_601, i64::MAX].map(end), [900, 4_599, 4_600, 4_600, 4_600].map(Moment::at));
     }
 }

@@ -214,7 +214,7 @@ impl PublicationStore for Cached {
 impl Cached {
     /// The table that the settings name.
     pub(crate) fn new(parts: Parts, watchers: Watchers) -> Cached {
-        let behind = (parts.config.publ_update_period > 0).then(|| WriteBehind::new(parts));
+        let behind = parts.config.publ_update_period.map(|_| WriteBehind::new(parts));
         let rows = if behind.is_some() { PublicationRows::Later } else { PublicationRows::AtOnce };
         Cached { parts, memory: DocumentMemory::new(parts, rows, watchers), rows: PresentityRows::new(parts), behind }
     }

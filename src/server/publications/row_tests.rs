@@ -18,12 +18,12 @@ use std::borrow::Cow;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct WhenWritten {
     publ_cache: u8,
-    publ_update_period: i32,
+    publ_update_period: Option<Seconds>,
 }
 
-const CACHED: WhenWritten = WhenWritten { publ_cache: 1, publ_update_period: 0 };
-const BEHIND: WhenWritten = WhenWritten { publ_cache: 1, publ_update_period: 1 };
-const TABLE: WhenWritten = WhenWritten { publ_cache: 0, publ_update_period: 0 };
+const CACHED: WhenWritten = WhenWritten { publ_cache: 1, publ_update_period: None };
+const BEHIND: WhenWritten = WhenWritten { publ_cache: 1, publ_update_period: Some(Seconds(1)) };
+const TABLE: WhenWritten = WhenWritten { publ_cache: 0, publ_update_period: None };
 const ALL: [WhenWritten; 3] = [CACHED, BEHIND, TABLE];
 
 fn config(rows: WhenWritten) -> Config {
