@@ -78,7 +78,7 @@ macro_rules! entry {
 /// Lines are in the name of the module whose entry this is written in.
 macro_rules! speaker {
     () => {
-        $crate::host::log::Speaker::new(const { $crate::host::log::Speaker::is_pua(module_path!()) })
+        $crate::host::log::Speaker::new(const { $crate::host::log::Speaker::of_path(module_path!()) })
     };
 }
 

@@ -1,6 +1,6 @@
 //! What an answer to a request of ours says to the decisions of [`crate::pua`].
 use crate::host::msg::{Header, SipMsg, routes_of};
-use crate::pua::response::{Challenge, FinalResponse};
+use crate::pua::response::{Challenge, Challenger, FinalResponse};
 use crate::sip::entity_tag::EntityTag;
 use crate::sip::route_set::RouteSet;
 use crate::time::Seconds;
@@ -41,13 +41,13 @@ pub fn read_answer(reply: Option<SipMsg<'_>>, code: i32) -> Option<FinalResponse
 const MOST_CHALLENGES: usize = 8;
 
 fn challenges(reply: SipMsg<'_>) -> Vec<Challenge> {
-    let kinds = [(b"WWW-Authenticate".as_slice(), false), (b"Proxy-Authenticate", true)];
-    kinds.into_iter().flat_map(|(name, of_proxy)| challenges_of(reply.find_all(name), of_proxy)).collect()
+    let kinds = [(b"WWW-Authenticate".as_slice(), Challenger::Server), (b"Proxy-Authenticate", Challenger::Proxy)];
+    kinds.into_iter().flat_map(|(name, of)| challenges_of(reply.find_all(name), of)).collect()
 }
 
 /// The first challenges among the headers of one kind.
-fn challenges_of<'a>(headers: impl Iterator<Item = &'a [u8]>, of_proxy: bool) -> impl Iterator<Item = Challenge> {
-    headers.take(MOST_CHALLENGES).map(move |text| Challenge { of_proxy, text: text.trim_ascii().to_vec() })
+fn challenges_of<'a>(headers: impl Iterator<Item = &'a [u8]>, of: Challenger) -> impl Iterator<Item = Challenge> {
+    headers.take(MOST_CHALLENGES).map(move |text| Challenge { of, text: text.trim_ascii().to_vec() })
 }
 
 #[cfg(test)]
@@ -57,7 +57,7 @@ mod tests {
     #[test]
     fn the_first_challenges_of_each_kind_are_looked_at() {
         let texts: Vec<String> = (0..20).map(|n| format!(" Digest realm=\"{n}\"")).collect();
-        let found: Vec<Challenge> = challenges_of(texts.iter().map(String::as_bytes), true).collect();
+        let found: Vec<Challenge> = challenges_of(texts.iter().map(String::as_bytes), Challenger::Proxy).collect();
         assert_eq!(found.len(), MOST_CHALLENGES);
         assert_eq!(found[MOST_CHALLENGES - 1].text, b"Digest realm=\"7\"");
     }

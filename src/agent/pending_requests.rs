@@ -1,5 +1,6 @@
 //! Requests under way, in shared memory: one for each publication or subscription, with the next one that waits behind
 //! it.
+use crate::agent::request_queue::RequestHolder;
 use crate::agent::request_queue::{ANSWER_TIMEOUT, NextRequest, QueueEntry, RequestPhase, TakenPart, new_entry};
 use crate::host::lock::Lock;
 use crate::host::no_memory::NoMemory;
@@ -253,10 +254,10 @@ impl PendingRequests {
     }
 
     /// What an entry from the host was doing with a pending request was broken off, see [`QueueEntry::break_off`].
-    pub fn break_off(&self, id: PendingRequestId, is_of_caller: bool, now: Tick) {
+    pub fn break_off(&self, id: PendingRequestId, holder: RequestHolder, now: Tick) {
         let mut table = self.table.lock();
         if let Some(entry) = table.entry(id) {
-            entry.break_off(is_of_caller, now);
+            entry.break_off(holder, now);
         }
     }
 

@@ -1,5 +1,6 @@
 //! The pending request that an entry from the host works on: what sends next on it is known to this entry alone.
 use crate::agent::pending_requests::PendingRequests;
+use crate::agent::request_queue::RequestHolder;
 use crate::host::clock;
 use crate::pua::ports::PendingRequestId;
 
@@ -8,31 +9,30 @@ use crate::pua::ports::PendingRequestId;
 pub(super) struct RequestInHand {
     all: &'static PendingRequests,
     held: Option<PendingRequestId>,
-    /// The caller is still there, and learns from its call that the request has failed.
-    is_of_caller: bool,
+    holder: RequestHolder,
 }
 
 impl RequestInHand {
     /// Nothing is held.
     pub(super) fn none(all: &'static PendingRequests) -> RequestInHand {
-        RequestInHand { all, held: None, is_of_caller: false }
+        RequestInHand { all, held: None, holder: RequestHolder::Queue }
     }
 
     /// This entry goes on with a pending request.
     pub(super) fn take(&mut self, pending: PendingRequestId) {
-        (self.held, self.is_of_caller) = (Some(pending), false);
+        (self.held, self.holder) = (Some(pending), RequestHolder::Queue);
         fault_point!("in-hand");
     }
 
     /// The same for a caller that waits for the end of its call.
     pub(super) fn take_for_caller(&mut self, pending: PendingRequestId) {
-        (self.held, self.is_of_caller) = (Some(pending), true);
+        (self.held, self.holder) = (Some(pending), RequestHolder::Caller);
         fault_point!("in-hand");
     }
 
     /// The caller is on no list any more.
     pub(super) fn withdraw(&mut self) {
-        self.is_of_caller = false;
+        self.holder = RequestHolder::Queue;
     }
 
     /// The answer or the timer goes on with the pending request, or it has ended.
@@ -43,7 +43,7 @@ impl RequestInHand {
     /// What is held was broken off.
     pub(super) fn break_off(&mut self) {
         if let Some(pending) = self.held.take() {
-            self.all.break_off(pending, self.is_of_caller, clock::ticks());
+            self.all.break_off(pending, self.holder, clock::ticks());
         }
     }
 }

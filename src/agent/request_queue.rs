@@ -65,6 +65,15 @@ pub(super) struct QueueEntry {
     pub(super) broken_off: u32,
 }
 
+/// Who learns that work on a pending request was broken off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RequestHolder {
+    /// The caller that is still there, from its call.
+    Caller,
+    /// Nobody at once: the timer goes on with it.
+    Queue,
+}
+
 /// What an entry from the host takes of a pending request to go on with it.
 pub(super) enum TakenPart {
     /// What was sent: its answer has come, or none will.
@@ -142,12 +151,12 @@ impl QueueEntry {
     /// What was handed out last was broken off: it is due at once, for one more try. What is broken off again is given
     /// up: those who wait for it are answered, and what waits behind it goes on. So is the request of a caller that is
     /// still there: that one alone learns it from its call.
-    pub(super) fn break_off(&mut self, is_of_caller: bool, now: Tick) {
+    pub(super) fn break_off(&mut self, holder: RequestHolder, now: Tick) {
         self.phase = RequestPhase::UnderWay { until: now + Seconds(-1) };
-        if is_of_caller && !self.claims.is_empty() {
+        if holder == RequestHolder::Caller && !self.claims.is_empty() {
             self.claims.remove(0);
         }
-        if std::mem::replace(&mut self.broken_off, 1) > 0 || is_of_caller {
+        if std::mem::replace(&mut self.broken_off, 1) > 0 || holder == RequestHolder::Caller {
             return self.give_up();
         }
         match self.in_hand.take() {

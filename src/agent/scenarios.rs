@@ -3,6 +3,7 @@ use crate::agent::records::RecordCounts;
 use crate::agent::testing::{Bench, code, granted, publication, subscription};
 use crate::pua::error::RequestError;
 use crate::pua::request::{RequestField, RequestOptions, Start};
+use crate::pua::response::Challenger;
 use crate::pua::response::{Challenge, FinalResponse};
 use crate::time::Seconds;
 
@@ -420,7 +421,10 @@ fn a_publication_whose_new_tag_is_not_stored_yet_is_published_once_at_a_time() {
 
 fn challenge(code: u16, realm: &str, nonce: &str) -> FinalResponse {
     let text = format!("Digest realm=\"{realm}\", nonce=\"{nonce}\", qop=\"auth\"").into_bytes();
-    FinalResponse { challenges: vec![Challenge { of_proxy: code == 407, text }], ..crate::agent::testing::code(code) }
+    FinalResponse {
+        challenges: vec![Challenge { of: if code == 407 { Challenger::Proxy } else { Challenger::Server }, text }],
+        ..crate::agent::testing::code(code)
+    }
 }
 
 fn a_challenge_is_answered_and_the_caller_gets_the_last_answer(subscribes: bool) {

@@ -3,6 +3,7 @@
 use crate::agent::known_challenges::KnownChallenges;
 use crate::agent::pending_requests::PendingRequests;
 use crate::agent::records::{RecordRowChange, Records};
+use crate::agent::request_queue::RequestHolder;
 use crate::common::row_groups::{Pass, RowOutcome};
 use crate::pua::config::Config;
 use crate::pua::dialog::{self, ReceivedNotify, When};
@@ -71,7 +72,7 @@ pub(crate) struct Bench {
     /// So many times making the body `fragile` ready does.
     pub(crate) fragile: usize,
     /// What an entry is at work on, and whether its caller is still there.
-    in_hand: Option<(PendingRequestId, bool)>,
+    in_hand: Option<(PendingRequestId, RequestHolder)>,
     /// The id of what is about to be sent.
     sending: String,
 }
@@ -377,7 +378,8 @@ impl AgentPorts for Bench {
         let key = Bench::key_of(request);
         let admission = self.pending_requests.admit(key, request, checked, self.ticks)?;
         if let Admission::Go(pending) = admission {
-            self.in_hand = Some((pending, Claim::of(request).is_some()));
+            let caller = Claim::of(request).map(|_| RequestHolder::Caller);
+            self.in_hand = Some((pending, caller.unwrap_or(RequestHolder::Queue)));
         }
         Ok(admission)
     }
@@ -392,7 +394,7 @@ impl AgentPorts for Bench {
     }
     fn take_sent(&mut self, pending: PendingRequestId) -> Option<PendingRequest> {
         let sent = self.pending_requests.take_sent(pending);
-        self.in_hand = sent.is_some().then_some((pending, false));
+        self.in_hand = sent.is_some().then_some((pending, RequestHolder::Queue));
         sent
     }
     fn settled(&mut self, pending: PendingRequestId, unstored: Option<&RecordChange>, next: Option<&Request>) {
@@ -403,7 +405,7 @@ impl AgentPorts for Bench {
     }
     fn end(&mut self, pending: PendingRequestId) -> Option<Request> {
         let next = self.pending_requests.end(pending, self.ticks);
-        self.in_hand = next.is_some().then_some((pending, false));
+        self.in_hand = next.is_some().then_some((pending, RequestHolder::Queue));
         next
     }
     fn wait(&mut self, pending: PendingRequestId, wait: Seconds, request: &Request, server: AtServer) -> bool {
@@ -425,11 +427,11 @@ impl AgentPorts for Bench {
         self.pending_requests.timed_out(self.ticks)
     }
     fn take(&mut self, pending: PendingRequestId) {
-        self.in_hand = Some((pending, false));
+        self.in_hand = Some((pending, RequestHolder::Queue));
     }
     fn broken_off(&mut self, _: &str, _: &str) {
-        if let Some((pending, is_of_caller)) = self.in_hand.take() {
-            self.pending_requests.break_off(pending, is_of_caller, self.ticks);
+        if let Some((pending, holder)) = self.in_hand.take() {
+            self.pending_requests.break_off(pending, holder, self.ticks);
         }
     }
     fn claims(&mut self, pending: PendingRequestId) -> Vec<Claim> {
@@ -437,7 +439,7 @@ impl AgentPorts for Bench {
     }
     fn withdraw(&mut self, pending: PendingRequestId) {
         self.pending_requests.withdraw(pending);
-        self.in_hand = Some((pending, false));
+        self.in_hand = Some((pending, RequestHolder::Queue));
     }
     fn send(&mut self, pending: PendingRequestId, outgoing: &ClientRequest<'_>) -> Result<SendOutcome, RequestError> {
         self.may_panic();

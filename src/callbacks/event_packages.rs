@@ -402,22 +402,26 @@ impl PackageRegistry {
         Ok(Rules::of(&ev, user, domain)?.document.is_some())
     }
 
-    /// `get_pidf_doc`: the presentity's manipulation document in this file. The outer `None`: the package cannot say.
+    /// `get_pidf_doc`: the presentity's manipulation document in this file, if it has one.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the package cannot say.
     pub fn manipulation_document(
         &self,
         id: PackageId,
         user: &[u8],
         domain: &[u8],
         file_uri: &[u8],
-    ) -> Option<Option<Vec<u8>>> {
-        let load = self.event(id)?.get_pidf_doc?;
+    ) -> Result<Option<Vec<u8>>, CannotSay> {
+        let load = self.event(id).and_then(|event| event.get_pidf_doc).ok_or(CannotSay)?;
         let mut document = std::ptr::null_mut();
         // SAFETY: the function reads three strings, which live until it returns, and sets `document`.
         if unsafe { load(&mut lend(user), &mut lend(domain), &mut lend(file_uri), &mut document) } < 0 {
-            return None;
+            return Err(CannotSay);
         }
         // SAFETY: `get_pidf_doc` hands over a private `str` with private text, or leaves null.
-        Some(unsafe { take_body(document, None) })
+        Ok(unsafe { take_body(document, None) })
     }
 
     /// A C view of a subscription for a callback.
@@ -500,6 +504,10 @@ fn verdict(check: sys::publ_handling_t, msg: SipMsg<'_>) -> PackageVerdict {
         _ => PackageVerdict::Fine,
     }
 }
+
+/// A package has no such function, or the function has failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CannotSay;
 
 /// A registered package with what another registration adds.
 ///

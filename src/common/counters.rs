@@ -229,10 +229,10 @@ pub fn of_subscribe(code: u16) -> Counter {
     }
 }
 
-/// The counter of an answer to a NOTIFY.
-pub fn of_notify(code: i32, silence: bool) -> Counter {
+/// The counter of an answer to a NOTIFY; `None`: there was none.
+pub fn of_notify(code: Option<i32>) -> Counter {
+    let Some(code) = code else { return Counter::NotifyTimeout };
     match code {
-        _ if silence => Counter::NotifyTimeout,
         ..300 => Counter::Notify2xx,
         300..400 => Counter::Notify3xx,
         400..500 => Counter::Notify4xx,

@@ -1,5 +1,6 @@
 //! This process's connection, opened when first needed; on databases that take one writer, writers queue here.
 use crate::common::counters::{self, Counter};
+use crate::common::metrics::DatabaseOutcome;
 use crate::common::metrics::{self, Operation, Owner};
 #[cfg(test)]
 use crate::host::db::in_memory;
@@ -102,7 +103,8 @@ impl Database {
         let _order = if operation == Operation::Write { self.writer.map(ProcessMutex::lock) } else { None };
         let began = clock::micro_tick();
         let done = work();
-        metrics::database_done(self.owner, operation, clock::micro_tick().since(began), done.is_err());
+        let outcome = if done.is_ok() { DatabaseOutcome::Done } else { DatabaseOutcome::Failed };
+        metrics::database_done(self.owner, operation, clock::micro_tick().since(began), outcome);
         done
     }
 

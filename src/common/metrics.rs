@@ -255,7 +255,7 @@ pub struct NotifyAnswer {
 
 /// Call where the answer to a NOTIFY arrives, whatever carried it, or where it is given up.
 pub fn notify_answered(answer: NotifyAnswer) {
-    counters::count(counters::of_notify(answer.code, answer.is_silence));
+    counters::count(counters::of_notify((!answer.is_silence).then_some(answer.code)));
     let Some(metrics) = metrics() else { return };
     let of = metrics.event(answer.event);
     if answer.is_silence {
@@ -290,21 +290,30 @@ pub fn subscription_ended(event: PackageId, cause: Cause) {
     }
 }
 
+/// How an operation of the database ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DatabaseOutcome {
+    /// The operation was carried out.
+    Done,
+    /// The operation failed.
+    Failed,
+}
+
 /// The database has done something, in this time.
-pub fn database_done(owner: Owner, operation: Operation, duration: Micros, failed: bool) {
+pub fn database_done(owner: Owner, operation: Operation, duration: Micros, outcome: DatabaseOutcome) {
     let Some(metrics) = metrics() else { return };
     let of = metrics.database(owner);
     match operation {
         Operation::Read => of.read.record(duration),
         Operation::Write => of.write.record(duration),
     }
-    of.errors.add(u64::from(failed));
+    of.errors.add(u64::from(outcome == DatabaseOutcome::Failed));
 }
 
-/// A request of pua was answered, or was not; `method` is its place in [`METHODS`].
-pub fn pua_answered(method: usize, code: u16, is_silence: bool) {
+/// A request of pua was answered with this status, or was not; `method` is its place in [`METHODS`].
+pub fn pua_answered(method: usize, code: Option<u16>) {
     if let Some(metrics) = metrics() {
-        metrics.pua[method.min(METHODS.len() - 1)].count(if is_silence { codes::TIMEOUT } else { codes::place(code) });
+        metrics.pua[method.min(METHODS.len() - 1)].count(code.map_or(codes::TIMEOUT, codes::place));
     }
 }
 

@@ -36,14 +36,22 @@ impl BatchEnd {
 
 /// The keys of `rows`, which were read with them.
 pub fn keys_of<C: Column>(rows: &Rows<'_, C>) -> impl Iterator<Item = i64> {
-    let is_cut = rows.cuts_unsigned();
-    rows.keys().map(move |key| key_of(key, is_cut))
+    let keys = if rows.cuts_unsigned() { UnsignedKeys::Cut } else { UnsignedKeys::Whole };
+    rows.keys().map(move |key| key_of(key, keys))
+}
+
+/// How a driver reads unsigned keys.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum UnsignedKeys {
+    /// As signed numbers of 32 bits.
+    Cut,
+    Whole,
 }
 
 /// A key as the driver has read it. Where it cuts unsigned numbers, one of 32 unsigned bits has come as a negative one;
 /// elsewhere a negative key is what the row has, and comes before all others.
-fn key_of(number: i64, is_cut: bool) -> i64 {
-    if is_cut && (i64::from(i32::MIN)..0).contains(&number) { number & 0xffff_ffff } else { number }
+fn key_of(number: i64, keys: UnsignedKeys) -> i64 {
+    if keys == UnsignedKeys::Cut && (i64::from(i32::MIN)..0).contains(&number) { number & 0xffff_ffff } else { number }
 }
 
 /// Calls `read` with one batch after the other, of at most `rows` rows; `read` says what it saw. The number of all rows
@@ -141,10 +149,10 @@ mod tests {
 
     #[test]
     fn keys_of_32_unsigned_bits_are_positive_where_the_driver_cuts_them() {
-        assert_eq!(key_of(-1, true), 4_294_967_295);
-        assert_eq!(key_of(i64::from(i32::MIN), true), 2_147_483_648);
-        assert_eq!(key_of(7, true), 7);
-        assert_eq!(key_of(1 << 40, true), 1 << 40);
-        assert_eq!(key_of(-5, false), -5);
+        assert_eq!(key_of(-1, UnsignedKeys::Cut), 4_294_967_295);
+        assert_eq!(key_of(i64::from(i32::MIN), UnsignedKeys::Cut), 2_147_483_648);
+        assert_eq!(key_of(7, UnsignedKeys::Cut), 7);
+        assert_eq!(key_of(1 << 40, UnsignedKeys::Cut), 1 << 40);
+        assert_eq!(key_of(-5, UnsignedKeys::Whole), -5);
     }
 }

@@ -110,18 +110,18 @@ fn masked(url: &[u8]) -> String {
         Some(colon) => format!("{}:{MASK}", &user[..colon]),
         None => user.to_owned(),
     };
-    format!("{scheme}{user}{}", masked_host(host, !user.is_empty()))
+    format!("{scheme}{user}{}", masked_host(host, &user))
 }
 
 /// Host, port and database. Without a user before them, what follows a colon and is no port is taken for a password.
-fn masked_host(host: &str, has_user: bool) -> String {
+fn masked_host(host: &str, user: &str) -> String {
     let (place, parameters) = match host.find('?') {
         Some(mark) => (&host[..mark], "?***"),
         None => (host, ""),
     };
     let end = place.find('/').unwrap_or(place.len());
     let (authority, database) = place.split_at(end);
-    if !has_user && !authority.starts_with('[') && !is_host(authority.as_bytes()) {
+    if user.is_empty() && !authority.starts_with('[') && !is_host(authority.as_bytes()) {
         let colon = authority.find(':').unwrap_or(0);
         return format!("{}:{MASK}{parameters}", &authority[..colon]);
     }

@@ -22,14 +22,23 @@ pub enum Level {
 /// Whether this process works for `pua.so` at the moment. Both modules are one library, and share what writes lines.
 static WORKS_FOR_PUA: AtomicBool = AtomicBool::new(false);
 
+/// Which of the two modules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoadedModule {
+    /// `presence.so`.
+    Presence,
+    /// `pua.so`.
+    Pua,
+}
+
 /// The module that an entry belongs to, until this is dropped: its name is on the lines that are written meanwhile.
 pub struct Speaker {
     before: bool,
 }
 
 impl Speaker {
-    /// The entries of a module of the sources speak for `pua.so` or for `presence.so`.
-    pub const fn is_pua(module_path: &str) -> bool {
+    /// The module that the entries of a module of the sources belong to.
+    pub const fn of_path(module_path: &str) -> LoadedModule {
         let (path, of_pua) = (module_path.as_bytes(), b"::abi::pua::");
         let mut at = 0;
         while at + of_pua.len() <= path.len() {
@@ -38,17 +47,17 @@ impl Speaker {
                 same += 1;
             }
             if same == of_pua.len() {
-                return true;
+                return LoadedModule::Pua;
             }
             at += 1;
         }
-        false
+        LoadedModule::Presence
     }
 
     /// An entry begins.
-    pub fn new(is_pua: bool) -> Speaker {
+    pub fn new(module: LoadedModule) -> Speaker {
         let before = WORKS_FOR_PUA.load(Ordering::Relaxed);
-        WORKS_FOR_PUA.store(is_pua, Ordering::Relaxed);
+        WORKS_FOR_PUA.store(module == LoadedModule::Pua, Ordering::Relaxed);
         Speaker { before }
     }
 
@@ -115,8 +124,8 @@ mod tests {
 
     #[test]
     fn an_entry_speaks_for_its_own_module() {
-        assert!(Speaker::is_pua("kamailio_presence::abi::pua::api"));
-        assert!(!Speaker::is_pua("kamailio_presence::abi::presence::api"));
-        assert!(!Speaker::is_pua("kamailio_presence::pua::publish"));
+        assert_eq!(Speaker::of_path("kamailio_presence::abi::pua::api"), LoadedModule::Pua);
+        assert_eq!(Speaker::of_path("kamailio_presence::abi::presence::api"), LoadedModule::Presence);
+        assert_eq!(Speaker::of_path("kamailio_presence::pua::publish"), LoadedModule::Presence);
     }
 }

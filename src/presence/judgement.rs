@@ -259,7 +259,8 @@ fn queue_change<P: Ports>(
         Status::Terminated => StateChange::Due,
         _ => StateChange::Subscription(subscription.dialog(), NotifyReason::Subscribe),
     };
-    ports.mark(resource, due);
+    // `send_due` claims it, whichever process has marked it first.
+    let _ = ports.mark(resource, due);
     winfo
 }
 

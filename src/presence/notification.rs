@@ -31,6 +31,15 @@ shm_safe!(
     }
 );
 
+/// Where a change was made first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChangeOrigin {
+    /// On this node.
+    ThisNode,
+    /// On another one, which has announced it, to stock's nodes as well.
+    OtherNode,
+}
+
 /// A NOTIFY that is due: the subscription with CSeq and version already counted up.
 #[derive(Debug, Clone)]
 pub struct Notify {

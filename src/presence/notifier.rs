@@ -6,7 +6,7 @@ use super::notification::{Notify, NotifyReason, NotifyRecord, NotifyRun, Transie
 use super::order::{self, Order};
 use super::ports::Ports;
 use super::publication::Publication;
-use super::remembered::{BodyDigest, Digested};
+use super::remembered::{BodyDigest, Digested, KnownBody};
 use super::resource::Resource;
 use super::spare_blocks::SpareBlocks;
 use super::subscription::{Status, Subscription};
@@ -243,7 +243,7 @@ pub fn given_documents<P: Ports>(ports: &mut P, resource: &Resource) -> Result<V
 /// The body of one pass, composed when the first watcher needs it.
 struct Body<'a> {
     resource: &'a Resource,
-    composed: Option<Option<Vec<u8>>>,
+    composed: KnownBody<Vec<u8>>,
     watchers: Option<Vec<Watcher>>,
     own: PerWatcher,
     /// Why the state cannot be read, or who may see it is not known.
@@ -252,12 +252,12 @@ struct Body<'a> {
 
 impl<'a> Body<'a> {
     fn new(resource: &'a Resource) -> Self {
-        Body { resource, composed: None, watchers: None, own: PerWatcher::default(), unread: None }
+        Body { resource, composed: KnownBody::Unknown, watchers: None, own: PerWatcher::default(), unread: None }
     }
 
     /// Puts the body together if that has not been done in this pass.
     fn compose<P: Ports>(&mut self, ports: &mut P, notify_run: &NotifyRun, digests: &mut Digest) {
-        if self.composed.is_some() {
+        if !matches!(self.composed, KnownBody::Unknown) {
             return;
         }
         let resource = self.resource;
@@ -273,8 +273,8 @@ impl<'a> Body<'a> {
             (None, false)
         });
         let digest = body.as_ref().map(|made| made.digest);
-        let kept = self.composed.insert(body.map(|made| made.body));
-        let (Some(body), Some(digest)) = (kept.as_deref(), digest) else { return };
+        self.composed = KnownBody::of(body.map(|made| made.body));
+        let (KnownBody::Body(body), Some(digest)) = (&self.composed, digest) else { return };
         digests.learn(body, digest);
         if is_new {
             ports.note_composed(resource, digest);
@@ -298,8 +298,10 @@ fn cached_or_composed<P: Ports>(
     resource: &Resource,
     documents: u32,
 ) -> Result<(Option<Digested>, bool), StoreError> {
-    if let Some(cached) = ports.composed(resource) {
-        return Ok((cached, false));
+    match ports.composed(resource) {
+        KnownBody::Body(cached) => return Ok((Some(cached), false)),
+        KnownBody::None => return Ok((None, false)),
+        KnownBody::Unknown => {}
     }
     let made = compose(ports, resource, None)?;
     let body = made.body.map(Digested::new);
@@ -432,7 +434,7 @@ fn deliver<P: Ports>(
         0 => reused.headers = Vec::with_capacity(USUAL_HEADERS),
         _ => reused.headers.clear(),
     }
-    notify_headers::push(&mut reused.headers, ports, notify, &package, content.is_some());
+    notify_headers::push(&mut reused.headers, ports, notify, &package, content.as_deref());
     let digest = match &content {
         Some(Cow::Borrowed(shared)) => reused.digests.of(shared),
         Some(Cow::Owned(own)) => BodyDigest::of(own),
@@ -556,7 +558,10 @@ fn watcher_content<'b, P: Ports>(
         return Ok(body.own.made_for(subscription.state.version));
     }
     body.compose(ports, notify_run, digests);
-    let composed = body.composed.as_ref().and_then(Option::as_deref);
+    let composed = match &body.composed {
+        KnownBody::Body(composed) => Some(&composed[..]),
+        KnownBody::Unknown | KnownBody::None => None,
+    };
     let mut content = composed.map(Cow::Borrowed);
     if package.bodies != Bodies::Shared {
         if let Some(own) = ports.watcher_body(id, subscription, composed) {

@@ -9,7 +9,7 @@ use crate::sip::transport::push_contact;
 use crate::time::Moment;
 
 /// Appends the header lines of a NOTIFY, in stock's order.
-pub(super) fn push<P: Ports>(out: &mut Vec<u8>, ports: &P, notify: &Notify, package: &Package, has_body: bool) {
+pub(super) fn push<P: Ports>(out: &mut Vec<u8>, ports: &P, notify: &Notify, package: &Package, body: Option<&[u8]>) {
     let subscription = &notify.subscription;
     out.extend_from_slice(b"Max-Forwards: 70\r\nEvent: ");
     out.extend_from_slice(package.name);
@@ -23,7 +23,7 @@ pub(super) fn push<P: Ports>(out: &mut Vec<u8>, ports: &P, notify: &Notify, pack
     out.extend_from_slice(b">\r\nSubscription-State: ");
     push_state(out, notify, ports.now());
     out.extend_from_slice(b"\r\n");
-    if has_body && !package.content_type.is_empty() {
+    if body.is_some() && !package.content_type.is_empty() {
         out.extend_from_slice(b"Content-Type: ");
         out.extend_from_slice(package.content_type);
         out.extend_from_slice(b"\r\n");

@@ -80,6 +80,41 @@ impl BodyDigest {
     }
 }
 
+/// What is known of a body that may have been made before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KnownBody<B> {
+    /// Nothing is known: the body has to be made.
+    Unknown,
+    /// There is none.
+    None,
+    /// The body is this one.
+    Body(B),
+}
+
+impl<B> KnownBody<B> {
+    /// What was made just now.
+    pub fn of(made: Option<B>) -> KnownBody<B> {
+        made.map_or(KnownBody::None, KnownBody::Body)
+    }
+
+    /// The body, if it is known and there is one.
+    pub fn body(self) -> Option<B> {
+        match self {
+            KnownBody::Unknown | KnownBody::None => None,
+            KnownBody::Body(body) => Some(body),
+        }
+    }
+
+    /// The same of what is made of the body.
+    pub fn map<C>(self, make: impl FnOnce(B) -> C) -> KnownBody<C> {
+        match self {
+            KnownBody::Unknown => KnownBody::Unknown,
+            KnownBody::None => KnownBody::None,
+            KnownBody::Body(body) => KnownBody::Body(make(body)),
+        }
+    }
+}
+
 /// A body and its digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Digested {

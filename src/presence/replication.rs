@@ -26,6 +26,19 @@ pub enum Life {
     FromReceipt,
 }
 
+/// Whether this node has asked others what there is, and takes answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Question {
+    Open,
+    None,
+}
+
+impl Question {
+    fn of<P: Ports>(ports: &P) -> Question {
+        if ports.expects_answers() { Question::Open } else { Question::None }
+    }
+}
+
 impl Life {
     /// What stock's nodes of the host's own version do.
     pub const OF_HOST: Life = Life::of_version(crate::HOST_VERSION);
@@ -37,10 +50,10 @@ impl Life {
 
     /// How a message counts. Before 6.1 no node of stock's announces to one that joins what there is: what may be an
     /// answer to this node's question is of a newer one.
-    fn of_message(self, replica: &Replica, has_asked: bool) -> Life {
+    fn of_message(self, replica: &Replica, question: Question) -> Life {
         match self {
             _ if replica.again => Life::FromArrival,
-            Life::FromArrival if replica.is_new && has_asked => Life::FromReceipt,
+            Life::FromArrival if replica.is_new && question == Question::Open => Life::FromReceipt,
             _ => self,
         }
     }
@@ -330,7 +343,7 @@ fn carry_out<P: Ports>(
         return Ok(ReplicationOutcome::Answer(replica.removal()));
     }
     let tag = replica.last_etag().clone();
-    let life = Life::OF_HOST.of_message(replica, ports.expects_answers());
+    let life = Life::OF_HOST.of_message(replica, Question::of(ports));
     let now = TwoClocks::of(ports);
     let expires_at = Expiry::At(life.end(replica, now));
     let received_at = replica.stamp.map(|stamp| now.own_of(stamp));
@@ -514,14 +527,16 @@ mod tests {
     #[test]
     fn a_node_that_joins_takes_what_newer_nodes_of_stock_answer() {
         let announced = Replica { expires: Seconds(60), stamp: ClusterSecond::at(1_000), ..replica() };
-        for (has_asked, is_new, life) in
-            [(true, true, Life::FromReceipt), (true, false, Life::FromArrival), (false, true, Life::FromArrival)]
-        {
-            assert_eq!(Life::FromArrival.of_message(&Replica { is_new, ..announced.clone() }, has_asked), life);
+        for (question, is_new, life) in [
+            (Question::Open, true, Life::FromReceipt),
+            (Question::Open, false, Life::FromArrival),
+            (Question::None, true, Life::FromArrival),
+        ] {
+            assert_eq!(Life::FromArrival.of_message(&Replica { is_new, ..announced.clone() }, question), life);
         }
-        assert_eq!(Life::FromReceipt.of_message(&announced, false), Life::FromReceipt);
+        assert_eq!(Life::FromReceipt.of_message(&announced, Question::None), Life::FromReceipt);
         let ours = Replica { again: true, ..announced };
-        assert_eq!(Life::FromReceipt.of_message(&ours, true), Life::FromArrival);
+        assert_eq!(Life::FromReceipt.of_message(&ours, Question::Open), Life::FromArrival);
     }
 
     #[test]

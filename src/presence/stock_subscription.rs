@@ -127,7 +127,10 @@ fn subscription_of(object: &Value, packages: &Packages, now: Moment) -> Option<S
     let end = ends_at(number(object, "expires")?, now)?;
     let state = SubscriptionState {
         status: Status::from_number(number(object, "status")?)?,
-        expires_at: end.unwrap_or(now),
+        expires_at: match end {
+            AnnouncedEnd::Over => now,
+            AnnouncedEnd::At(end) => end,
+        },
         local_cseq: counted("local_cseq")?,
         remote_cseq: u32::try_from(number(object, "remote_cseq")?).ok().filter(|n| *n < 1 << 31)?,
         version: counted("version")?,
@@ -146,7 +149,7 @@ fn subscription_of(object: &Value, packages: &Packages, now: Moment) -> Option<S
     if needed.iter().any(|field| subscription.get(*field).is_empty()) {
         return None;
     }
-    if end.is_none() {
+    if end == AnnouncedEnd::Over {
         let DialogId { call_id, to_tag, from_tag } = subscription.dialog();
         return Some(StockMessage::End(StockDialog {
             call_id: call_id.to_vec(),
@@ -157,14 +160,23 @@ fn subscription_of(object: &Value, packages: &Packages, now: Moment) -> Option<S
     (!subscription.get(Field::Contact).is_empty()).then(|| StockMessage::Subscription(Box::new(subscription)))
 }
 
-/// When a subscription ends; `Some(None)` where it has. Nodes say a time; a duration, as they keep it while a request
-/// is in hand, counts from now.
-fn ends_at(expires: i64, now: Moment) -> Option<Option<Moment>> {
+/// What a node says of the end of a subscription.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum AnnouncedEnd {
+    /// The subscription has ended.
+    Over,
+    /// The subscription ends then.
+    At(Moment),
+}
+
+/// When a subscription ends; `None`: what was said is no time. Nodes say a time; a duration, as they keep it while a
+/// request is in hand, counts from now.
+fn ends_at(expires: i64, now: Moment) -> Option<AnnouncedEnd> {
     match expires {
         ..0 => None,
-        0 => Some(None),
-        1..LONGEST => Some(Some(now + Seconds(expires))),
-        _ => Some(Some(Moment::at(expires))),
+        0 => Some(AnnouncedEnd::Over),
+        1..LONGEST => Some(AnnouncedEnd::At(now + Seconds(expires))),
+        _ => Some(AnnouncedEnd::At(Moment::at(expires))),
     }
 }
 

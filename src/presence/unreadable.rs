@@ -14,6 +14,20 @@ pub const TRIED_AGAIN_AFTER: Seconds = Seconds(60);
 /// The time between two log lines.
 const QUIET: Seconds = Seconds(60);
 
+/// Whether a document that is not shown deserves a line in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnshownLine {
+    /// The document is known.
+    SaidBefore,
+    /// There was a line a moment ago: the next one counts it.
+    Counted,
+    /// A line is due, which says how many others had none.
+    Due {
+        /// The number of the others.
+        others: u32,
+    },
+}
+
 /// Why a document is passed over.
 #[derive(Debug, Clone, Copy)]
 pub enum Unshown<'a> {
@@ -67,9 +81,8 @@ impl Unreadable {
         waits.into_iter().flatten().min()
     }
 
-    /// Notes a document. `None` when it was known; otherwise whether a log line is due, with the number of those that
-    /// had none.
-    pub fn note(&self, document: &Publication, why: Unshown<'_>, now: Moment) -> Option<Option<u32>> {
+    /// Notes a document.
+    pub fn note(&self, document: &Publication, why: Unshown<'_>, now: Moment) -> UnshownLine {
         let key = self.key(document);
         let is_new = match why {
             Unshown::Unreadable => {
@@ -83,14 +96,14 @@ impl Unreadable {
             Unshown::Among(documents) => self.note_for_now(self.key_among(key, documents), now),
         };
         if !is_new {
-            return None;
+            return UnshownLine::SaidBefore;
         }
         if self.said_at.get().is_some_and(|said_at| now - said_at < QUIET) {
             self.unsaid.set(self.unsaid.get().saturating_add(1));
-            return Some(None);
+            return UnshownLine::Counted;
         }
         self.said_at.set(Some(now));
-        Some(Some(self.unsaid.replace(0)))
+        UnshownLine::Due { others: self.unsaid.replace(0) }
     }
 
     fn note_for_now(&self, key: u64, now: Moment) -> bool {
@@ -125,11 +138,11 @@ mod tests {
         let noted = Unreadable::default();
         let note = |etag: u32, now: i64| noted.note(&document(etag), Unshown::Unreadable, Moment::at(now));
         assert_eq!(left(&noted, &[1, 2], 100), (documents(&[1, 2]), None));
-        assert_eq!(note(1, 100), Some(Some(0)));
-        assert_eq!(note(1, 100), None);
+        assert_eq!(note(1, 100), UnshownLine::Due { others: 0 });
+        assert_eq!(note(1, 100), UnshownLine::SaidBefore);
         assert_eq!(left(&noted, &[1, 2], 100), (documents(&[2]), None));
-        assert_eq!((note(2, 101), note(3, 159)), (Some(None), Some(None)));
-        assert_eq!(note(4, 160), Some(Some(2)));
+        assert_eq!((note(2, 101), note(3, 159)), (UnshownLine::Counted, UnshownLine::Counted));
+        assert_eq!(note(4, 160), UnshownLine::Due { others: 2 });
         for etag in 10..10 + 2 * MAX_KNOWN as u32 {
             note(etag, 161);
             noted.note(&document(etag), Unshown::Alone, Moment::at(161));
@@ -144,7 +157,11 @@ mod tests {
         assert_eq!(left(&noted, &[1, 2], 159), (documents(&[2]), Some(160)));
         assert_eq!(left(&noted, &[3, 1], 159), (documents(&[3]), Some(160)), "whatever is beside it");
         assert_eq!(left(&noted, &[1, 2], 160), (documents(&[1, 2]), None));
-        assert!(noted.note(&document(1), Unshown::Alone, Moment::at(160)).is_some(), "it is noted anew");
+        assert_ne!(
+            noted.note(&document(1), Unshown::Alone, Moment::at(160)),
+            UnshownLine::SaidBefore,
+            "it is noted anew"
+        );
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Digest authentication of our requests (RFC 3261 22, RFC 7616, RFC 8760): which challenge is answered, and how.
 use super::request::{Request, RequestField, RequestOptions};
+use super::response::Challenger;
 use super::response::{Challenge, FinalResponse};
 use md5::{Digest, Md5};
 use sha2::Sha256;
@@ -178,7 +179,10 @@ pub fn protect_the_same(one: &[u8], other: &[u8]) -> bool {
 }
 
 fn letter(challenge: &Challenge) -> u8 {
-    if challenge.of_proxy { b'P' } else { b'S' }
+    match challenge.of {
+        Challenger::Server => b'S',
+        Challenger::Proxy => b'P',
+    }
 }
 
 /// The request once more with an answer to the challenges that came; `None`: there are no credentials for them, or they
@@ -288,8 +292,8 @@ mod tests {
         Request::new(RequestOptions::default(), &[(RequestField::PresUri, b"sip:a@b")])
     }
 
-    fn asked_by(of_proxy: bool, code: u16, texts: &[&str]) -> FinalResponse {
-        let challenges = texts.iter().map(|text| Challenge { of_proxy, text: text.as_bytes().to_vec() }).collect();
+    fn asked_by(of: Challenger, code: u16, texts: &[&str]) -> FinalResponse {
+        let challenges = texts.iter().map(|text| Challenge { of, text: text.as_bytes().to_vec() }).collect();
         FinalResponse { code, challenges, ..FinalResponse::default() }
     }
 
@@ -312,7 +316,9 @@ mod tests {
             ("SHA-256", "753927fa0e85d155564e2e272a28d1802ca10daf4496794697cf8db5856cb6c1"),
         ] {
             let challenge = format!("Digest {rest}, algorithm={algorithm}");
-            let again = with_credentials(listed.as_bytes(), &request(), &asked_by(false, 401, &[&challenge])).unwrap();
+            let again =
+                with_credentials(listed.as_bytes(), &request(), &asked_by(Challenger::Server, 401, &[&challenge]))
+                    .unwrap();
             let cnonce = "f2/wE4q74E6zIJEtWaHKaf5wv/H5QzzpXusqGemxURZJ";
             let line = header(listed, &again, "GET", "/dir/index.html", cnonce);
             assert!(line.starts_with("Authorization: Digest username=\"Mufasa\""), "{line}");
@@ -327,7 +333,8 @@ mod tests {
     fn a_challenge_without_quality_of_protection() {
         let listed = "x:other:y, Mufasa:testrealm@host.com:CircleOfLife";
         let challenge = "Digest realm=\"testrealm@host.com\",nonce=\"dcd98b7102dd2f0e8b11d0f600bfb0c093\"";
-        let again = with_credentials(listed.as_bytes(), &request(), &asked_by(true, 407, &[challenge])).unwrap();
+        let again =
+            with_credentials(listed.as_bytes(), &request(), &asked_by(Challenger::Proxy, 407, &[challenge])).unwrap();
         let line = header(listed, &again, "GET", "/dir/index.html", "");
         assert!(line.starts_with("Proxy-Authorization: ") && !line.contains("qop") && !line.contains("algorithm"));
         assert!(line.contains("response=\"1949323746fe6a43ef61f9606e7febea\""), "{line}");
@@ -338,7 +345,7 @@ mod tests {
         let listed = b"u:r:p";
         let good = "Digest realm=\"r\", nonce=\"1\"";
         let stale = "Digest realm=\"r\", nonce=\"2\", stale=TRUE";
-        let first = with_credentials(listed, &request(), &asked_by(false, 401, &[good])).unwrap();
+        let first = with_credentials(listed, &request(), &asked_by(Challenger::Server, 401, &[good])).unwrap();
         let refused = |listed: &[u8], request: &Request, answer: FinalResponse| {
             assert_eq!(with_credentials(listed, request, &answer), None, "{answer:?}");
         };
@@ -349,20 +356,20 @@ mod tests {
             "Digest realm=\"r\", nonce=\"1\r\nX: y\"",
             "Digest realm=\"r\"",
         ] {
-            refused(listed, &request(), asked_by(false, 401, &[said]));
+            refused(listed, &request(), asked_by(Challenger::Server, 401, &[said]));
         }
-        refused(listed, &request(), asked_by(false, 401, &[]));
-        refused(listed, &request(), asked_by(false, 403, &[good]));
-        refused(b"", &request(), asked_by(false, 401, &[good]));
+        refused(listed, &request(), asked_by(Challenger::Server, 401, &[]));
+        refused(listed, &request(), asked_by(Challenger::Server, 403, &[good]));
+        refused(b"", &request(), asked_by(Challenger::Server, 401, &[good]));
         // The password is wrong.
-        refused(listed, &first, asked_by(false, 401, &[good]));
-        let second = with_credentials(listed, &first, &asked_by(false, 401, &[stale])).unwrap();
+        refused(listed, &first, asked_by(Challenger::Server, 401, &[good]));
+        let second = with_credentials(listed, &first, &asked_by(Challenger::Server, 401, &[stale])).unwrap();
         assert!(header("u:r:p", &second, "PUBLISH", "sip:a@b", "c").contains("nonce=\"2\""));
         // A proxy and the server: both are answered.
-        let both = with_credentials(listed, &second, &asked_by(true, 407, &[good])).unwrap();
+        let both = with_credentials(listed, &second, &asked_by(Challenger::Proxy, 407, &[good])).unwrap();
         let lines = header("u:r:p", &both, "PUBLISH", "sip:a@b", "c");
         assert!(lines.contains("\r\nProxy-Authorization: ") && lines.starts_with("Authorization: "), "{lines}");
-        refused(listed, &both, asked_by(true, 407, &[stale]));
+        refused(listed, &both, asked_by(Challenger::Proxy, 407, &[stale]));
     }
 
     #[test]
@@ -372,7 +379,7 @@ mod tests {
             "Digest realm=\"r\", nonce=\"2\", algorithm=SHA-256",
             "Digest realm=\"r\", nonce=\"3\", algorithm=MD5",
         ];
-        let again = with_credentials(b"u:r:p", &request(), &asked_by(false, 401, &said)).unwrap();
+        let again = with_credentials(b"u:r:p", &request(), &asked_by(Challenger::Server, 401, &said)).unwrap();
         assert!(header("u:r:p", &again, "PUBLISH", "sip:a@b", "c").contains("nonce=\"2\""));
     }
 
@@ -394,7 +401,7 @@ mod tests {
             let start = "Digest realm=\"r\", nonce=\"1\", opaque=\"";
             let text = format!("{start}{}\"", "x".repeat(length - start.len() - 1));
             assert_eq!(text.len(), length);
-            with_credentials(b"u:r:p", &request(), &asked_by(false, 401, &[&text]))
+            with_credentials(b"u:r:p", &request(), &asked_by(Challenger::Server, 401, &[&text]))
         };
         assert!(answer(LONGEST_CHALLENGE).is_some() && answer(LONGEST_CHALLENGE + 1).is_none());
     }

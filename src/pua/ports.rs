@@ -299,6 +299,7 @@ pub trait AgentPorts {
     /// Lets a pending request wait so long; then [`AgentPorts::timed_out`] names it. `request` is tried again,
     /// or what was kept meanwhile together with what `request` wanted besides.
     /// `false`: there is no memory for it.
+    #[must_use = "without memory nobody tries again, and the callers are to be answered"]
     fn wait(&mut self, pending: PendingRequestId, wait: Seconds, request: &Request, server: AtServer) -> bool;
     /// How many tries of a pending request have failed.
     fn attempts(&mut self, pending: PendingRequestId) -> u32;

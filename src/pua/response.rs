@@ -27,11 +27,20 @@ pub struct FinalResponse {
     pub challenges: Vec<Challenge>,
 }
 
+/// Who asks for credentials.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Challenger {
+    /// The server (401).
+    Server,
+    /// A proxy on the way to it (407).
+    Proxy,
+}
+
 /// A WWW-Authenticate or Proxy-Authenticate header (RFC 3261 20.27, 20.44).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Challenge {
-    /// A proxy asks.
-    pub of_proxy: bool,
+    /// Who asks.
+    pub of: Challenger,
     /// The body of the header.
     pub text: Vec<u8>,
 }

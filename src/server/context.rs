@@ -8,6 +8,7 @@ use crate::limited_refusal;
 use crate::presence::ended::Ended;
 use crate::presence::error::Failure;
 use crate::presence::event_package::{PackageId, Packages};
+use crate::presence::notification::ChangeOrigin;
 use crate::presence::occurrence::Occurrence;
 use crate::presence::ports::transaction::ServerTransaction;
 use crate::presence::remembered::SentNotify;
@@ -121,7 +122,7 @@ impl<'m> Context<'m> {
 
     /// The context of a message of another node.
     pub fn for_message_of_node(mut self) -> Context<'m> {
-        self.work.carries_out_a_message = true;
+        self.work.origin = ChangeOrigin::OtherNode;
         self
     }
 

@@ -159,7 +159,7 @@ pub(crate) fn refresh_hard_state_here(
         .process()
         .registry
         .manipulation_document(resource.event, user, domain, file_uri)
-        .ok_or_else(|| format!("the event package has no manipulation document {}", log::show(file_uri)))?;
+        .map_err(|_| format!("the event package has no manipulation document {}", log::show(file_uri)))?;
     refresh::hard_state(&mut context, &resource, filename, document).map_err(|error| error.to_string())
 }
 

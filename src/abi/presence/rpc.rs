@@ -32,11 +32,17 @@ pub(crate) fn uri_of(what: &str, given: &[u8]) -> Result<Vec<u8>, String> {
     Ok(as_stored(given))
 }
 
-/// Whether all fields are wanted.
-fn wants_all(rpc: &Rpc) -> Result<bool, String> {
+/// Which fields of a publication are wanted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Detail {
+    Basic,
+    Full,
+}
+
+fn wanted_detail(rpc: &Rpc) -> Result<Detail, String> {
     match rpc.text().as_deref() {
-        None | Some(b"" | b"basic") => Ok(false),
-        Some(b"full") => Ok(true),
+        None | Some(b"" | b"basic") => Ok(Detail::Basic),
+        Some(b"full") => Ok(Detail::Full),
         Some(other) => Err(format!("{}: allowed is full or basic", log::show(other))),
     }
 }
@@ -84,11 +90,11 @@ fn refresh(rpc: &Rpc, named: Kind) {
     }
 }
 
-fn show_publication(out: Struct, resource: &Resource, event: &[u8], p: &Publication, full: bool) {
+fn show_publication(out: Struct, resource: &Resource, event: &[u8], p: &Publication, detail: Detail) {
     let uri::PlainUri { user, host: domain } = uri::split(&resource.uri);
     out.text(c"user", user).text(c"domain", domain).text(c"event", event).text(c"etag", p.etag.bytes());
     out.text(c"sender", &p.sender).expiry(c"expires", p.expires_at);
-    if full {
+    if detail == Detail::Full {
         out.moment(c"received_time", p.received_at).int(c"priority", p.priority.into()).text(c"ruid", &p.ruid);
         out.text(c"body", &p.body).int(c"hashid", msg::case_hash(user, domain).into());
     }
@@ -120,10 +126,10 @@ fn each_publication(mut show: impl FnMut(&Resource, &[u8], &Publication)) {
 }
 
 fn presentity_list(rpc: &Rpc) -> Result<(), String> {
-    let full = wants_all(rpc)?;
+    let detail = wanted_detail(rpc)?;
     each_publication(|resource, event, publication| {
         if let Some(out) = rpc.add_struct() {
-            show_publication(out, resource, event, publication, full);
+            show_publication(out, resource, event, publication, detail);
         }
     });
     Ok(())
@@ -131,13 +137,13 @@ fn presentity_list(rpc: &Rpc) -> Result<(), String> {
 
 fn presentity_show(rpc: &Rpc) -> Result<(), String> {
     let wanted = uri_of("presentity", &rpc.text().ok_or("Not enough parameters")?)?;
-    let full = wants_all(rpc)?;
+    let detail = wanted_detail(rpc)?;
     let mut found = false;
     each_publication(|resource, event, publication| {
         if resource.uri == wanted {
             found = true;
             if let Some(out) = rpc.add_struct() {
-                show_publication(out, resource, event, publication, full);
+                show_publication(out, resource, event, publication, detail);
             }
         }
     });
@@ -149,7 +155,7 @@ fn presentity_show(rpc: &Rpc) -> Result<(), String> {
 
 fn watcher_list(rpc: &Rpc) -> Result<(), String> {
     let wanted = uri_of("presentity", &rpc.text().ok_or("Not enough parameters")?)?;
-    let full = wants_all(rpc)?;
+    let detail = wanted_detail(rpc)?;
     let Some(process) = state::process() else { return Ok(()) };
     let Some(mut context) = state::context() else { return Ok(()) };
     for (index, package) in process.registry.packages().0.iter().enumerate() {
@@ -163,7 +169,7 @@ fn watcher_list(rpc: &Rpc) -> Result<(), String> {
             out.text(c"watcher_user", s.get(Field::WatcherUser)).text(c"watcher_domain", s.get(Field::WatcherDomain));
             out.text(c"event", package.name).moment(c"expires", Some(s.state.expires_at));
             out.int(c"status", s.state.status as i64);
-            if full {
+            if detail == Detail::Full {
                 out.text(c"event_id", s.get(Field::EventId)).text(c"to_tag", s.get(Field::ToTag));
                 out.text(c"from_tag", s.get(Field::FromTag)).text(c"callid", s.get(Field::CallId));
                 out.int(c"remote_cseq", s.state.remote_cseq.into()).int(c"local_cseq", s.state.local_cseq.into());

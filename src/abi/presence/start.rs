@@ -19,7 +19,7 @@ use crate::host::process::TimerProcess;
 use crate::host::process_mutex::ProcessMutex;
 use crate::host::{direct, log, process, script, sl, slab, sockets, tm, warm_up};
 use crate::log;
-use crate::presence::config::modes;
+use crate::presence::config::modes::{self, NamedDatabase};
 use crate::presence::config::{Config, NotifyEngine};
 use crate::server::authorizations::watchers_table;
 use crate::server::cluster::leases_table::LeasesTable;
@@ -38,7 +38,8 @@ use std::cell::{Cell, RefCell};
 
 /// Whether the parameters make the module a server.
 pub(crate) fn is_server(params: &ParameterBlock) -> bool {
-    modes::is_server(!params.db_url().is_empty(), params.number(c"subs_db_mode"), params.number(c"publ_cache"))
+    let database = if params.db_url().is_empty() { NamedDatabase::None } else { NamedDatabase::Some };
+    modes::is_server(database, params.number(c"subs_db_mode"), params.number(c"publ_cache"))
 }
 
 /// Reads the parameters and makes the state of the module; called in `mod_init`.

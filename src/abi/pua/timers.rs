@@ -38,7 +38,7 @@ pub(crate) unsafe fn completed<'a>(
         _ => Counter::PuaFailed,
     });
     log_refusal(METHODS[method], &done, &answer, reply);
-    metrics::pua_answered(method, answer.code, answer.silence);
+    metrics::pua_answered(method, (!answer.silence).then_some(answer.code));
     let mut context = AgentContext::for_reply(process, done.reply);
     let Some(pending) = carried.as_number() else { return };
     settle(&mut context, pending, &answer);

@@ -14,10 +14,19 @@ pub enum DocumentOrder {
     Columns,
 }
 
+/// Whether `db_url` names a database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NamedDatabase {
+    /// The parameter names one.
+    Some,
+    /// There is none.
+    None,
+}
+
 /// Whether the parameters make the module a server: it has a database, or keeps everything in memory. Else it serves
 /// other modules alone.
-pub fn is_server(has_database: bool, subs_db_mode: i64, publ_cache: i64) -> bool {
-    has_database || subs_db_mode == 0 && publ_cache == 2
+pub fn is_server(database: NamedDatabase, subs_db_mode: i64, publ_cache: i64) -> bool {
+    database == NamedDatabase::Some || subs_db_mode == 0 && publ_cache == 2
 }
 
 impl Config {

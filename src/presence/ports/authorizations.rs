@@ -19,6 +19,7 @@ pub trait Authorizations {
     fn judged(&mut self, resource: &Resource, judgement: u32);
     /// Until the watchers of a resource are judged from now on nobody is shown its state. `false`: that could not be
     /// noted.
+    #[must_use = "watchers may still be shown the state"]
     fn shut(&mut self, resource: &Resource) -> bool;
     /// Not every decision of the judgement with this count could be carried out: the watchers are judged again until
     /// each can.

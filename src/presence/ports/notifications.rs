@@ -12,10 +12,12 @@ pub trait Notifications {
     /// Who is sending for a resource.
     fn queue_state(&mut self, resource: &Resource) -> QueueState;
     /// Notes a state change of a resource; `true` when the caller has to send (`notifier::run`).
+    #[must_use = "the caller has taken the queue, and sends"]
     fn enqueue(&mut self, resource: &Resource, event: StateChange<'_>) -> bool;
     /// Notes a state change of a resource before the caller answers; the process that sends for the resource next sends
     /// it. What the caller waits for until then, such as a slow connection, holds nobody up. `true` when it has to
     /// [`Self::claim`] the resource once it has answered.
+    #[must_use = "the resource waits for the caller to claim it"]
     fn mark(&mut self, resource: &Resource, event: StateChange<'_>) -> bool;
     /// Takes a resource that was marked; `true` when the caller has to send, because nobody else has begun to.
     #[must_use = "the caller has taken the queue, and sends"]

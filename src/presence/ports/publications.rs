@@ -2,7 +2,7 @@
 use crate::presence::error::StoreError;
 use crate::presence::late::{Late, Taken};
 use crate::presence::publication::{Applied, Change, Publication};
-use crate::presence::remembered::Digested;
+use crate::presence::remembered::{Digested, KnownBody};
 use crate::presence::resource::Resource;
 use crate::presence::row_limits::RowLimits;
 use crate::presence::unreadable::Unshown;
@@ -30,8 +30,8 @@ pub trait Publications {
     /// Fails when the documents have to be read from the database and it cannot be read, and when shared memory runs
     /// out.
     fn documents(&mut self, resource: &Resource) -> Result<Vec<Publication>, StoreError>;
-    /// The composed body kept for a resource, if it is still true.
-    fn composed(&mut self, resource: &Resource) -> Option<Option<Digested>>;
+    /// What is kept of the composed body of a resource, and still true.
+    fn composed(&mut self, resource: &Resource) -> KnownBody<Digested>;
     /// Keeps a composed body until a document changes; `documents` is the
     /// [`crate::presence::notification::NotifyRun::documents`] it was made from.
     fn cache_composed(&mut self, resource: &Resource, documents: u32, body: Option<&Digested>, valid_until: Expiry);

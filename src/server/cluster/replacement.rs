@@ -90,13 +90,13 @@ fn fill(context: &mut Context<'_>, replicas: usize) {
         return;
     }
     let (nodes, age) = (context.shared.nodes, context.shared.cluster_state.placing.filling_age(clock::instant()));
-    let mut is_filled = true;
+    let mut share = Share::There;
     for (id, ..) in nodes.sharing(replicas) {
         for kind in [RecordKind::Subscriptions, RecordKind::Publications] {
             if nodes.has_filled(id, kind) {
                 continue;
             }
-            is_filled = false;
+            share = Share::Missing;
             if nodes.pulling(id, kind).is_none() {
                 comparison::pull_all(context, id, kind);
             }
@@ -104,7 +104,7 @@ fn fill(context: &mut Context<'_>, replicas: usize) {
     }
     let knows_all = nodes.unknown().is_empty() && nodes.not_sharing(replicas).is_empty();
     let waits = if knows_all { ALONE_AFTER } else { STRANGERS_AFTER };
-    if is_share_there(is_filled, waits, age) {
+    if serves(share, waits, age) {
         crate::log!(Notice, "this node has its share of the records: it serves requests");
         context.shared.cluster_state.placing.note_ready();
         context.observe_places(replicas);
@@ -339,10 +339,17 @@ fn forget_moved_document(
     Ok(())
 }
 
+/// What a node holds of its share of the records.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Share {
+    There,
+    Missing,
+}
+
 /// Whether a node serves requests: it has its share of what the others hold, and has waited so long for nodes that it
 /// may not know yet; or it has asked for long enough.
-fn is_share_there(is_filled: bool, waits: Seconds, age: Seconds) -> bool {
-    is_filled && age >= waits || age >= LONGEST_FILL
+fn serves(share: Share, waits: Seconds, age: Seconds) -> bool {
+    share == Share::There && age >= waits || age >= LONGEST_FILL
 }
 
 /// Records for other nodes, in as many messages as it takes.
@@ -398,9 +405,12 @@ mod tests {
 
     #[test]
     fn a_node_serves_requests_when_it_has_its_share_or_in_time() {
-        let begins = |is_filled, waits| (0..1_000).find(|age| is_share_there(is_filled, waits, Seconds(*age)));
+        let begins = |share, waits| (0..1_000).find(|age| serves(share, waits, Seconds(*age)));
         for waits in [ALONE_AFTER, STRANGERS_AFTER] {
-            assert_eq!((begins(true, waits), begins(false, waits)), (Some(waits.0), Some(LONGEST_FILL.0)));
+            assert_eq!(
+                (begins(Share::There, waits), begins(Share::Missing, waits)),
+                (Some(waits.0), Some(LONGEST_FILL.0))
+            );
         }
     }
 }

@@ -4,7 +4,7 @@ use crate::host::dmq::{self, Address, Channel};
 use crate::host::{clock, log};
 use crate::limited;
 use crate::presence::dialog::DialogId;
-use crate::presence::notification::{Notify, StateChange};
+use crate::presence::notification::{ChangeOrigin, Notify, StateChange};
 use crate::presence::resource::{Resource, UriComparison};
 use crate::presence::stock_subscription;
 use crate::presence::subscription::Subscription;
@@ -64,12 +64,13 @@ impl Parts {
         stock_subscription::to_json(subscription, self.packages(), end)
     }
 
-    /// Whether the watchers that subscribed at stock's nodes are left out of a change; `is_announced`: by another node.
-    /// A stock node notifies all watchers of what happens to it; of what others announce to it, unless it skips that.
-    pub(crate) fn leaves_stock_watchers(&self, event: &StateChange<'_>, is_announced: bool) -> bool {
+    /// Whether the watchers that subscribed at stock's nodes are left out of a change. A stock node notifies all
+    /// watchers of what happens to it; of what others announce to it, unless it skips that.
+    pub(crate) fn leaves_stock_watchers(&self, event: &StateChange<'_>, origin: ChangeOrigin) -> bool {
         if !self.shares_with_stock() {
             return false;
         }
+        let is_announced = origin == ChangeOrigin::OtherNode;
         let notifies_them = self.config.replicates && !self.config.replicas_are_silent;
         match event {
             StateChange::State { .. } => is_announced || notifies_them,

@@ -54,7 +54,8 @@ pub fn notify(context: &mut Context<'_>, missed: Missed) {
     let Missed { resource, whom, sender, came_in, .. } = missed;
     let only = match whom {
         Whom::Asking(dialog) => {
-            context.mark(&resource, StateChange::Subscription(dialog.id(), NotifyReason::Subscribe));
+            // There is no queue to take: what is due is sent here.
+            let _ = context.mark(&resource, StateChange::Subscription(dialog.id(), NotifyReason::Subscribe));
             return notifier::run(context, &resource);
         }
         Whom::Ended(mut notify) => {

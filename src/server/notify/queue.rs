@@ -230,7 +230,7 @@ impl NotifyQueue for ResourceQueues {
     }
 
     fn make_one_due(&self, work: &mut Work, resource: &Resource, notify: &Notify) {
-        self.note_due_again(resource, notify, true);
+        self.note_due_again(resource, notify, LastNotify::Kept);
         if let Some(entry) = self.shared.tables.shard(resource.hash).entry(self.shared.tables.rule(), resource) {
             entry.due.add(DueNotify::Something);
             // The list of the watchers that changed went with what was not sent.
@@ -242,8 +242,9 @@ impl NotifyQueue for ResourceQueues {
     fn make_due_again(&self, work: &mut Work, resource: &Resource, unsent: Unsent, again: Again) -> bool {
         // What nobody sends is not kept, either: watchers that come later would be shown what has ended.
         let tries_again = again == Again::WhenRead || work.held.may_try_again();
+        let last = if tries_again { LastNotify::Kept } else { LastNotify::Dropped };
         for notify in &unsent.notifies {
-            self.note_due_again(resource, notify, tries_again);
+            self.note_due_again(resource, notify, last);
         }
         if tries_again {
             self.put_back(resource, &unsent);
@@ -258,6 +259,15 @@ impl NotifyQueue for ResourceQueues {
     fn make_all_due(&self, work: &mut Work, resource: &Resource) {
         work.held.break_off_all(resource);
     }
+}
+
+/// What becomes of the last NOTIFY of a subscription that was not sent: nothing but a copy of it is left.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum LastNotify {
+    /// The NOTIFY is sent once more.
+    Kept,
+    /// The watcher learns of the end from its own clock.
+    Dropped,
 }
 
 impl ResourceQueues {
@@ -278,7 +288,7 @@ impl ResourceQueues {
             StateChange::Subscription(dialog, _) => tables.slot_of_dialog(tables.dialog_hash(*dialog)),
             _ => None,
         };
-        let leaves_stock_watchers = self.leaves_stock_watchers(&event, work.carries_out_a_message);
+        let leaves_stock_watchers = self.leaves_stock_watchers(&event, work.origin);
         let (mut collapsed, mut outdated, began) = (false, Outdated::default(), work.began);
         let mut shard = tables.shard(resource.hash);
         let Some(entry) = shard.entry(rule, resource) else { return false };
@@ -323,9 +333,8 @@ impl ResourceQueues {
         is_open
     }
 
-    /// A NOTIFY was not sent: its subscription has one due again. The last one of a subscription is kept by nothing but
-    /// this copy, where it `is_kept`.
-    fn note_due_again(&self, resource: &Resource, notify: &Notify, is_kept: bool) {
+    /// A NOTIFY was not sent: its subscription has one due again.
+    fn note_due_again(&self, resource: &Resource, notify: &Notify, of_ended: LastNotify) {
         let tables = &self.shared.tables;
         let last = notify.slot.is_none().then(|| notify.subscription.map(shm::copy)).and_then(Result::ok);
         let mut shard = tables.shard(resource.hash);
@@ -335,7 +344,7 @@ impl ResourceQueues {
         if let (Some(subscription), Some(entry)) = (last, shard.entry(tables.rule(), resource)) {
             let final_notify = FinalNotify { subscription, notify_reason: notify.notify_reason };
             // Without memory the watcher learns of the end from its own clock.
-            let _ = is_kept.then(|| entry.push_final_notify(final_notify));
+            let _ = (of_ended == LastNotify::Kept).then(|| entry.push_final_notify(final_notify));
         }
     }
 

@@ -184,7 +184,7 @@ impl NotifyQueue for RowQueue {
                 Ok(None) => {}
                 Err(StoreError::Database) => {
                     let rest = std::iter::once(dialog).chain(left.map(|row| OwnDialogId::of(row.dialog()))).collect();
-                    self.miss_rest(work, resource, notify_run, rest, batch.is_empty());
+                    self.miss_rest(work, resource, notify_run, rest, Reached::of(batch.len()));
                     break;
                 }
                 Err(error) => self.miss_run(work, resource, notify_run, Some(dialog), error),
@@ -307,7 +307,7 @@ impl RowQueue {
                 let written = |at: &usize| outcome.fates.get(*at).is_some_and(|fate| *fate == RowOutcome::Written);
                 let done = index * GROUP + (0..group.len()).take_while(written).count();
                 let rest = subscriptions[done..].iter().map(|row| OwnDialogId::of(row.dialog())).collect();
-                return self.miss_rest(work, resource, &NotifyRun::default(), rest, done == 0);
+                return self.miss_rest(work, resource, &NotifyRun::default(), rest, Reached::of(done));
             }
             for (row, _) in group.iter().zip(&outcome.fates).filter(|(_, fate)| **fate != RowOutcome::Written) {
                 self.miss_run(work, resource, &NotifyRun::default(), Some(OwnDialogId::of(row.dialog())), why);
@@ -322,9 +322,9 @@ impl RowQueue {
         resource: &Resource,
         notify_run: &NotifyRun,
         rest: Vec<OwnDialogId>,
-        is_whole_run: bool,
+        reached: Reached,
     ) {
-        for whom in missed_at_an_outage(rest, is_whole_run) {
+        for whom in missed_at_an_outage(rest, reached) {
             self.miss_run(work, resource, notify_run, whom, StoreError::Database);
         }
     }
@@ -367,10 +367,23 @@ fn is_of_sender(work: &Work, subscription: &Subscription) -> bool {
     !sender.is_empty() && subscription.get(Field::Contact) == sender
 }
 
+/// Whom a pass had come to when the database went away.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reached {
+    Nobody,
+    Some,
+}
+
+impl Reached {
+    fn of(count: usize) -> Reached {
+        if count == 0 { Reached::Nobody } else { Reached::Some }
+    }
+}
+
 /// Who is notified later where the database goes away before a pass has come to the watchers of these dialogs; `None`:
 /// all of the pass.
-fn missed_at_an_outage(rest: Vec<OwnDialogId>, is_whole_run: bool) -> Vec<Option<OwnDialogId>> {
-    match is_whole_run || rest.len() > NAMED_AT_AN_OUTAGE {
+fn missed_at_an_outage(rest: Vec<OwnDialogId>, reached: Reached) -> Vec<Option<OwnDialogId>> {
+    match reached == Reached::Nobody || rest.len() > NAMED_AT_AN_OUTAGE {
         true => vec![None],
         false => rest.into_iter().map(Some).collect(),
     }
@@ -383,14 +396,14 @@ mod tests {
 
     #[test]
     fn more_watchers_than_can_be_named_are_all_notified_once_more() {
-        let missed = |count: usize, is_whole_run| {
+        let missed = |count: usize, reached| {
             let rest = (0..count)
                 .map(|n| OwnDialogId::of(DialogId { call_id: n.to_string().as_bytes(), to_tag: b"t", from_tag: b"f" }));
-            let whom = missed_at_an_outage(rest.collect(), is_whole_run);
+            let whom = missed_at_an_outage(rest.collect(), reached);
             (whom.len(), whom.iter().all(Option::is_some))
         };
-        assert_eq!(missed(NAMED_AT_AN_OUTAGE, false), (NAMED_AT_AN_OUTAGE, true));
-        assert_eq!(missed(NAMED_AT_AN_OUTAGE + 1, false), (1, false));
-        assert_eq!((missed(3, true), missed(0, false)), ((1, false), (0, true)));
+        assert_eq!(missed(NAMED_AT_AN_OUTAGE, Reached::Some), (NAMED_AT_AN_OUTAGE, true));
+        assert_eq!(missed(NAMED_AT_AN_OUTAGE + 1, Reached::Some), (1, false));
+        assert_eq!((missed(3, Reached::Nobody), missed(0, Reached::Some)), ((1, false), (0, true)));
     }
 }

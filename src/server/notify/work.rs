@@ -2,7 +2,7 @@
 //! each resource has a queue; where they are rows, the entry that changed something sends, or marks rows for a
 //! notifier.
 use crate::host::clock;
-use crate::presence::notification::{Notify, NotifyRun, StateChange, Unsent};
+use crate::presence::notification::{ChangeOrigin, Notify, NotifyRun, StateChange, Unsent};
 use crate::presence::resource::Resource;
 use crate::server::notify::held_queues::HeldQueues;
 use crate::server::notify::pacing::Pacing;
@@ -18,8 +18,8 @@ pub struct Work {
     pub(crate) pace: Option<Pacing>,
     /// What it sends where subscriptions are rows.
     pub(crate) rows: RowWork,
-    /// The entry carries out what another node announced: that node has announced it to stock's nodes, too.
-    pub(crate) carries_out_a_message: bool,
+    /// Where what the entry carries out was done first.
+    pub(crate) origin: ChangeOrigin,
     /// The entry is in the process that looks names of targets up.
     pub(crate) looks_names_up: bool,
     /// When the entry began.
@@ -36,7 +36,7 @@ impl Work {
             held,
             pace: None,
             rows: RowWork::new(parts.shared.missed_changes),
-            carries_out_a_message: false,
+            origin: ChangeOrigin::ThisNode,
             looks_names_up: false,
             began: clock::micro_tick(),
             began_at: clock::now(),
@@ -59,10 +59,12 @@ pub trait NotifyQueue {
     /// The documents of a resource have just changed: later watchers see the change in the answer to their SUBSCRIBE.
     fn note_change(&self, work: &mut Work, resource: &Resource);
     /// See [`crate::presence::ports::notifications::Notifications::enqueue`].
+    #[must_use = "the caller has taken the queue, and sends"]
     fn enqueue(&self, work: &mut Work, resource: &Resource, event: StateChange<'_>) -> bool {
         self.mark(work, resource, event) && self.claim(work, resource)
     }
     /// See [`crate::presence::ports::notifications::Notifications::mark`].
+    #[must_use = "the resource waits for the caller to claim it"]
     fn mark(&self, work: &mut Work, resource: &Resource, event: StateChange<'_>) -> bool;
     /// See [`crate::presence::ports::notifications::Notifications::claim`].
     #[must_use = "the caller has taken the queue, and sends"]
@@ -76,6 +78,7 @@ pub trait NotifyQueue {
     /// A NOTIFY that had left its queue was not sent: it is due again, whichever process sends for the resource.
     fn make_one_due(&self, work: &mut Work, resource: &Resource, notify: &Notify);
     /// Marks NOTIFYs that were not sent as due again, and opens the resource. `true` when they are tried again soon.
+    #[must_use = "what is not tried again soon deserves a line in the log"]
     fn make_due_again(&self, work: &mut Work, resource: &Resource, unsent: Unsent, again: Again) -> bool;
     /// See [`crate::presence::ports::notifications::Notifications::broken_off`].
     fn make_all_due(&self, work: &mut Work, resource: &Resource);

@@ -7,7 +7,7 @@ use crate::host::shm::{Shm, ShmVec};
 use crate::limited;
 use crate::presence::error::StoreError;
 use crate::presence::publication::{Applied, Change, Publication};
-use crate::presence::remembered::Digested;
+use crate::presence::remembered::{Digested, KnownBody};
 use crate::presence::resource::Resource;
 use crate::presence::row_limits::PublicationRows;
 use crate::server::publications::ended_rows;
@@ -24,6 +24,13 @@ use std::ops::Deref;
 
 /// How often a resource is read again when another server has changed its rows meanwhile.
 const TRIES: usize = 20;
+
+/// Whether memory knew a resource before its documents were forgotten.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Remembered {
+    Before,
+    Never,
+}
 
 /// The table, and what memory knows of it.
 pub(crate) struct Cached {
@@ -107,7 +114,7 @@ impl PublicationStore for Cached {
         Ok(())
     }
 
-    fn composed(&self, resource: &Resource) -> Option<Option<Digested>> {
+    fn composed(&self, resource: &Resource) -> KnownBody<Digested> {
         self.memory.composed(resource)
     }
 
@@ -119,11 +126,14 @@ impl PublicationStore for Cached {
     fn forget(&self, resource: &Resource) {
         let _order = self.lock_for_write(resource);
         let tables = &self.shared.tables;
-        let is_known = tables.shard(resource.hash).entry(tables.rule(), resource).is_some();
+        let known = match tables.shard(resource.hash).entry(tables.rule(), resource) {
+            Some(_) => Remembered::Before,
+            None => Remembered::Never,
+        };
         if self.behind.as_ref().is_none_or(|behind| behind.settle(resource)) {
             self.forget_documents(resource);
             if !tables.is_watched(resource) {
-                self.read_unwatched(resource, is_known);
+                self.read_unwatched(resource, known);
             }
         }
     }
@@ -265,13 +275,13 @@ impl Cached {
     /// Reads the documents of a resource that nobody watches at once: what has none leaves no record behind, however
     /// many names a command is given. Where the table cannot be read now, a resource that was not known is as unknown
     /// as before.
-    fn read_unwatched(&self, resource: &Resource, is_known: bool) {
+    fn read_unwatched(&self, resource: &Resource, known: Remembered) {
         let rule = self.shared.tables.rule();
         let read = self.load(resource);
         let mut shard = self.shared.tables.shard(resource.hash);
         if read.is_err() {
             limited!(Warn, "the publications of {} cannot be read again now", crate::host::log::show(&resource.uri));
-            if let Some(entry) = shard.entry(rule, resource).filter(|_| !is_known) {
+            if let Some(entry) = shard.entry(rule, resource).filter(|_| known == Remembered::Never) {
                 entry.documents = Documents::Known(ShmVec::new_in(Shm));
             }
         }

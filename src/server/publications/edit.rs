@@ -31,6 +31,15 @@ pub(crate) struct InsertPlace {
     pub(crate) keeps: Option<usize>,
 }
 
+/// Whether the body of a removed document is shown once more.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RemovedBody {
+    /// The resource is watched: watchers may be shown the document as one that has ended.
+    Shown,
+    /// Nobody watches.
+    Unseen,
+}
+
 impl<'e> Edit<'e> {
     /// Begins a change.
     pub(crate) fn new(
@@ -120,17 +129,17 @@ impl<'e> Edit<'e> {
         Ok(Applied::Modified { keeps })
     }
 
-    /// Removes the document at this place. Its body is shown once more if the resource `is_watched`.
+    /// Removes the document at this place.
     ///
     /// # Errors
     ///
     /// Fails when shared memory runs out.
-    pub(crate) fn remove(&mut self, at: usize, is_watched: bool) -> Result<Applied, NoMemory> {
+    pub(crate) fn remove(&mut self, at: usize, body: RemovedBody) -> Result<Applied, NoMemory> {
         self.make_room(1)?;
         let old = self.list.remove(at);
-        let removed = match is_watched {
-            true => old.to_private(),
-            false => Publication { dialogs: old.dialogs().to_owned_dialogs(), ..old.without_body() },
+        let removed = match body {
+            RemovedBody::Shown => old.to_private(),
+            RemovedBody::Unseen => Publication { dialogs: old.dialogs().to_owned_dialogs(), ..old.without_body() },
         };
         if self.behind.has_at_once(&removed.ruid) {
             self.rows.push(delete(&old));

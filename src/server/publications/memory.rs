@@ -4,10 +4,10 @@ use crate::host::shm::{Shm, ShmVec};
 use crate::presence::error::StoreError;
 use crate::presence::order::Order;
 use crate::presence::publication::{Applied, Change, Keeps, Plan, Publication};
-use crate::presence::remembered::Digested;
+use crate::presence::remembered::{Digested, KnownBody};
 use crate::presence::resource::Resource;
 use crate::presence::row_limits::PublicationRows;
-use crate::server::publications::edit::{Edit, InsertPlace};
+use crate::server::publications::edit::{Edit, InsertPlace, RemovedBody};
 use crate::server::publications::store::{PublicationStore, ResourceFilter};
 use crate::server::publications::trims::{self, Trims};
 use crate::server::publications::undo::{Changed, Undo};
@@ -69,6 +69,7 @@ impl DocumentMemory {
         }
         let entry = shard.entry_or_new(rule, resource, Documents::Known(ShmVec::new_in(Shm)))?;
         let is_watched = self.watchers == Watchers::Rows || !entry.subscriptions().is_empty();
+        let removed_body = if is_watched { RemovedBody::Shown } else { RemovedBody::Unseen };
         // They were forgotten since they were read: whether they match is not known.
         let Documents::Known(list) = &mut entry.documents else { return Err(StoreError::Busy) };
         let plan = Plan::of(list, change);
@@ -84,7 +85,7 @@ impl DocumentMemory {
                 return Ok(Changed::nothing(Applied::Modified { keeps: Keeps::Everything }));
             }
             (Plan::Modify { at, keeps }, Change::Modify(modification), _) => edit.modify(at, keeps, modification)?,
-            (Plan::Remove { at }, Change::Remove(_), _) => edit.remove(at, is_watched)?,
+            (Plan::Remove { at }, Change::Remove(_), _) => edit.remove(at, removed_body)?,
             _ => return Ok(Changed::nothing(Applied::NoMatch)),
         };
         let removals = if self.config.replicates { edit.removals() } else { Vec::new() };
@@ -158,11 +159,12 @@ impl DocumentMemory {
     }
 
     /// See [`crate::presence::ports::publications::Publications::composed`].
-    pub(crate) fn composed(&self, resource: &Resource) -> Option<Option<Digested>> {
+    pub(crate) fn composed(&self, resource: &Resource) -> KnownBody<Digested> {
         let now = crate::host::clock::now();
         let mut shard = self.shared.tables.shard(resource.hash);
-        let entry = shard.entry(self.shared.tables.rule(), resource)?;
-        entry.cached_body(now).map(|body| body.map(|(body, digest)| Digested { body: body.to_vec(), digest }))
+        let entry = shard.entry(self.shared.tables.rule(), resource);
+        let known = entry.map_or(KnownBody::Unknown, |entry| entry.cached_body(now));
+        known.map(|(body, digest)| Digested { body: body.to_vec(), digest })
     }
 
     /// See [`crate::presence::ports::publications::Publications::cache_composed`].
@@ -277,7 +279,7 @@ impl PublicationStore for MemoryPublications {
         Ok(live(self.0.known(resource).unwrap_or_default()))
     }
 
-    fn composed(&self, resource: &Resource) -> Option<Option<Digested>> {
+    fn composed(&self, resource: &Resource) -> KnownBody<Digested> {
         self.0.composed(resource)
     }
 

@@ -8,10 +8,10 @@ use crate::presence::error::StoreError;
 use crate::presence::late::{Late, Taken};
 use crate::presence::ports::publications::Publications;
 use crate::presence::publication::{Applied, Change, Publication};
-use crate::presence::remembered::{ChangeKind, Digested};
+use crate::presence::remembered::{ChangeKind, Digested, KnownBody};
 use crate::presence::resource::Resource;
 use crate::presence::row_limits::RowLimits;
-use crate::presence::unreadable::Unshown;
+use crate::presence::unreadable::{Unshown, UnshownLine};
 use crate::server::context::Context;
 use crate::server::history::NewChange;
 use crate::server::history::recording;
@@ -23,9 +23,11 @@ impl Publications for Context<'_> {
         self.process.unreadable.leave_out(documents, clock::now())
     }
     fn note_unreadable(&mut self, resource: &Resource, document: &Publication, why: Unshown<'_>) {
-        let Some(line) = self.process.unreadable.note(document, why, clock::now()) else { return };
-        counters::count(Counter::DocumentsUnreadable);
-        if let Some(others) = line {
+        let line = self.process.unreadable.note(document, why, clock::now());
+        if line != UnshownLine::SaidBefore {
+            counters::count(Counter::DocumentsUnreadable);
+        }
+        if let UnshownLine::Due { others } = line {
             let (uri, etag) = (log::show(&resource.uri), log::show(document.etag.bytes()));
             let what = match why {
                 Unshown::Unreadable => "cannot be read",
@@ -53,7 +55,7 @@ impl Publications for Context<'_> {
     fn documents(&mut self, resource: &Resource) -> Result<Vec<Publication>, StoreError> {
         self.storage.publications.documents(resource)
     }
-    fn composed(&mut self, resource: &Resource) -> Option<Option<Digested>> {
+    fn composed(&mut self, resource: &Resource) -> KnownBody<Digested> {
         self.storage.publications.composed(resource)
     }
     fn cache_composed(&mut self, resource: &Resource, documents: u32, body: Option<&Digested>, valid_until: Expiry) {

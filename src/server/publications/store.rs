@@ -4,7 +4,7 @@ use crate::common::row_groups::Pass;
 use crate::presence::error::StoreError;
 use crate::presence::event_package::PackageId;
 use crate::presence::publication::{Applied, Change, Publication};
-use crate::presence::remembered::Digested;
+use crate::presence::remembered::{Digested, KnownBody};
 use crate::presence::resource::Resource;
 use crate::presence::row_limits::PublicationRows;
 use crate::time::{Expiry, Moment, Seconds};
@@ -36,7 +36,7 @@ pub trait PublicationStore {
     }
 
     /// See [`crate::presence::ports::publications::Publications::composed`].
-    fn composed(&self, resource: &Resource) -> Option<Option<Digested>>;
+    fn composed(&self, resource: &Resource) -> KnownBody<Digested>;
 
     /// See [`crate::presence::ports::publications::Publications::cache_composed`].
     fn cache_composed(&self, resource: &Resource, documents: u32, body: Option<&Digested>, valid_until: Expiry);

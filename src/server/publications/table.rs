@@ -2,7 +2,7 @@
 //! have changed, and nothing else.
 use crate::presence::error::StoreError;
 use crate::presence::publication::{Applied, Change, Keeps, Plan, Publication};
-use crate::presence::remembered::Digested;
+use crate::presence::remembered::{Digested, KnownBody};
 use crate::presence::resource::Resource;
 use crate::presence::row_limits::PublicationRows;
 use crate::server::publications::ended_rows;
@@ -89,7 +89,7 @@ impl PublicationStore for InTable {
         self.rows.read(resource).map(live)
     }
 
-    fn composed(&self, resource: &Resource) -> Option<Option<Digested>> {
+    fn composed(&self, resource: &Resource) -> KnownBody<Digested> {
         self.memory.composed(resource)
     }
 

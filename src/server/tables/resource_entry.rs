@@ -2,7 +2,7 @@
 use crate::host::no_memory::NoMemory;
 use crate::host::shm::{self, ShmBox, ShmVec};
 use crate::presence::event_package::PackageId;
-use crate::presence::remembered::BodyDigest;
+use crate::presence::remembered::{BodyDigest, KnownBody};
 use crate::presence::resource::Resource;
 use crate::server::tables::lazy_vec::LazyVec;
 use crate::server::tables::publication_entry::SharedPublication;
@@ -160,16 +160,17 @@ impl ResourceEntry {
         }
     }
 
-    /// The composed body, if it is known now: `Some(None)` when it is known that there is none.
-    pub fn cached_body(&self, now: Moment) -> Option<Option<(&[u8], BodyDigest)>> {
-        let cached = &self.watched.as_ref()?.cached;
-        cached.valid_until.filter(|until| Moment::from(*until) > now)?;
+    /// What is known of the composed body now.
+    pub fn cached_body(&self, now: Moment) -> KnownBody<(&[u8], BodyDigest)> {
+        let cached = self.watched.as_ref().map(|watched| &watched.cached);
+        let is_valid = |cached: &&CachedBody| cached.valid_until.is_some_and(|until| Moment::from(until) > now);
+        let Some(cached) = cached.filter(is_valid) else { return KnownBody::Unknown };
         let body = match cached.is_document {
-            true => self.only_document().map(Some),
-            false => Some(cached.body.as_deref()),
+            true => self.only_document().map_or(KnownBody::Unknown, KnownBody::Body),
+            false => KnownBody::of(cached.body.as_deref()),
         };
         let bytes = |body: &[u8]| u32::try_from(body.len()).unwrap_or(u32::MAX);
-        body.map(|body| body.map(|body| (body, BodyDigest { bytes: bytes(body), crc32: cached.crc32 })))
+        body.map(|body| (body, BodyDigest { bytes: bytes(body), crc32: cached.crc32 }))
     }
 
     /// The resource of this resource entry.
@@ -255,10 +256,10 @@ mod tests {
         watched.cached = CachedBody::new(Some(b"body"), BodyDigest::of(b"body"), Expiry::Never).expect("memory");
         entry.forget_if_unwatched();
         assert_eq!(entry.subscriptions(), [3]);
-        assert!(entry.cached_body(Moment::at(1)).is_some());
+        assert!(entry.cached_body(Moment::at(1)).body().is_some());
         entry.watched_or_new().expect("memory").subscriptions.swap_remove(0);
         entry.forget_if_unwatched();
-        assert!(entry.subscriptions().is_empty() && entry.cached_body(Moment::at(1)).is_none());
+        assert!(entry.subscriptions().is_empty() && entry.cached_body(Moment::at(1)) == KnownBody::Unknown);
         assert_eq!(fake::live_blocks(), before);
     }
 

@@ -9,10 +9,17 @@ use crate::host::db::{Borrowed, Cell, Cond, DbError, Op, Value};
 use crate::sys;
 use std::ffi::{c_int, c_uint};
 
+/// What is done to the row of a record.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum RowWrite {
+    Insert,
+    Update,
+}
+
 /// What the timer found in one bucket.
 struct DueRecords {
     expired: Vec<*mut subs_t>,
-    changed: Vec<(*mut subs_t, bool)>,
+    changed: Vec<(*mut subs_t, RowWrite)>,
 }
 
 /// Takes what has run out off a bucket's list, and copies what its rows need.
@@ -40,7 +47,7 @@ unsafe fn collect(table: *mut sys::subs_entry, index: c_uint, lock: Locked) -> D
             // SAFETY: a record of the list.
             let copied = unsafe { copy(next, Memory::Private, CopyExtent::All) };
             if !copied.is_null() {
-                due.changed.push((copied, flag & INSERT != 0));
+                due.changed.push((copied, if flag & INSERT != 0 { RowWrite::Insert } else { RowWrite::Update }));
                 // SAFETY: the record is still in the list, and the bucket is ours until this function returns.
                 unsafe { (*next).db_flag = CLEAN };
             }
@@ -52,7 +59,7 @@ unsafe fn collect(table: *mut sys::subs_entry, index: c_uint, lock: Locked) -> D
 
 /// # Safety
 /// A valid subscription.
-unsafe fn write_row(db: &Borrowed<'_>, subs: *const subs_t, insert: bool) -> Result<(), DbError> {
+unsafe fn write_row(db: &Borrowed<'_>, subs: *const subs_t, write: RowWrite) -> Result<(), DbError> {
     // SAFETY: the caller vouches for it.
     let subs = unsafe { subs.read() };
     // SAFETY: the caller vouches for the strings.
@@ -69,7 +76,7 @@ unsafe fn write_row(db: &Borrowed<'_>, subs: *const subs_t, insert: bool) -> Res
         ("version", Value::Int(subs.version.into())),
         ("updated", Value::Int(subs.updated.into())),
     ];
-    if !insert {
+    if write == RowWrite::Update {
         let conditions: Vec<Cond<'_>> = key.iter().map(|(name, value)| (*name, Op::Eq, *value)).collect();
         return db.update(&changing, &conditions);
     }
@@ -130,9 +137,9 @@ pub(crate) unsafe extern "C" fn update_db_subs_timer(
                 // SAFETY: the last use of it.
                 unsafe { free_record(record) };
             }
-            for (copied, insert) in due.changed {
+            for (copied, write) in due.changed {
                 // SAFETY: a copy of `collect`.
-                if let Some(Err(error)) = db.as_ref().map(|db| unsafe { write_row(db, copied, insert) }) {
+                if let Some(Err(error)) = db.as_ref().map(|db| unsafe { write_row(db, copied, write) }) {
                     crate::limited!(Error, "cannot write the row of a subscription: {error}");
                 }
                 // SAFETY: one block of private memory, with all its strings.

@@ -6,7 +6,7 @@ use crate::presence::late::{Late, Taken};
 use crate::presence::ports::publications::Publications;
 use crate::presence::ports::server::Server;
 use crate::presence::publication::{Applied, Change, Keeps, Plan, Publication};
-use crate::presence::remembered::Digested;
+use crate::presence::remembered::{Digested, KnownBody};
 use crate::presence::resource::Resource;
 use crate::presence::testing::{MemoryPorts, key};
 use crate::presence::unreadable::Unshown;
@@ -83,8 +83,8 @@ impl Publications for MemoryPorts {
         let list = self.publications.get(&key(resource));
         Ok(list.into_iter().flatten().filter(live).cloned().collect())
     }
-    fn composed(&mut self, _resource: &Resource) -> Option<Option<Digested>> {
-        None
+    fn composed(&mut self, _resource: &Resource) -> KnownBody<Digested> {
+        KnownBody::Unknown
     }
     fn cache_composed(&mut self, _: &Resource, _: u32, _: Option<&Digested>, valid_until: Expiry) {
         self.composed_until = Some(valid_until);
