@@ -46,7 +46,8 @@ pub struct Replica {
     pub ruid: Vec<u8>,
     /// The document; empty for a change without one.
     pub body: Vec<u8>,
-    /// The message goes to a node of our kind that may know it: watchers are notified only of what is new there.
+    /// The message goes to a node of our kind that may know it, or hold something newer: watchers are notified only of
+    /// what is new there.
     pub again: bool,
     /// For a removal among nodes of our kind: the dialogs, by the hashes of their ids, that ended with the document;
     /// older documents of them are removed, too.
@@ -79,6 +80,17 @@ impl Replica {
             ended: Vec::new(),
             ..self.clone()
         }
+    }
+
+    /// What a node is answered that holds this publication as it was before it was replaced: it is removed there unless
+    /// it has changed since. Nodes of earlier releases remove it in any case.
+    pub(crate) fn correction(&self) -> Replica {
+        Replica { again: true, ..self.removal() }
+    }
+
+    /// Whether it removes a publication only as far as it has not changed since.
+    pub(crate) fn is_correction(&self) -> bool {
+        self.is_removal() && self.again
     }
 
     /// The same with its strings as this node takes them; `None` when one of them cannot be taken.

@@ -200,6 +200,10 @@ fn step(documents: &[Publication], replica: &Replica) -> ReplicationStep {
     }
     if replica.expires == Seconds::ZERO {
         return match tagged(&replica.etag).or_else(same_record) {
+            // What it corrects was an earlier state of what is held here.
+            Some(mine) if replica.is_correction() && mine.etag.changes() > replica.etag.changes() => {
+                ReplicationStep::Stale
+            }
             Some(mine) => ReplicationStep::Remove(mine.etag.clone()),
             None => ReplicationStep::Known,
         };
@@ -351,11 +355,11 @@ fn carry_out<P: Ports>(
     let step = step(&documents, replica);
     let is_judged = replica.again || clock == ReceiptClock::Shared && matches!(step, ReplicationStep::Insert);
     if is_judged && replica.expires > Seconds::ZERO && is_replaced(&documents, replica, &dialogs) {
-        return Ok(ReplicationOutcome::Answer(replica.removal()));
+        return Ok(ReplicationOutcome::Answer(replica.correction()));
     }
     let is_unknown = matches!(step, ReplicationStep::Insert);
     if is_judged && is_unknown && clock != ReceiptClock::Wrong && ports.is_old(resource, &dialogs, replica.stamp) {
-        return Ok(ReplicationOutcome::Answer(replica.removal()));
+        return Ok(ReplicationOutcome::Answer(replica.correction()));
     }
     Ok(match step {
         ReplicationStep::Stale => ReplicationOutcome::Nothing,
@@ -385,6 +389,9 @@ fn carry_out<P: Ports>(
         ReplicationStep::Modify(mine) => modify(ports, replica, new, mine, (expires_at, received_at))?,
         ReplicationStep::Remove(etag) => match ports.publish(resource, Change::Remove(etag))? {
             Applied::Removed(removed, place) => {
+                if replica.is_correction() {
+                    ports.limit_removal(resource, &removed);
+                }
                 ReplicationOutcome::Changed(Some(document::shown_at_the_end(ports, new, &replica.body, removed, place)))
             }
             _ => ReplicationOutcome::Overtaken,

@@ -175,7 +175,7 @@ pub struct MemoryPorts {
     queues: HashMap<Key, Queue>,
     entries: Vec<Option<Entry>>,
     known: HashMap<(Key, Vec<u8>), Subscription>,
-    removed: Vec<Vec<u8>>,
+    removed: Vec<(Vec<u8>, u32)>,
     /// The dialogs that have ended, by the hashes of their ids.
     ended_dialogs: RefCell<HashMap<(Key, u64), RemovedDocuments>>,
     next_id: u32,

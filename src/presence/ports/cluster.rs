@@ -20,6 +20,8 @@ pub trait Cluster {
     fn expects_answers(&self) -> bool;
     /// Whether a publication that another node speaks of was removed here, and would still live.
     fn was_removed(&self, resource: &Resource, ruid: &[u8], etag: EntityTag<&[u8]>) -> bool;
+    /// A publication was removed as it was, because something newer had replaced it: a later state of it was not.
+    fn limit_removal(&mut self, resource: &Resource, removed: &Publication);
     /// Now, by the clock that nodes share.
     fn cluster_second(&self) -> ClusterSecond;
     /// When a change counts as received that is made now, by the clock that nodes share: of the document of this entity

@@ -179,7 +179,7 @@ fn an_older_document_of_a_dialog_is_not_taken_for_a_new_one(
     server.note_ended(&resource, &dialogs.ids(), known.stamp);
     let other = Replica { again, ..announced_dialog("b", 50, "early") };
     let answer = replication::apply(&mut server, &other, NotifiedBy::ThisNode, clock).expect("applied");
-    assert_eq!(answer, (!taken).then(|| other.removal()), "removed and then announced");
+    assert_eq!(answer, (!taken).then(|| other.correction()), "removed and then announced");
     assert_eq!(server.documents(&resource).expect("documents").len(), usize::from(taken));
 
     let (mut server, resource) = with_dialogs();
@@ -231,4 +231,35 @@ fn a_removal_ends_what_is_older_of_its_dialogs_alone() {
     assert_eq!(apply(&removal(60)), (0, 3));
     assert_eq!(apply(&Replica { again: true, ..announced_dialog("c", 55, "early") }), (0, 3));
     assert_eq!(apply(&announced_dialog("d", 60, "early")), (1, 4));
+}
+
+/// What is held of a publication after a node was answered that it is removed, or that an old state of it is.
+fn a_correction_removes_no_later_state((held, corrected, is_removal, stays): (u32, u32, bool, bool)) {
+    let (mut server, resource) = with_dialogs();
+    let state = |changes: u32| Replica {
+        etag: EntityTag::new(format!("a.1.1.1.{changes}").into_bytes()),
+        again: true,
+        ..announced_dialog("x", 50 + i64::from(changes), "confirmed")
+    };
+    let mut apply = |message: &Replica| {
+        let answer = replication::apply(&mut server, message, NotifiedBy::ThisNode, ReceiptClock::Shared);
+        (server.documents(&resource).expect("documents").len(), answer.expect("applied").is_some())
+    };
+    assert_eq!(apply(&state(held)), (1, false));
+    let of_it = state(corrected);
+    let message = if is_removal { of_it.removal() } else { of_it.correction() };
+    assert_eq!(apply(&message), (usize::from(stays), false));
+    if !stays {
+        assert_eq!(apply(&state(held)), (0, true), "the same state");
+        let later = apply(&state(held.max(corrected) + 1));
+        assert_eq!(later, if is_removal { (0, true) } else { (1, false) }, "a later state");
+    }
+}
+
+table! { a_correction_removes_no_later_state:
+    the_state_that_is_held => (3, 3, false, false);
+    an_earlier_one => (3, 2, false, true);
+    a_later_one => (2, 3, false, false);
+    removed_by_its_publisher => (3, 3, true, false);
+    removed_before_it_changed => (3, 2, true, false);
 }

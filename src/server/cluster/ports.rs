@@ -38,8 +38,10 @@ impl Cluster for Context<'_> {
         self.shared.nodes.joining.may_be_answered(clock::now())
     }
     fn was_removed(&self, resource: &Resource, ruid: &[u8], etag: EntityTag<&[u8]>) -> bool {
-        let tombstones = self.shared.tombstones;
-        tombstones.has(tombstones.of_publication(resource, ruid, etag))
+        self.shared.tombstones.has_publication(resource, ruid, etag)
+    }
+    fn limit_removal(&mut self, resource: &Resource, removed: &Publication) {
+        self.shared.tombstones.limit_publication_removal(resource, removed);
     }
     fn cluster_second(&self) -> ClusterSecond {
         self.shared.cluster_state.second()

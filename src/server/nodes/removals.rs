@@ -1,5 +1,6 @@
 //! Publications and subscriptions that were removed while nodes could not reach each other: what they still announce of
 //! them is old.
+use crate::cluster::clock::Stamp;
 use crate::cluster::version::Version;
 use crate::host::lock::Lock;
 use crate::host::shm::Shm;
@@ -26,6 +27,14 @@ pub const MOST: usize = 200_000;
 
 /// How long the removal of a document that never ends is remembered.
 const HARD_STATE_KEPT: Seconds = Seconds(3600);
+
+/// A publication that was removed by its publisher was removed in each of its states.
+const ANY_STATE: Version = Version { word: Version::ENDED, epoch: 0, stamp: Stamp(0), owner: 0 };
+
+/// The state that an entity tag names: how often the publication had changed.
+fn state_of(etag: EntityTag<&[u8]>) -> Version {
+    Version { word: etag.changes(), ..Version::default() }
+}
 
 /// What was removed and would still live, in shared memory.
 pub struct Tombstones {
@@ -57,14 +66,27 @@ impl Tombstones {
     /// Remembers a publication that was removed, by both its names.
     pub fn record_publication_removal(&self, resource: &Resource, removed: &Publication, now: Moment) {
         let until = removed.expires_at.moment().unwrap_or(now + HARD_STATE_KEPT);
-        self.record_removal(self.of_publication(resource, b"", removed.etag.view()), until, Version::default());
+        let of = |ruid, etag| self.of_publication(resource, ruid, etag);
+        self.record_removal(of(b"", removed.etag.view()), until, ANY_STATE);
         if !removed.ruid.is_empty() {
-            self.record_removal(
-                self.of_publication(resource, &removed.ruid, EntityTag::new(b"")),
-                until,
-                Version::default(),
-            );
+            self.record_removal(of(&removed.ruid, EntityTag::new(b"")), until, ANY_STATE);
         }
+    }
+
+    /// A publication whose removal was remembered was removed as it was: what has changed more often goes on.
+    pub fn limit_publication_removal(&self, resource: &Resource, removed: &Publication) {
+        if removed.ruid.is_empty() {
+            return;
+        }
+        let hash = self.of_publication(resource, &removed.ruid, EntityTag::new(b""));
+        if let Some(known) = self.list.lock().find_mut(hash, |t| t.hash == hash) {
+            known.version = state_of(removed.etag.view());
+        }
+    }
+
+    /// Whether a publication was removed here when it had changed as often, or more often.
+    pub fn has_publication(&self, resource: &Resource, ruid: &[u8], etag: EntityTag<&[u8]>) -> bool {
+        self.has_version(self.of_publication(resource, ruid, etag), &state_of(etag))
     }
 
     /// Forgets the removal of a publication that could not be carried out.
@@ -155,6 +177,28 @@ mod tests {
         dead.forget_old(Moment::at(101));
         assert!(!dead.has(dead.of_publication(&resource, b"r", EntityTag::new(b""))));
         assert_eq!(fake::live_blocks(), before);
+    }
+
+    #[test]
+    fn what_was_removed_as_it_was_may_have_changed_elsewhere() {
+        let dead = Tombstones::new(RULE);
+        let resource = RULE.resource(b"sip:a@b", PackageId(0));
+        let removed = Publication {
+            etag: "a.1.1.1.2".into(),
+            ruid: b"r".to_vec(),
+            expires_at: Expiry::At(Moment::at(100)),
+            ..Publication::default()
+        };
+        let has = |changes: &str| dead.has_publication(&resource, b"r", EntityTag::new(changes.as_bytes()));
+        let limit = || dead.limit_publication_removal(&resource, &removed);
+        limit();
+        assert!(!has("a.1.1.1.1"), "nothing was removed");
+        dead.record_publication_removal(&resource, &removed, Moment::at(10));
+        assert!(has("a.1.1.1.2") && has("a.1.1.1.3"), "its publisher has removed it");
+        limit();
+        assert!(has("a.1.1.1.1") && has("a.1.1.1.2") && !has("a.1.1.1.3"));
+        dead.record_publication_removal(&resource, &removed, Moment::at(10));
+        assert!(has("a.1.1.1.3"), "its publisher has removed it afterwards");
     }
 
     #[test]

@@ -23,8 +23,13 @@ impl Cluster for MemoryPorts {
     fn expects_answers(&self) -> bool {
         false
     }
-    fn was_removed(&self, _resource: &Resource, ruid: &[u8], _etag: EntityTag<&[u8]>) -> bool {
-        !ruid.is_empty() && self.removed.iter().any(|removed| removed == ruid)
+    fn was_removed(&self, _resource: &Resource, ruid: &[u8], etag: EntityTag<&[u8]>) -> bool {
+        let of_it = |removed: &&(Vec<u8>, u32)| removed.0 == ruid && removed.1 >= etag.changes();
+        !ruid.is_empty() && self.removed.iter().any(|removed| of_it(&removed))
+    }
+    fn limit_removal(&mut self, _resource: &Resource, removed: &Publication) {
+        let of_it = self.removed.iter_mut().filter(|(ruid, _)| *ruid == removed.ruid);
+        of_it.for_each(|(_, changes)| *changes = removed.etag.changes());
     }
     fn cluster_second(&self) -> ClusterSecond {
         Stamp::of(UnixMillis(self.now.seconds() as u64 * 1_000)).second()

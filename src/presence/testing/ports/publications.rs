@@ -43,7 +43,7 @@ impl Publications for MemoryPorts {
                     list[at] = others.unwrap_or_else(|| list[at].clone());
                 }
                 for at in replaced.into_iter().rev() {
-                    self.removed.push(list.remove(at).ruid);
+                    self.removed.push((list.remove(at).ruid, u32::MAX));
                 }
                 match (change, kept) {
                     (Change::Insert(new), Some(kept)) => list.push(new.keeping(kept)),
@@ -68,7 +68,7 @@ impl Publications for MemoryPorts {
             }
             (Plan::Remove { at }, Change::Remove(_)) => {
                 let old = list.remove(at);
-                self.removed.push(old.ruid.clone());
+                self.removed.push((old.ruid.clone(), u32::MAX));
                 Applied::Removed(old, at)
             }
             _ => return Ok(Applied::NoMatch),
