@@ -6,7 +6,7 @@ use crate::common::counters;
 use crate::host::counters::{Compute, register_computed};
 use crate::host::{clock, slab, warm_up};
 use crate::server::context::Process;
-use crate::server::notify::outstanding::UnansweredNotifies;
+use crate::server::notifications::outstanding::UnansweredNotifies;
 use crate::server::operator::statistics::{Counts, Statistics};
 use crate::time::Moment;
 use std::cell::RefCell;

@@ -1,7 +1,5 @@
 //! Authorization of watchers (RFC 3856 6.6, RFC 5025): judging watchers, and the table `watchers`.
-pub mod judging;
 pub mod not_remembered;
-mod ports;
 pub mod store;
 #[cfg(test)]
 mod tests;

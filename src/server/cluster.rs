@@ -11,7 +11,6 @@ pub mod leases_table;
 pub mod membership;
 pub mod merging;
 pub mod node_clocks;
-mod ports;
 pub mod publications;
 pub mod refreshes;
 pub mod replacement;

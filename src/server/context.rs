@@ -15,16 +15,16 @@ use crate::presence::remembered::SentNotify;
 use crate::presence::subscription::Subscription;
 use crate::presence::unreadable::Unreadable;
 use crate::server::cluster::arbitration::Beating;
-use crate::server::notify::missed_changes::OwnDialogId;
-use crate::server::notify::pacing::Pacing;
-use crate::server::notify::turn_retries::TurnRetries;
-use crate::server::notify::work::Work;
-use crate::server::operator::inventory::Inventory;
+use crate::server::inventory::Inventory;
+use crate::server::notifications::missed_changes::OwnDialogId;
+use crate::server::notifications::pacing::Pacing;
+use crate::server::notifications::turn_retries::TurnRetries;
 use crate::server::packages::foreseen_body::ForeseenBody;
 use crate::server::packages::omitted_check::OmittedCheck;
 use crate::server::packages::prediction::Predictions;
 use crate::server::shared::Parts;
-use crate::server::storage::Storage;
+use crate::server::stores::Stores;
+use crate::server::work::Work;
 use crate::time::Moment;
 use std::cell::{Cell, RefCell};
 use std::ops::Deref;
@@ -34,7 +34,7 @@ pub struct Process {
     /// The settings, the tables, the database.
     pub parts: Parts,
     /// Where subscriptions and publications live.
-    pub storage: Storage,
+    pub storage: Stores,
     /// The database with the leases of the nodes (`cluster_arbiter`).
     pub leases: Option<&'static Database>,
     /// What the process that beats has seen of them.
@@ -76,7 +76,7 @@ pub struct Context<'m> {
     /// The event package that the message in hand is about, once that is known.
     pub(crate) package: Option<PackageId>,
     /// Where subscriptions and publications live.
-    pub(crate) storage: Storage,
+    pub(crate) storage: Stores,
     /// What this entry has to send.
     pub(crate) work: Work,
     /// The hash of the resource that this entry has left unjudged: it does not try again.

@@ -2,8 +2,6 @@
 pub mod catalogue;
 pub mod drain;
 pub mod exporter;
-pub mod inventory;
-mod ports;
 pub mod statistics;
 pub mod subscription_lists;
 pub mod top_lists;

@@ -1,4 +1,12 @@
 //! The ports of the server itself and of the request in hand, on Kamailio.
+mod authorizations;
+mod cluster;
+mod event_packages;
+mod notifications;
+mod publications;
+mod recorder;
+mod subscriptions;
+
 use crate::common::metrics;
 use crate::host::{clock, shm, sl};
 use crate::limited;

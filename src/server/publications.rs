@@ -4,7 +4,6 @@ pub mod cached;
 pub(crate) mod edit;
 pub mod ended_rows;
 pub mod memory;
-mod ports;
 pub mod presentity_table;
 #[cfg(test)]
 mod row_tests;
@@ -14,5 +13,4 @@ pub mod table;
 mod tests;
 pub mod trims;
 pub(crate) mod undo;
-pub mod unreadable;
 pub mod write_behind;

@@ -1,17 +1,16 @@
 //! Where subscriptions and publications live. The modes are looked at here, once, when the server starts; whatever
 //! needs them later asks the stores.
 use crate::presence::config::{PublicationMode, SubscriptionMode};
-use crate::presence::error::StoreError;
 use crate::server::authorizations::not_remembered::NotRemembered;
 use crate::server::authorizations::store::AuthorizationStore;
 use crate::server::authorizations::watchers_table::{FirstRows, WatchersTable};
 use crate::server::notify::queue::ResourceQueues;
 use crate::server::notify::row_queue::RowQueue;
-use crate::server::notify::work::NotifyQueue;
 use crate::server::publications;
 use crate::server::publications::memory::Watchers;
 use crate::server::publications::store::PublicationStore;
 use crate::server::shared::Parts;
+use crate::server::stores::Stores;
 use crate::server::subscriptions::database::InDatabase;
 use crate::server::subscriptions::memory::MemorySubscriptions;
 use crate::server::subscriptions::rows_behind::{NoRows, RowsBehind};
@@ -19,64 +18,34 @@ use crate::server::subscriptions::store::SubscriptionStore;
 use crate::server::subscriptions::write_back::WriteBack;
 use crate::server::subscriptions::write_through::WriteThrough;
 
-/// The stores in force.
-#[derive(Clone, Copy)]
-pub struct Storage {
-    /// Subscriptions (`subs_db_mode`).
-    pub subscriptions: &'static dyn SubscriptionStore,
-    /// Where changes wait for their NOTIFYs.
-    pub queue: &'static dyn NotifyQueue,
-    /// Authorizations of watchers.
-    pub authorizations: &'static dyn AuthorizationStore,
-    /// Publications (`publ_cache`).
-    pub publications: &'static dyn PublicationStore,
-}
-
-impl Storage {
-    /// The stores that the settings name, for the life of the process.
-    pub fn choose(parts: Parts) -> Storage {
-        let rows: &'static dyn RowsBehind = match parts.config.subscriptions {
-            SubscriptionMode::Database => {
-                let store = InDatabase::new(parts);
-                let publications = publications(parts, Watchers::Rows);
-                let subscriptions = kept(store);
-                return Storage {
-                    subscriptions,
-                    queue: kept(RowQueue::new(parts, store)),
-                    authorizations: authorizations(parts, subscriptions, publications, FirstRows::BeforeAnswer),
-                    publications,
-                };
-            }
-            SubscriptionMode::Memory => kept(NoRows),
-            SubscriptionMode::WriteThrough => kept(WriteThrough::new(parts)),
-            SubscriptionMode::WriteBack => kept(WriteBack::new(parts)),
-        };
-        let subscriptions = kept(MemorySubscriptions::new(parts, rows));
-        let publications = publications(parts, Watchers::Memory);
-        // A watcher whose subscription is written later loses nothing with a row that is written before it.
-        let is_behind = parts.config.watchers_write_behind && parts.config.subscriptions == SubscriptionMode::WriteBack;
-        let first_rows = if is_behind { FirstRows::Behind } else { FirstRows::BeforeAnswer };
-        Storage {
-            subscriptions,
-            queue: kept(ResourceQueues::new(parts, rows)),
-            authorizations: authorizations(parts, subscriptions, publications, first_rows),
-            publications,
+/// The stores that the settings name, for the life of the process.
+pub fn choose(parts: Parts) -> Stores {
+    let rows: &'static dyn RowsBehind = match parts.config.subscriptions {
+        SubscriptionMode::Database => {
+            let store = InDatabase::new(parts);
+            let publications = publications(parts, Watchers::Rows);
+            let subscriptions = kept(store);
+            return Stores {
+                subscriptions,
+                queue: kept(RowQueue::new(parts, store)),
+                authorizations: authorizations(parts, subscriptions, publications, FirstRows::BeforeAnswer),
+                publications,
+            };
         }
-    }
-
-    /// Fills the memory from the tables; returns how many rows were read.
-    ///
-    /// # Errors
-    ///
-    /// Fails when a table cannot be read; those before it have been.
-    pub fn restore(&self) -> Result<usize, StoreError> {
-        let publications = self.publications.restore()?;
-        Ok(publications + self.subscriptions.restore()?)
-    }
-
-    /// Whether anything that is stored has rows.
-    pub fn has_rows(&self) -> bool {
-        self.subscriptions.has_rows() || self.publications.has_rows()
+        SubscriptionMode::Memory => kept(NoRows),
+        SubscriptionMode::WriteThrough => kept(WriteThrough::new(parts)),
+        SubscriptionMode::WriteBack => kept(WriteBack::new(parts)),
+    };
+    let subscriptions = kept(MemorySubscriptions::new(parts, rows));
+    let publications = publications(parts, Watchers::Memory);
+    // A watcher whose subscription is written later loses nothing with a row that is written before it.
+    let is_behind = parts.config.watchers_write_behind && parts.config.subscriptions == SubscriptionMode::WriteBack;
+    let first_rows = if is_behind { FirstRows::Behind } else { FirstRows::BeforeAnswer };
+    Stores {
+        subscriptions,
+        queue: kept(ResourceQueues::new(parts, rows)),
+        authorizations: authorizations(parts, subscriptions, publications, first_rows),
+        publications,
     }
 }
 

@@ -6,7 +6,7 @@ use crate::host::clock;
 use crate::host::datagram::Datagram;
 use crate::host::direct::AGAIN;
 use crate::host::tm::TransactionOutcome;
-use crate::server::notify::engine::Pending;
+use crate::server::notifications::engine::Pending;
 use crate::sys;
 use crate::time::MicroTick;
 use std::ffi::{c_int, c_void};

@@ -31,7 +31,7 @@ use crate::server::packages::prediction::Predictions;
 use crate::server::publications::presentity_table;
 use crate::server::settings;
 use crate::server::shared::{Parts, Shared};
-use crate::server::storage::Storage;
+use crate::server::storage;
 use crate::server::subscriptions::active_watchers_table;
 use crate::time::{Micros, Millis, Seconds};
 use std::cell::{Cell, RefCell};
@@ -88,7 +88,7 @@ pub(crate) fn start(commit: &'static [u8], host_version: &'static [u8]) -> Resul
     let parts = Parts::new(config, shared, database);
     state::set(Process {
         parts,
-        storage: Storage::choose(parts),
+        storage: storage::choose(parts),
         leases,
         beating: RefCell::new(None),
         ids: RefCell::new(Ids::new(started)),

@@ -7,8 +7,8 @@ use crate::presence::subscription::{Status, Subscription};
 use crate::presence::subscription_field::Field;
 use crate::scoped_value::ScopedValue;
 use crate::server::context::Context;
-use crate::server::notify::engine::Content;
-use crate::server::notify::under_way::{Kept, UnderWay};
+use crate::server::notifications::engine::Content;
+use crate::server::notifications::under_way::{Kept, UnderWay};
 use std::cell::RefCell;
 
 /// Leaves a NOTIFY to tm, whose routes see its subscription in `$subs`.

@@ -3,8 +3,8 @@
 //! wait while shared memory is short, so that the number of watchers does not matter.
 use crate::presence::notifier;
 use crate::server::context::Context;
-use crate::server::notify::pacing::Pacing;
-use crate::server::notify::senders::Senders;
+use crate::server::notifications::pacing::Pacing;
+use crate::server::notifications::senders::Senders;
 
 /// Sends for what has been handed over, then sleeps until there is more: one turn of a sender process.
 pub fn serve(senders: &Senders, context: impl Fn() -> Option<Context<'static>>) {

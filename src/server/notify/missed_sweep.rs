@@ -13,9 +13,9 @@ use crate::presence::resource::Resource;
 use crate::presence::subscription::{Status, Subscription};
 use crate::presence::subscription_field::Field;
 use crate::server::context::Context;
-use crate::server::notify::missed_changes::{Missed, SweepScope, Whom, tries_after};
+use crate::server::notifications::missed_changes::{Missed, SweepScope, Whom, tries_after};
+use crate::server::notifications::row_run::RowNotifyRun;
 use crate::server::notify::retries;
-use crate::server::notify::row_run::RowNotifyRun;
 use crate::server::subscriptions::active_watchers_table as rows;
 use std::collections::HashSet;
 

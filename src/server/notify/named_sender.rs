@@ -1,4 +1,4 @@
-//! The process that sends to targets with names, see [`crate::server::notify::named_targets`].
+//! The process that sends to targets with names, see [`crate::server::notifications::named_targets`].
 use crate::caught::caught;
 use crate::common::metrics;
 use crate::host::clock;
@@ -7,7 +7,7 @@ use crate::limited;
 use crate::presence::notification::Notify;
 use crate::presence::remembered::BodyDigest;
 use crate::server::context::Context;
-use crate::server::notify::named_targets::{MOST, NamedTargets, ReadyNotify};
+use crate::server::notifications::named_targets::{MOST, NamedTargets, ReadyNotify};
 use crate::server::notify::sending;
 use crate::time::Millis;
 use crate::time::{Moment, Seconds};

@@ -7,7 +7,7 @@ use crate::presence::notification::{Notify, NotifyReason};
 use crate::presence::subscription::{Status, Subscription};
 use crate::presence::{expiry, notifier};
 use crate::server::context::Context;
-use crate::server::notify::missed_changes::{Missed, OwnDialogId, Whom};
+use crate::server::notifications::missed_changes::{Missed, OwnDialogId, Whom};
 use crate::server::subscriptions::active_watchers_table as rows;
 use crate::server::subscriptions::database::InDatabase;
 use crate::time::{MicroTick, Micros};

@@ -3,8 +3,8 @@
 use crate::presence::error::StoreError;
 use crate::presence::notifier;
 use crate::presence::resource::Resource;
-use crate::server::authorizations::judging;
 use crate::server::context::Context;
+use crate::server::judging;
 use crate::server::tables::resource_entry::DueNotify;
 
 /// Sends once more for a resource whose sending was broken off by a panic.

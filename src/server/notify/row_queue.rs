@@ -11,13 +11,13 @@ use crate::presence::resource::Resource;
 use crate::presence::subscription::Subscription;
 use crate::presence::subscription_field::Field;
 use crate::presence::winfo::Extent;
-use crate::server::notify::change_counts::CameIn;
-use crate::server::notify::missed_changes::{Missed, OwnDialogId, Whom, tries_after};
-use crate::server::notify::row_run::{RowNotifyRun, RunUnderWay};
-use crate::server::notify::work::{Again, NotifyQueue, Work};
+use crate::server::notifications::change_counts::CameIn;
+use crate::server::notifications::missed_changes::{Missed, OwnDialogId, Whom, tries_after};
+use crate::server::notifications::row_run::{RowNotifyRun, RunUnderWay};
 use crate::server::shared::Parts;
 use crate::server::subscriptions::active_watchers_table as table_rows;
 use crate::server::subscriptions::database::InDatabase;
+use crate::server::work::{Again, NotifyQueue, Work};
 use std::ops::Deref;
 
 /// Up to so many watchers that were not notified are named one by one.

@@ -9,11 +9,11 @@ use crate::presence::remembered::BodyDigest;
 use crate::presence::subscription_field::Field;
 use crate::server::context::Context;
 use crate::server::history::recording;
+use crate::server::notifications::engine::Content;
+use crate::server::notifications::missed_changes::OwnDialogId;
+use crate::server::notifications::pacing::SentBy;
+use crate::server::notifications::under_way::UnderWay;
 use crate::server::notify::by_tm;
-use crate::server::notify::engine::Content;
-use crate::server::notify::missed_changes::OwnDialogId;
-use crate::server::notify::pacing::SentBy;
-use crate::server::notify::under_way::UnderWay;
 use crate::sip::target::NextHop;
 use crate::sip::uri;
 

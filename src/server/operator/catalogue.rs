@@ -4,7 +4,7 @@ use crate::presence::error::StoreError;
 use crate::presence::event_package::PackageId;
 use crate::presence::publication::Publication;
 use crate::presence::resource::Resource;
-use crate::server::operator::inventory::Inventory;
+use crate::server::inventory::Inventory;
 use crate::server::operator::subscription_lists::PageOrder;
 
 /// An order of publications: by presentity, then event package.

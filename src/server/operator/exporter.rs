@@ -9,7 +9,7 @@ use crate::host::measured::{self, Measured};
 use crate::host::{clock, log, shm};
 use crate::presence::event_package::PackageId;
 use crate::reference::setting::ParameterValue;
-use crate::server::operator::inventory::Inventory;
+use crate::server::inventory::Inventory;
 use crate::server::operator::statistics::{Counts, Statistics};
 
 /// Codes that are shown from the start, so that their first occurrence is seen as a rise.

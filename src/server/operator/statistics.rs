@@ -1,7 +1,7 @@
 //! How much there is: what operators see as gauges. Counted when somebody asks, at most once a second.
 use crate::host::db::{Column, Connection, DbError, Row, row_columns};
 use crate::presence::subscription::{RowState, Status};
-use crate::server::operator::inventory::Inventory;
+use crate::server::inventory::Inventory;
 use crate::server::tables::publication_entry::PublicationRowState;
 use crate::server::tables::resource_entry::Documents;
 

@@ -1,7 +1,7 @@
 //! The subscriptions that there are, in all storage modes: counted, and page by page in a stable or a wanted order.
 use crate::presence::error::StoreError;
 use crate::presence::subscription::Subscription;
-use crate::server::operator::inventory::Inventory;
+use crate::server::inventory::Inventory;
 use std::collections::HashMap;
 
 /// The order in which a page is sorted.

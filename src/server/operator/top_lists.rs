@@ -4,7 +4,7 @@ use crate::presence::event_package::PackageId;
 use crate::presence::notification::NotifyHistory;
 use crate::presence::subscription::Subscription;
 use crate::presence::subscription_field::Field;
-use crate::server::operator::inventory::Inventory;
+use crate::server::inventory::Inventory;
 use crate::server::tables::resource_entry::{Documents, ResourceEntry};
 use crate::server::tables::subscription_entry::SubscriptionEntry;
 use crate::sip::uri;

@@ -9,7 +9,7 @@ use crate::presence::resource::Resource;
 use crate::presence::testing::{PRESENCE, fixtures};
 use crate::server::publications::store::PublicationStore;
 use crate::server::shared::Parts;
-use crate::server::storage::Storage;
+use crate::server::storage;
 use crate::sip::entity_tag::EntityTag;
 use crate::time::{Expiry, Seconds};
 use std::borrow::Cow;
@@ -41,7 +41,7 @@ struct DocumentsOverRows {
 impl DocumentsOverRows {
     fn of(parts: Parts) -> DocumentsOverRows {
         let alice = parts.shared.tables.rule().resource(b"sip:alice@example.org", PRESENCE);
-        DocumentsOverRows { parts, store: Storage::choose(parts).publications, alice }
+        DocumentsOverRows { parts, store: storage::choose(parts).publications, alice }
     }
 
     fn new(rows: WhenWritten) -> DocumentsOverRows {

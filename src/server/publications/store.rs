@@ -6,7 +6,7 @@ use crate::presence::event_package::PackageId;
 use crate::presence::publication::{Applied, Change, Publication};
 use crate::presence::remembered::{Digested, KnownBody};
 use crate::presence::resource::Resource;
-use crate::presence::row_limits::PublicationRows;
+use crate::presence::row_limits::{PublicationRows, RowLimits};
 use crate::time::{Expiry, Moment, Seconds};
 
 /// Which resources are asked for, by URI and event package.
@@ -64,6 +64,10 @@ pub trait PublicationStore {
 
     /// When rows are written. The store's own question; others ask what follows from it.
     fn row_timing(&self) -> PublicationRows;
+    /// What a database takes of a publication whose statements have room for a body of this length.
+    fn row_limits(&self, longest_body: usize) -> RowLimits {
+        RowLimits { longest_body, rows: self.row_timing() }
+    }
 
     /// Whether publications have rows, which other servers may have written.
     fn has_rows(&self) -> bool {

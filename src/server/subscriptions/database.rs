@@ -16,7 +16,7 @@ use crate::presence::ports::subscriptions::{NewDialog, Renewed, Stored};
 use crate::presence::resource::Resource;
 use crate::presence::subscription::{Renewal, Status, Subscription, SubscriptionState};
 use crate::presence::subscription_field::Field;
-use crate::server::notify::row_run::RowWork;
+use crate::server::notifications::row_run::RowWork;
 use crate::server::shared::Parts;
 use crate::server::subscriptions::active_watchers_table as table_rows;
 use crate::server::subscriptions::store::{End, SubscriptionRows, SubscriptionStore};

@@ -14,7 +14,7 @@ use crate::presence::subscription::{Renewal, Status, Subscription, SubscriptionS
 use crate::presence::subscription_field::Field;
 use crate::server::cluster::announce::Ends;
 use crate::server::nodes::node_id::NodeId;
-use crate::server::notify::row_run::RowWork;
+use crate::server::notifications::row_run::RowWork;
 use crate::server::shared::Parts;
 use crate::server::subscriptions::rows_behind::RowsBehind;
 use crate::server::subscriptions::store::{End, SubscriptionRows, SubscriptionStore};

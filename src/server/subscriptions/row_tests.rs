@@ -8,9 +8,9 @@ use crate::presence::ports::subscriptions::{NewDialog, Renewed, Stored};
 use crate::presence::subscription::{Renewal, RowState, Status, Subscription, SubscriptionState};
 use crate::presence::subscription_field::Field;
 use crate::presence::testing::{PRESENCE, fixtures};
-use crate::server::notify::row_run::RowWork;
+use crate::server::notifications::row_run::RowWork;
 use crate::server::shared::Parts;
-use crate::server::storage::Storage;
+use crate::server::storage;
 use crate::server::subscriptions::database::InDatabase;
 use crate::server::subscriptions::store::SubscriptionStore;
 use crate::sip::transport::Transport;
@@ -30,7 +30,7 @@ struct StoreOverRows {
 
 impl StoreOverRows {
     fn of(parts: Parts) -> StoreOverRows {
-        let store = Storage::choose(parts).subscriptions;
+        let store = storage::choose(parts).subscriptions;
         StoreOverRows { parts, store, work: RowWork::new(parts.shared.missed_changes) }
     }
 

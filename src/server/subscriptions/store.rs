@@ -11,7 +11,7 @@ use crate::presence::ports::subscriptions::{NewDialog, Renewed, Stored};
 use crate::presence::resource::Resource;
 use crate::presence::subscription::{Renewal, Subscription};
 use crate::presence::subscription_field::Field;
-use crate::server::notify::row_run::RowWork;
+use crate::server::notifications::row_run::RowWork;
 use crate::time::Moment;
 
 /// How a subscription ends.

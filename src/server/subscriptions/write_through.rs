@@ -170,7 +170,7 @@ mod tests {
     use crate::presence::subscription::{Renewal, Status};
     use crate::presence::subscription_field::Field;
     use crate::presence::testing::{PRESENCE, fixtures};
-    use crate::server::notify::row_run::RowWork;
+    use crate::server::notifications::row_run::RowWork;
     use crate::server::subscriptions::memory::MemorySubscriptions;
     use crate::server::subscriptions::store::SubscriptionStore;
     use crate::sip::transport::Transport;

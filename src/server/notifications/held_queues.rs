@@ -5,7 +5,7 @@ use crate::host::lock::Lock;
 use crate::host::no_memory::NoMemory;
 use crate::host::shm::{Shm, ShmVec};
 use crate::presence::resource::Resource;
-use crate::server::notify::unread::{MOST, UnreadResources, waiting_in};
+use crate::server::notifications::unread::{MOST, UnreadResources, waiting_in};
 use crate::server::tables::Tables;
 use crate::server::tables::resource_entry::DueNotify;
 use crate::shm_safe::shm_safe;

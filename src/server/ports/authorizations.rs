@@ -6,8 +6,8 @@ use crate::presence::ports::authorizations::Authorizations;
 use crate::presence::resource::Resource;
 use crate::presence::subscription::Subscription;
 use crate::presence::winfo::Watcher;
-use crate::server::authorizations::judging;
 use crate::server::context::Context;
+use crate::server::judging;
 
 impl Authorizations for Context<'_> {
     fn begin_judging(&mut self, resource: &Resource, sphere: Option<&[u8]>) -> u32 {

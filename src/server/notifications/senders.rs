@@ -7,7 +7,7 @@ use crate::host::{clock, process};
 use crate::limited;
 use crate::presence::event_package::PackageId;
 use crate::presence::resource::Resource;
-use crate::server::notify::outstanding::UnansweredNotifies;
+use crate::server::notifications::outstanding::UnansweredNotifies;
 use crate::shm_safe::shm_safe;
 use crate::time::{MicroTick, Millis, Moment, Seconds, ShortMoment};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -8,10 +8,10 @@ use crate::presence::notification::{Notify, NotifyHistory, NotifyRecord, NotifyR
 use crate::presence::ports::notifications::Notifications;
 use crate::presence::remembered::BodyDigest;
 use crate::presence::resource::Resource;
-use crate::server::authorizations::judging;
 use crate::server::context::Context;
-use crate::server::notify::work::Again;
+use crate::server::judging;
 use crate::server::notify::{named_sender, sending};
+use crate::server::work::Again;
 use crate::sip::target::NextHop;
 use crate::{limited, log};
 
@@ -63,7 +63,7 @@ impl Notifications for Context<'_> {
         limited!(Error, "the state of a presentity cannot be read for its watchers ({then}): {why}, {uri}");
     }
     fn may_send_more(&mut self) -> bool {
-        let short = crate::server::notify::senders::memory_is_short();
+        let short = crate::server::notifications::senders::memory_is_short();
         if short {
             limited!(Warn, "shared memory is short: subscriptions that ran out are ended step by step (option -m)");
             self.shared.senders.note_left_over();

@@ -10,7 +10,7 @@ use crate::presence::error::StoreError;
 use crate::presence::event_package::PackageId;
 use crate::presence::notification::{Notify, NotifyReason, TransientBody};
 use crate::presence::resource::Resource;
-use crate::server::notify::change_counts::CameIn;
+use crate::server::notifications::change_counts::CameIn;
 use crate::server::tables::recent_dialogs::Places;
 use crate::server::tables::watched::{FinalNotify, SharedTransientBody};
 use crate::shm_safe::shm_safe;
@@ -71,7 +71,7 @@ impl Whom {
     }
 
     /// Whether the NOTIFY is that of a change, and no SUBSCRIBE or decision asks for it.
-    pub(super) fn is_of_a_change(&self) -> bool {
+    pub(crate) fn is_of_a_change(&self) -> bool {
         matches!(self, Whom::All | Whom::One(_))
     }
 
@@ -243,7 +243,7 @@ fn pause(tries: u8) -> Seconds {
 }
 
 /// As how often tried something waits: a database that is away is asked once a second in any case.
-pub(super) fn tries_after(why: StoreError, tries: u8) -> u8 {
+pub(crate) fn tries_after(why: StoreError, tries: u8) -> u8 {
     if why == StoreError::Database { 0 } else { tries }
 }
 
@@ -358,7 +358,7 @@ impl MissedChanges {
     }
 
     /// The next portion of all that are watched; `None` when none is to be gone through.
-    pub(super) fn next_portion(&self) -> Option<Portion> {
+    pub(crate) fn next_portion(&self) -> Option<Portion> {
         let mut sweep = self.sweep.lock();
         if sweep.under_way.is_none() {
             *sweep = Sweep { under_way: sweep.wanted, ..Sweep::default() };
@@ -368,13 +368,13 @@ impl MissedChanges {
     }
 
     /// All up to this row are gone through; `None`: all that there are.
-    pub(super) fn is_swept_up_to(&self, last: Option<i64>) {
+    pub(crate) fn is_swept_up_to(&self, last: Option<i64>) {
         let mut sweep = self.sweep.lock();
         (sweep.under_way, sweep.after) = (sweep.under_way.filter(|_| last.is_some()), last);
     }
 
     /// The portion has to be gone through again.
-    pub(super) fn sweep_again_from(&self, portion: Portion) {
+    pub(crate) fn sweep_again_from(&self, portion: Portion) {
         let mut sweep = self.sweep.lock();
         (sweep.under_way, sweep.after) = (Some(portion.reach), portion.after);
     }

@@ -4,9 +4,9 @@
 use crate::host::clock;
 use crate::presence::notification::{ChangeOrigin, Notify, NotifyRun, StateChange, Unsent};
 use crate::presence::resource::Resource;
-use crate::server::notify::held_queues::HeldQueues;
-use crate::server::notify::pacing::Pacing;
-use crate::server::notify::row_run::RowWork;
+use crate::server::notifications::held_queues::HeldQueues;
+use crate::server::notifications::pacing::Pacing;
+use crate::server::notifications::row_run::RowWork;
 use crate::server::shared::Parts;
 use crate::time::{MicroTick, Moment};
 

@@ -2,7 +2,7 @@
 //! not for watchers: waiting in silence is paid out of a [`WaitBudget`] that only answers fill, so that a site that is
 //! gone costs the others a tenth of a second, once.
 use crate::host::{clock, process};
-use crate::server::notify::senders::{FanOutSize, Senders, wait_for_memory};
+use crate::server::notifications::senders::{FanOutSize, Senders, wait_for_memory};
 use crate::time::Millis;
 use std::cell::Cell;
 use std::sync::atomic::Ordering;

@@ -5,8 +5,8 @@ use crate::presence::resource::Resource;
 use crate::presence::subscription::Subscription;
 use crate::presence::winfo::Extent;
 use crate::presence::winfo::Watcher;
-use crate::server::notify::change_counts::{CameIn, ChangeNumber};
-use crate::server::notify::missed_changes::{Missed, MissedChanges, OwnDialogId, Whom};
+use crate::server::notifications::change_counts::{CameIn, ChangeNumber};
+use crate::server::notifications::missed_changes::{Missed, MissedChanges, OwnDialogId, Whom};
 use crate::server::tables::recent_dialogs::RecentDialogs;
 
 /// A change whose watchers this process notifies.

@@ -5,8 +5,8 @@ use crate::presence::ports::event_packages::EventPackages;
 use crate::presence::resource::Resource;
 use crate::presence::subscription::{Status, Subscription};
 use crate::server::context::Context;
+use crate::server::packages::unreadable;
 use crate::server::packages::version_patch::with_version;
-use crate::server::publications::unreadable;
 use crate::sip::{uri, xml_form};
 
 impl EventPackages for Context<'_> {

@@ -89,7 +89,7 @@ impl Publications for Context<'_> {
         Ok(ended)
     }
     fn row_limits(&self) -> Option<RowLimits> {
-        Some(RowLimits { longest_body: self.database.longest_body()?, rows: self.storage.publications.row_timing() })
+        Some(self.storage.publications.row_limits(self.database.longest_body()?))
     }
     fn shares_publications(&self) -> bool {
         self.storage.publications.has_rows()

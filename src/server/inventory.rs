@@ -1,6 +1,6 @@
 //! All that the server holds, for those who list and count it: operators, the page of metrics, other nodes.
 use crate::server::shared::Parts;
-use crate::server::storage::Storage;
+use crate::server::stores::Stores;
 use std::ops::Deref;
 
 /// The parts and the stores of the server, with nothing of the entry in hand.
@@ -8,12 +8,12 @@ use std::ops::Deref;
 pub struct Inventory {
     parts: Parts,
     /// Where subscriptions and publications live.
-    pub(super) storage: Storage,
+    pub(super) storage: Stores,
 }
 
 impl Inventory {
     /// What these stores hold.
-    pub(crate) fn new(parts: Parts, storage: Storage) -> Inventory {
+    pub(crate) fn new(parts: Parts, storage: Stores) -> Inventory {
         Inventory { parts, storage }
     }
 }
