@@ -1,4 +1,5 @@
 //! The presence server on Kamailio: carries out what [`crate::presence`] asks for.
+pub mod announcing;
 pub mod authorizations;
 pub mod cluster;
 pub mod context;

@@ -14,7 +14,7 @@ use crate::presence::ports::transaction::ServerTransaction;
 use crate::presence::remembered::SentNotify;
 use crate::presence::subscription::Subscription;
 use crate::presence::unreadable::Unreadable;
-use crate::server::cluster::arbitration::Beating;
+use crate::server::announcing::arbitration::Beating;
 use crate::server::inventory::Inventory;
 use crate::server::notifications::missed_changes::OwnDialogId;
 use crate::server::notifications::pacing::Pacing;

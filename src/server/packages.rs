@@ -1,4 +1,4 @@
-//! Event packages (RFC 6665 5): the callbacks of their modules, and what can be predicted of their bodies.
+//! Event packages (RFC 6665 5): what can be predicted of their bodies, and what their parser reads.
 pub mod foreseen_body;
 pub mod omitted_check;
 pub mod prediction;

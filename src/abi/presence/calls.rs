@@ -7,7 +7,7 @@ use crate::presence::event_package::{PackageId, Trait};
 use crate::presence::placed::Placed;
 use crate::presence::subscription::Subscription;
 use crate::presence::{direct_publish, judgement, refresh, sphere};
-use crate::server::cluster::holders::{self, RefreshedBy};
+use crate::server::announcing::holders::{self, RefreshedBy};
 use crate::server::context::Context;
 use crate::sip::checked::{CheckedParts, HostPart, UserPart};
 use crate::sip::entity_tag::EntityTag;

@@ -12,9 +12,10 @@ use crate::presence::replica::{self, ReplicaMessage};
 use crate::presence::replica_refresh;
 use crate::presence::replication;
 use crate::presence::replication::Reader;
+use crate::server::announcing::node_clocks;
 use crate::server::cluster::full_sync::{self, Owners};
 use crate::server::cluster::{
-    comparison, membership, merging, node_clocks, publications, refreshes, replacement, replicas, stock_subscriptions,
+    comparison, membership, merging, publications, refreshes, replacement, replicas, stock_subscriptions,
 };
 use crate::server::context::{Context, Process};
 use crate::server::nodes::message_rate::{MOST_OF_NODE, MOST_OF_STRANGER, Sender};

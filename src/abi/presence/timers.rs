@@ -14,7 +14,7 @@ use crate::presence::ports::subscriptions::Subscriptions;
 use crate::presence::remembered::NotifyOutcome;
 use crate::presence::subscription::Subscription;
 use crate::scoped_value::ScopedValue;
-use crate::server::cluster::arbitration::Beating;
+use crate::server::announcing::arbitration::Beating;
 use crate::server::cluster::membership;
 use crate::server::context::Context;
 use crate::server::history::recording;

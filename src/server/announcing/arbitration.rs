@@ -6,7 +6,7 @@ use crate::common::counters::{self, Counter};
 use crate::common::database::Database;
 use crate::host::{clock, log};
 use crate::presence::error::StoreError;
-use crate::server::cluster::leases_table::LeasesTable;
+use crate::server::announcing::leases_table::LeasesTable;
 use crate::server::nodes::node_id::NodeId;
 use crate::server::shared::Parts;
 use crate::server::tables::subscription_entry::Ownership;
@@ -65,7 +65,7 @@ impl Beating {
     }
 }
 
-pub(super) fn write_change(change: &LeaseChange) {
+pub(crate) fn write_change(change: &LeaseChange) {
     match change {
         LeaseChange::Begun(lease) => crate::log!(Notice, "this node holds lease {lease}: it sends NOTIFYs"),
         LeaseChange::Lost(node) => {

@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 
 /// Stamps of others may not have reached a node for so long before it was frozen, in milliseconds of
 /// the wall clock.
-pub(super) const ASK_MARGIN: Millis = Millis(15_000);
+pub(crate) const ASK_MARGIN: Millis = Millis(15_000);
 
 /// How long a node that was frozen waits for the documents of its share (`cluster_replicas`).
 const DOCUMENTS_AFTER: Millis = Millis(5_000);

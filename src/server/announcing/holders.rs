@@ -40,7 +40,7 @@ impl Parts {
 
     /// The other nodes that learn of what happens to a presentity: those that hold what belongs to it. `None`: all
     /// nodes do, because every node holds everything, or because others may see other nodes than this one.
-    pub(super) fn receivers(&self, uri: &[u8]) -> Option<Vec<Address>> {
+    pub(crate) fn receivers(&self, uri: &[u8]) -> Option<Vec<Address>> {
         let view = self.view()?;
         let is_settled = self.shared.cluster_state.placing.is_settled(clock::instant());
         let addresses = || view.others(uri).filter_map(|node| self.shared.nodes.address(node)).collect();
@@ -72,7 +72,7 @@ impl Parts {
     }
 
     /// Now, by both clocks.
-    pub(super) fn two_clocks(&self) -> TwoClocks {
+    pub(crate) fn two_clocks(&self) -> TwoClocks {
         TwoClocks { own: clock::now(), shared: self.shared.cluster_state.second() }
     }
 
@@ -126,7 +126,7 @@ impl Parts {
     }
 
     /// Whether this node has the documents of all others that it should hold, as far as it knows these.
-    pub(super) fn has_documents(&self) -> bool {
+    pub(crate) fn has_documents(&self) -> bool {
         let Some(replicas) = self.config.replicas() else { return true };
         let nodes = self.shared.nodes;
         nodes.sharing(replicas).iter().all(|(id, ..)| nodes.has_filled(*id, RecordKind::Publications))
@@ -141,7 +141,7 @@ impl Parts {
 
     /// Another node has announced a record of this presentity here: one that belongs elsewhere, because that node did
     /// not know yet where, is offered soon.
-    pub(super) fn note_replica_of(&self, uri: &[u8]) {
+    pub(crate) fn note_replica_of(&self, uri: &[u8]) {
         if self.view().is_some_and(|view| !view.is_held_here(uri)) {
             self.shared.cluster_state.placing.look_by(clock::instant() + NEXT_OFFER);
         }

@@ -7,7 +7,7 @@ use crate::server::nodes::known_node::NodeTime;
 use crate::server::shared::Parts;
 
 /// Another node has stamped something so: the cluster's clock is as late here from now on.
-pub(super) fn observe(parts: &Parts, node: &[u8], stamp: Stamp) {
+pub(crate) fn observe(parts: &Parts, node: &[u8], stamp: Stamp) {
     if !parts.shared.cluster_state.clock.observe(stamp, local_time()) {
         limited!(Warn, "the clock of {} is more than 5 minutes ahead of ours", log::show(node));
     }

@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 
 impl Parts {
     /// A message as it is sent: with the cluster's seal, if there is one.
-    pub(super) fn sealed(&self, channel: Channel, message: &[u8]) -> Vec<u8> {
+    pub(crate) fn sealed(&self, channel: Channel, message: &[u8]) -> Vec<u8> {
         let door = self.shared.door;
         if !door.has_secret() {
             return message.to_vec();

@@ -30,7 +30,7 @@ impl Parts {
         tables.shard_of_dialog(tables.dialog_hash(dialog))?.find(dialog).map(|stored| stored.ownership)
     }
 
-    pub(super) fn send_to_stock(&self, to: &[Address], body: &[u8]) {
+    pub(crate) fn send_to_stock(&self, to: &[Address], body: &[u8]) {
         for address in to {
             counters::count(Counter::DmqSent);
             if self.may_receive(address) && !dmq::send(Channel::StockSubscriptions, address, body) {
@@ -60,7 +60,7 @@ impl Parts {
         }
     }
 
-    pub(super) fn stock_text(&self, subscription: &Subscription, end: Option<Moment>) -> Vec<u8> {
+    pub(crate) fn stock_text(&self, subscription: &Subscription, end: Option<Moment>) -> Vec<u8> {
         stock_subscription::to_json(subscription, self.packages(), end)
     }
 

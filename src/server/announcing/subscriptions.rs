@@ -67,7 +67,7 @@ impl Parts {
     }
 
     /// A comparison message of this node.
-    pub(super) fn comparison_text(&self, kind: RecordKind, message: &Comparison) -> Vec<u8> {
+    pub(crate) fn comparison_text(&self, kind: RecordKind, message: &Comparison) -> Vec<u8> {
         cluster::compare(self.node_name(), kind, message, self.shared.cluster_state.tick())
     }
 
@@ -89,7 +89,7 @@ impl Parts {
         }
     }
 
-    pub(super) fn owner_name(&self, owner: NodeId) -> Vec<u8> {
+    pub(crate) fn owner_name(&self, owner: NodeId) -> Vec<u8> {
         // What was read from our table and is not settled yet is ours, unless another node knows better.
         match owner {
             NodeId::HERE | NodeId::ELSEWHERE => self.node_name().to_vec(),

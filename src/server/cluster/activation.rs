@@ -12,7 +12,7 @@ use crate::presence::ports::notifications::Notifications;
 use crate::presence::ports::server::Server;
 use crate::presence::subscription::SubscriptionState;
 use crate::presence::subscription_field::Field;
-use crate::server::cluster::announce::{skip_sequence_numbers, take_over};
+use crate::server::announcing::subscriptions::{skip_sequence_numbers, take_over};
 use crate::server::cluster::watchers;
 use crate::server::context::Context;
 use crate::server::nodes::node_id::NodeId;

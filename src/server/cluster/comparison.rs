@@ -12,7 +12,7 @@ use crate::presence::ports::server::Server;
 use crate::presence::replica;
 use crate::presence::subscription::{Status, Subscription};
 use crate::presence::subscription_field::Field;
-use crate::server::cluster::asking::ASK_MARGIN;
+use crate::server::announcing::asking::ASK_MARGIN;
 use crate::server::cluster::{merging, publications};
 use crate::server::context::Context;
 use crate::server::nodes::node_id::NodeId;

@@ -15,7 +15,7 @@ use crate::presence::publication::{Applied, Change};
 use crate::presence::replica;
 use crate::presence::subscription::Subscription;
 use crate::presence::subscription_field::Field;
-use crate::server::cluster::announce::skip_sequence_numbers;
+use crate::server::announcing::subscriptions::skip_sequence_numbers;
 use crate::server::cluster::{comparison, merging, publications, replicas};
 use crate::server::context::Context;
 use crate::server::nodes::node_id::NodeId;

@@ -15,7 +15,7 @@ use crate::presence::spare_blocks::SpareBlocks;
 use crate::presence::subscription::{RowState, Subscription};
 use crate::presence::subscription_field::Field;
 use crate::presence::winfo::Watcher;
-use crate::server::cluster::stock_announce::skip_stock_watchers;
+use crate::server::announcing::stock_announce::skip_stock_watchers;
 use crate::server::notifications::pacing::Pacing;
 use crate::server::notifications::senders::FanOutSize;
 use crate::server::shared::Parts;

@@ -9,8 +9,8 @@ use crate::presence::subscription::Status;
 use crate::presence::subscription_field::Field;
 use crate::presence::watcher_changes;
 use crate::presence::winfo::{Extent, Watcher};
+use crate::server::announcing::subscriptions::Ends;
 use crate::server::cluster::activation;
-use crate::server::cluster::announce::Ends;
 use crate::server::context::Context;
 
 /// Ends a subscription where the answer to its NOTIFY says so (RFC 6665 4.2.2), and remembers a failure.

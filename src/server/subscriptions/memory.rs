@@ -12,7 +12,7 @@ use crate::presence::ports::subscriptions::{NewDialog, Renewed, Stored};
 use crate::presence::resource::Resource;
 use crate::presence::subscription::{Renewal, Status, Subscription, SubscriptionState};
 use crate::presence::subscription_field::Field;
-use crate::server::cluster::announce::Ends;
+use crate::server::announcing::subscriptions::Ends;
 use crate::server::nodes::node_id::NodeId;
 use crate::server::notifications::row_run::RowWork;
 use crate::server::shared::Parts;
@@ -269,7 +269,7 @@ fn leave_final_notify(
 ) {
     last.state = stored.subscription.state;
     if !stored.ownership.owner.is_here() {
-        crate::server::cluster::announce::skip_sequence_numbers(&mut last.state, stored.ownership.ceiling);
+        crate::server::announcing::subscriptions::skip_sequence_numbers(&mut last.state, stored.ownership.ceiling);
     }
     last.state.local_cseq += 1;
     last.state.version += 1;
@@ -334,7 +334,7 @@ impl MemorySubscriptions {
             };
             stored.aside = Aside::default();
             if let Some(steps) = steps {
-                crate::server::cluster::announce::take_over(
+                crate::server::announcing::subscriptions::take_over(
                     &self.shared.tables,
                     stored,
                     self.shared.cluster_state.arbitration.lease(),
