@@ -59,3 +59,4 @@ pub mod unreadable;
 mod versioned_body;
 pub mod watcher_changes;
 pub mod winfo;
+mod xml_value;

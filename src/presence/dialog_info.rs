@@ -1,6 +1,7 @@
 //! Dialog documents (RFC 4235) as far as presence looks into them: which dialogs there are, how far each has come, and
 //! what distinguishes one call from the next.
 use super::plain_tags::{self, Piece, local};
+use super::xml_value;
 use crate::shm_safe::shm_safe;
 use foldhash::quality::FixedState;
 use quick_xml::Reader;
@@ -78,6 +79,11 @@ fn hash(id: &[u8]) -> u64 {
     hasher.finish()
 }
 
+/// The hash of an id, as it is written.
+fn hash_of_id(written: &[u8]) -> u64 {
+    hash(&xml_value::of_attribute(written))
+}
+
 /// A dialog element that is being read.
 struct OpenDialog {
     depth: usize,
@@ -108,7 +114,8 @@ impl DialogInfo {
             match reader.read_event().ok()? {
                 Event::Start(tag) => reading.take(Piece::Start(tag.name().as_ref(), tag.attributes_raw()))?,
                 Event::Empty(tag) => reading.take(Piece::Empty(tag.name().as_ref(), tag.attributes_raw()))?,
-                Event::Text(text) => reading.take(Piece::Text(&text))?,
+                Event::Text(text) => reading.take(Piece::Text(&xml_value::of_text(&text)))?,
+                Event::CData(text) => reading.take(Piece::Text(&text))?,
                 Event::End(tag) => reading.take(Piece::End(tag.name().as_ref()))?,
                 Event::Eof => return (reading.depth == 0).then_some(reading.info),
                 _ => {}
@@ -120,9 +127,9 @@ impl DialogInfo {
         self.dialogs += 1;
         let (mut id, mut call) = (None, [0; 3]);
         for (name, value) in Attributes(attributes) {
-            let digest = || crc32fast::hash(value).max(1);
+            let digest = || crc32fast::hash(&xml_value::of_attribute(value)).max(1);
             match name {
-                b"id" => id = Some(hash(value)),
+                b"id" => id = Some(hash_of_id(value)),
                 b"call-id" => call[0] = digest(),
                 b"local-tag" => call[1] = digest(),
                 b"remote-tag" => call[2] = digest(),
@@ -262,7 +269,8 @@ pub fn without(document: &[u8], removed: &[u64]) -> Option<Vec<u8>> {
     let (mut out, mut copied, mut depth, mut cut) = (Vec::with_capacity(document.len()), 0usize, 0usize, None);
     let is_gone = |element: &BytesStart<'_>| {
         let id = || Attributes(element.attributes_raw()).named(b"id");
-        element.local_name().as_ref() == b"dialog" && id().is_some_and(|id| removed.binary_search(&hash(id)).is_ok())
+        element.local_name().as_ref() == b"dialog"
+            && id().is_some_and(|id| removed.binary_search(&hash_of_id(id)).is_ok())
     };
     loop {
         let before = usize::try_from(reader.buffer_position()).ok()?;
@@ -328,6 +336,18 @@ mod tests {
             assert_eq!(phase(&format!("{state}xxxxx")), DialogState::Talking);
         }
         assert_eq!(phase(""), DialogState::Talking);
+    }
+
+    #[test]
+    fn what_is_said_counts_and_not_how_it_is_written() {
+        let plain =
+            "<dialog id=\"a&amp;b c\" call-id=\"1&lt;\" local-tag=\"l\" remote-tag=\"'\"><state>early</state></dialog>";
+        let other = "<dialog id='a&#38;b\nc' call-id='&#49;&#x3C;' local-tag='&#108;' remote-tag='&apos;'>\
+            <state>e<![CDATA[ar]]>l&#121;</state></dialog>";
+        let (plain, other) = (document(plain), document(other));
+        assert_eq!(DialogInfo::parse(&plain), DialogInfo::parse(&other));
+        let id = DialogInfo::parse(&plain).unwrap().marks[0].id;
+        assert!(!String::from_utf8(without(&other, &[id]).unwrap()).unwrap().contains("state"));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! same one.
 use super::dialog_info::Attributes;
 use super::publication::Publication;
+use super::xml_value;
 use quick_xml::Reader;
 use quick_xml::events::Event;
 use std::collections::HashSet;
@@ -26,7 +27,8 @@ fn ids(document: &[u8]) -> Vec<Vec<u8>> {
     loop {
         match reader.read_event() {
             Ok(Event::Start(element) | Event::Empty(element)) if element.local_name().as_ref() == b"tuple" => {
-                ids.extend(Attributes(element.attributes_raw()).named(b"id").map(<[u8]>::to_vec));
+                let id = Attributes(element.attributes_raw()).named(b"id");
+                ids.extend(id.map(|id| xml_value::of_attribute(id).into_owned()));
             }
             Ok(Event::Eof) | Err(_) => return ids,
             Ok(_) => {}
@@ -48,6 +50,7 @@ mod tests {
         assert!(!clash(&[document(&["a", "a"])]));
         assert!(!clash(&[document(&["a"]), document(&["b", "c"]), document(&[])]));
         assert!(clash(&[document(&["a"]), document(&["b"]), document(&["c", "a"])]));
+        assert!(clash(&[document(&["a&amp;b"]), document(&["a&#38;b"])]));
         assert!(!clash(&[document(&["a"]), Publication { body: b"<<".to_vec(), ..Publication::default() }]));
     }
 }
