@@ -226,6 +226,7 @@ LIVES = [
         [rules("alice", bob="confirm"), sub("p", "alice"), pub("s1")],
         mode=3, cache=0, notifiers=1, rules=True,
     ),
+    life(["rows of watchers that a crash loses"], [sub("p", "alice"), restart("kill")], mode=2),
     life(
         ["a watcher of watchers whose connection is gone"],
         [sub("w", "alice", event="presence.winfo", who="carol"), restart(), sub("p", "alice")],

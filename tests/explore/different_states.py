@@ -16,6 +16,7 @@ from .judging import (
     given,
     has_another_call,
     has_been,
+    has_been_killed,
     has_refused,
     has_subscribed,
     header,
@@ -309,6 +310,18 @@ TABLE = [
         and case.step["do"] in ("subscribe", "refresh")
         and not case.stock
         and has_subscribed(case, "presence.winfo"),
+    ),
+    (
+        "rows of watchers that a crash loses",
+        "watchers_write_behind",
+        "the row of a new watcher is written within a second after the answer; a crash in that second loses it",
+        True,
+        lambda case: case.config["mode"] == 2
+        and case.config["ours"].get("watchers_write_behind", 1)
+        and case.kind == "rows"
+        and case.what.startswith("watchers")
+        and len(case.ours) < len(case.stock)
+        and has_been_killed(case),
     ),
     (
         "another order of refusals",

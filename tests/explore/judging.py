@@ -145,6 +145,12 @@ def not_timed_out(notifies):
     return [one for one in notifies if one[0] != "terminated;reason=timeout"]
 
 
+def has_been_killed(case):
+    """The servers have been killed in one of the steps so far."""
+    steps = case.life["steps"][: case.seen.number + 1]
+    return any(step["do"] == "restart" and step["how"] == "kill" for step in steps)
+
+
 def has_subscribed(case, event):
     """A SUBSCRIBE to this event has been among the steps so far."""
     steps = case.life["steps"][: case.seen.number + 1]
