@@ -135,6 +135,11 @@ unsafe extern "C" fn slab_bytes(_id: c_ushort, _what: *mut c_void) -> c_long {
     entry!(slab_bytes, 0, { slab::bytes_held() as c_long })
 }
 
+/// Chunks that no block is in use of.
+unsafe extern "C" fn slab_spare_chunks(_id: c_ushort, _what: *mut c_void) -> c_long {
+    entry!(slab_spare_chunks, 0, { slab::spare_chunks() as c_long })
+}
+
 /// Free blocks that were left in shared memory at start.
 unsafe extern "C" fn memory_seeds(_id: c_ushort, _what: *mut c_void) -> c_long {
     entry!(memory_seeds, 0, { warm_up::seeded_blocks() as c_long })
@@ -161,7 +166,7 @@ unsafe extern "C" fn lease_held(_id: c_ushort, _what: *mut c_void) -> c_long {
 /// A statistic that is computed: name, what it says, the function, and the word that the function gets.
 type Gauge = (&'static CStr, &'static CStr, Compute, usize);
 
-const PRESENCE: [Gauge; 16] = [
+const PRESENCE: [Gauge; 17] = [
     (c"subscriptions", c"subscriptions that this node serves", total, Of::Subscriptions as usize),
     (c"subscriptions_replicas", c"subscriptions of other nodes that are held here, too", total, Of::Replicas as usize),
     (c"subscriptions_pending", c"subscriptions that nobody has decided about", total, Of::Pending as usize),
@@ -179,6 +184,7 @@ const PRESENCE: [Gauge; 16] = [
         0,
     ),
     (c"slab_bytes", c"bytes of shared memory in chunks of small blocks", slab_bytes, 0),
+    (c"slab_spare_chunks", c"chunks without a block in use, kept for the next burst", slab_spare_chunks, 0),
     (c"memory_seeds", c"free blocks left in shared memory at start", memory_seeds, 0),
     (c"lease_held", c"1 where this node holds a lease of the arbiter", lease_held, 0),
     (c"sqlite_direct", c"1 where statements go past db_sqlite", sqlite_direct, 0),

@@ -1,6 +1,6 @@
 //! Shared memory as a Rust allocator: collections that every process of the server sees at the same address.
 use super::no_memory::NoMemory;
-use super::slab;
+use super::slab::{self, Supply};
 use crate::shm_safe::ShmSafe;
 use crate::sys;
 use allocator_api2::alloc::{AllocError, Allocator, Layout};
@@ -31,7 +31,7 @@ fn raw_allocate(size: usize) -> *mut u8 {
     }
     match size {
         ..=slab::LARGEST => slab::allocate(size),
-        _ => slab::from_host(size),
+        _ => slab::large(size),
     }
 }
 
@@ -116,6 +116,15 @@ pub fn available() -> usize {
 pub fn size() -> usize {
     // SAFETY: reads a number of the host that is set before modules are loaded.
     unsafe { sys::kr_shm_size() }
+}
+
+/// Where less than this share of shared memory is free, all spare chunks go back to the host at once.
+const SHORT_SHARE: usize = 8;
+
+/// Gives chunks back that were not needed in the last second; call once a second.
+pub fn return_spare_chunks() {
+    let is_short = available() < size() / SHORT_SHARE;
+    slab::return_spare_chunks(if is_short { Supply::Short } else { Supply::Plenty });
 }
 
 /// Puts a value into shared memory.

@@ -1,7 +1,7 @@
 //! Small blocks of shared memory, cut from large ones. Subscriptions live for hours; if each had blocks of its own
 //! between those of transactions, which live for seconds, the host's allocator would have a gap beside every one of
 //! them and would walk them all to put a freed block in its place. A block from here costs neither a search nor a word
-//! beyond its size.
+//! beyond its size. Chunks that a burst leaves behind serve the next one: giving one back may cost such a search, too.
 use super::lock::Lock;
 use super::no_memory::NoMemory;
 use crate::shm_safe::ShmSafe;
@@ -10,7 +10,7 @@ use allocator_api2::alloc::{AllocError, Allocator, Layout};
 use allocator_api2::boxed::Box;
 use allocator_api2::vec::Vec;
 use std::ptr::{NonNull, null_mut};
-use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicPtr, Ordering};
 
 /// The largest block that is cut from another one, in bytes.
 pub const LARGEST: usize = 1024;
@@ -28,6 +28,12 @@ const LARGEST_CHUNK: usize = 64 << 10;
 const FEWEST_BLOCKS: usize = 8;
 /// The last chunk of a class is kept for the next allocation if it is no larger than this.
 const KEPT_CHUNK: usize = 9 << 10;
+
+/// Each second this share of the spare chunks that nobody has needed since the last one goes back to the host, at least
+/// one, and at most so many of all classes together: the host searches its lists for the place of each of them, and
+/// nobody gets memory meanwhile.
+const RETURNED_SHARE: usize = 8;
+const MOST_RETURNED: usize = 64;
 
 /// A large block, and what has been cut from it.
 struct Chunk {
@@ -50,6 +56,11 @@ struct Class {
     block: usize,
     /// The first chunk with room.
     roomy: *mut Chunk,
+    /// The first of the chunks that no block of is in use, which are kept for the next burst.
+    spare: *mut Chunk,
+    /// How many there are of them, and the fewest since the last look.
+    spares: usize,
+    fewest_spares: usize,
     /// All chunks, by their addresses.
     chunks: Vec<*mut Chunk, Host>,
     /// Bytes in all chunks.
@@ -67,8 +78,6 @@ unsafe impl Send for Class {}
 enum Returned {
     /// The block's chunk has room for another one.
     Kept,
-    /// The block's chunk is empty and belongs to the caller.
-    Empty(*mut Chunk),
     /// The block was not cut from any chunk.
     Alone,
     /// The block lies in a chunk and is none of its blocks.
@@ -76,7 +85,11 @@ enum Returned {
 }
 
 /// The classes, each under a lock of its own.
-struct Pool([Lock<Class>; CLASSES]);
+struct Pool {
+    classes: [Lock<Class>; CLASSES],
+    /// The second in which spare chunks were given back last.
+    returned_at: AtomicI64,
+}
 
 /// The host's memory, for what the pool itself needs.
 #[derive(Clone, Copy)]
@@ -138,7 +151,39 @@ fn started() -> Option<&'static Pool> {
 
 /// How many bytes of shared memory the chunks take.
 pub fn bytes_held() -> usize {
-    started().map_or(0, |pool| pool.0.iter().map(|class| class.lock().held).sum())
+    started().map_or(0, |pool| pool.classes.iter().map(|class| class.lock().held).sum())
+}
+
+/// How many chunks are kept without a block in use.
+pub fn spare_chunks() -> usize {
+    started().map_or(0, |pool| pool.classes.iter().map(|class| class.lock().spares).sum())
+}
+
+/// How much of shared memory is free.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Supply {
+    /// There is enough.
+    Plenty,
+    /// There is little left.
+    Short,
+}
+
+/// Gives spare chunks back to the host, a part of them each second, or all where shared memory is short; the timers of
+/// both modules call it, and of two calls in one second the first counts.
+pub fn return_spare_chunks(supply: Supply) {
+    let Some(pool) = started() else { return };
+    let now = super::clock::ticks().0;
+    if pool.returned_at.swap(now, Ordering::Relaxed) == now {
+        return;
+    }
+    match supply {
+        Supply::Short => {
+            pool.return_all();
+        }
+        Supply::Plenty => {
+            pool.return_some();
+        }
+    }
 }
 
 /// A block of at most [`LARGEST`] bytes, or null.
@@ -150,9 +195,16 @@ pub fn allocate(size: usize) -> *mut u8 {
 }
 
 /// A block of the host's shared memory, or null.
-pub(super) fn from_host(size: usize) -> *mut u8 {
+fn from_host(size: usize) -> *mut u8 {
     // SAFETY: the allocator takes any size, under its own lock, and what it returns is this caller's alone.
     unsafe { sys::kr_shm_malloc(size).cast() }
+}
+
+/// A block of the host's shared memory, or null. Where there is none, spare chunks go back first.
+pub(super) fn large(size: usize) -> *mut u8 {
+    let block = from_host(size);
+    let has_returned = block.is_null() && started().is_some_and(Pool::return_all);
+    if has_returned { from_host(size) } else { block }
 }
 
 /// Gives a block back.
@@ -186,13 +238,22 @@ fn size_in(class: usize) -> usize {
 
 impl Pool {
     fn new() -> Pool {
-        Pool(std::array::from_fn(|class| {
-            Lock::new(Class { block: size_in(class), roomy: null_mut(), chunks: Vec::new_in(Host), held: 0 })
-        }))
+        let classes = std::array::from_fn(|class| {
+            Lock::new(Class {
+                block: size_in(class),
+                roomy: null_mut(),
+                spare: null_mut(),
+                spares: 0,
+                fewest_spares: 0,
+                chunks: Vec::new_in(Host),
+                held: 0,
+            })
+        });
+        Pool { classes, returned_at: AtomicI64::new(0) }
     }
 
     fn allocate(&self, size: usize) -> *mut u8 {
-        let class = &self.0[class_of(size)];
+        let class = &self.classes[class_of(size)];
         let (wanted, block) = {
             let mut class = class.lock();
             match class.take() {
@@ -201,7 +262,9 @@ impl Pool {
             }
         };
         // The host may need long for it: nobody waits meanwhile.
-        let Some(chunk) = Chunk::new(block, wanted) else {
+        let again = || if self.return_all() { Chunk::new(block, wanted) } else { None };
+        let chunk = Chunk::new(block, wanted).or_else(again);
+        let Some(chunk) = chunk else {
             // Where there is no room for a chunk there may be for a single block.
             return from_host(size);
         };
@@ -221,11 +284,9 @@ impl Pool {
     /// `block` came from `allocate` with this size, and nobody uses it any more.
     unsafe fn free(&self, block: *mut u8, size: usize) {
         // SAFETY: the block is the caller's to give, of this class.
-        let returned = unsafe { self.0[class_of(size)].lock().put_back(block) };
+        let returned = unsafe { self.classes[class_of(size)].lock().put_back(block) };
         match returned {
             Returned::Kept => {}
-            // SAFETY: an empty chunk has no blocks out, and was taken off the lists: nothing leads to it.
-            Returned::Empty(chunk) => unsafe { sys::kr_shm_free(chunk.cast()) },
             // SAFETY: no chunk holds the block: `allocate` took it from the host.
             Returned::Alone => unsafe { sys::kr_shm_free(block.cast()) },
             Returned::Foreign => crate::limited!(
@@ -234,6 +295,34 @@ impl Pool {
                  allocator find its owner"
             ),
         }
+    }
+
+    /// Gives one spare chunk of a class back; `false` when there is none.
+    fn return_one(class: &Lock<Class>) -> bool {
+        let Some(chunk) = class.lock().take_spare() else { return false };
+        // SAFETY: a spare chunk has no blocks out, and was taken off the lists: nothing leads to it.
+        unsafe { sys::kr_shm_free(chunk.cast()) };
+        true
+    }
+
+    /// Gives spare chunks back that were not needed since the last call: a part of them, and a bounded number.
+    fn return_some(&self) -> usize {
+        let mut returned = 0;
+        for class in &self.classes {
+            let wanted = class.lock().unneeded().div_ceil(RETURNED_SHARE).min(MOST_RETURNED - returned);
+            returned += (0..wanted).take_while(|_| Pool::return_one(class)).count();
+        }
+        returned
+    }
+
+    /// Gives all spare chunks back; `false` when there were none.
+    fn return_all(&self) -> bool {
+        let mut returned = false;
+        for class in &self.classes {
+            let spares = class.lock().spares;
+            returned |= (0..spares).take_while(|_| Pool::return_one(class)).count() > 0;
+        }
+        returned
     }
 }
 
@@ -305,12 +394,14 @@ impl Class {
         (self.held / SHARE).clamp(SMALLEST_CHUNK, LARGEST_CHUNK)
     }
 
-    /// A block of the first chunk with room.
+    /// A block of the first chunk with room, or of a spare one.
     fn take(&mut self) -> Option<*mut u8> {
-        let chunk = self.roomy;
-        if chunk.is_null() {
-            return None;
+        if self.roomy.is_null() {
+            let spare = self.next_spare()?;
+            // SAFETY: it is alive, and in no list any more.
+            unsafe { self.link(spare) };
         }
+        let chunk = self.roomy;
         // SAFETY: chunks in the list are alive and have room, and the holder of their class's lock may change them.
         let block = unsafe { Chunk::take(chunk, self.block) };
         // SAFETY: taking a block leaves the chunk alive and in its list, and the lock is still held.
@@ -330,8 +421,33 @@ impl Class {
         (address < end).then_some(place)
     }
 
-    /// Takes a block back. A small chunk is kept when there is no other with room: a single value that comes and goes
-    /// costs the host nothing.
+    /// Takes the first chunk off the list of the spare ones.
+    fn next_spare(&mut self) -> Option<*mut Chunk> {
+        let chunk = self.spare;
+        // SAFETY: null, or a spare chunk: those are alive, and the holder of the lock of their class may change them.
+        let head = unsafe { chunk.as_mut() }?;
+        self.spare = std::mem::replace(&mut head.after, null_mut());
+        self.spares -= 1;
+        self.fewest_spares = self.fewest_spares.min(self.spares);
+        Some(chunk)
+    }
+
+    /// Takes a spare chunk off all lists, for the host.
+    fn take_spare(&mut self) -> Option<*mut Chunk> {
+        let chunk = self.next_spare()?;
+        let place = self.place_of(chunk as usize)?;
+        // SAFETY: it is alive until the caller gives it back.
+        self.held -= unsafe { (*chunk).bytes };
+        Some(self.chunks.remove(place))
+    }
+
+    /// How many spare chunks were not needed since the last call.
+    fn unneeded(&mut self) -> usize {
+        std::mem::replace(&mut self.fewest_spares, self.spares)
+    }
+
+    /// Takes a block back. A chunk without a block in use becomes a spare one, unless it is small and there is no other
+    /// with room: a single value that comes and goes costs nothing.
     ///
     /// # Safety
     /// The block was given for a size of this class, and nobody uses it any more.
@@ -362,8 +478,11 @@ impl Class {
         }
         // SAFETY: it has room, and so it is linked.
         unsafe { self.unlink(chunk) };
-        self.held -= bytes;
-        Returned::Empty(self.chunks.remove(place))
+        // SAFETY: it is alive, in no list, and no other reference to it is held.
+        unsafe { (*chunk).after = self.spare };
+        self.spare = chunk;
+        self.spares += 1;
+        Returned::Kept
     }
 
     /// Adds a chunk; `false` when there is no memory to note it.
@@ -417,121 +536,4 @@ impl Class {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::host::fake;
-
-    #[test]
-    fn classes_are_no_smaller_than_what_they_hold_and_not_much_larger() {
-        for size in 1..=LARGEST {
-            let given = size_in(class_of(size));
-            assert!(
-                given >= size && given - size < if size <= FINE { FINE_STEP } else { COARSE_STEP },
-                "{size}: {given}"
-            );
-        }
-        assert_eq!(class_of(LARGEST) + 1, CLASSES);
-    }
-
-    /// A sequence of numbers that looks like chance and is the same in each run.
-    fn chance(state: &mut u64) -> usize {
-        *state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        (*state >> 33) as usize
-    }
-
-    /// Miri interprets each instruction: fewer blocks, of so few sizes that several share a chunk all the same.
-    const STEPS: usize = if cfg!(miri) { 1_000 } else { 50_000 };
-    const UP_TO: usize = if cfg!(miri) { 64 } else { LARGEST };
-
-    /// Outside of tests a pool lives as long as the server.
-    impl Drop for Pool {
-        fn drop(&mut self) {
-            for class in &self.0 {
-                // SAFETY: nobody uses blocks of the pool any more.
-                class.lock().chunks.drain(..).for_each(|chunk| unsafe { sys::kr_shm_free(chunk.cast()) });
-            }
-        }
-    }
-
-    /// A block of a pool, filled with a mark.
-    struct Block {
-        at: *mut u8,
-        size: usize,
-        mark: u8,
-    }
-
-    impl Block {
-        fn take(pool: &Pool, size: usize, mark: u8) -> Block {
-            let at = pool.allocate(size);
-            assert!(!at.is_null() && at as usize % 8 == 0);
-            // SAFETY: the block is ours and that long.
-            unsafe { at.write_bytes(mark, size) };
-            Block { at, size, mark }
-        }
-
-        fn give(self, pool: &Pool) {
-            // SAFETY: the block is ours until it is given back, and was filled when it was taken.
-            let bytes = unsafe { crate::host::bytes::slice(self.at, self.size) };
-            assert!(bytes.iter().all(|byte| *byte == self.mark), "somebody else wrote to the block");
-            // SAFETY: the test took the block with this size, and gives it back once.
-            unsafe { pool.free(self.at, self.size) };
-        }
-    }
-
-    #[test]
-    fn blocks_keep_what_is_written_to_them_and_all_goes_back() {
-        let before = fake::live_blocks();
-        let pool = Pool::new();
-        let (mut state, mut live) = (7, Vec::new());
-        for step in 0..STEPS {
-            // It grows, shrinks to little, and grows again.
-            let grows = (step / (STEPS / 5)) % 2 == 0;
-            if chance(&mut state) % 10 < if grows { 7 } else { 2 } {
-                live.push(Block::take(&pool, 8 + chance(&mut state) % (UP_TO - 7), step as u8));
-            } else if !live.is_empty() {
-                live.swap_remove(chance(&mut state) % live.len()).give(&pool);
-            }
-        }
-        assert!(live.len() > STEPS / 50);
-        let chunks = (fake::live_blocks() - before) as usize;
-        assert!(chunks > 0 && chunks < live.len() / 2, "{chunks} chunks for {} blocks", live.len());
-        live.into_iter().for_each(|block| block.give(&pool));
-        assert!(pool.0.iter().all(|class| class.lock().held <= KEPT_CHUNK));
-        drop(pool);
-        assert_eq!(fake::live_blocks(), before);
-    }
-
-    #[test]
-    fn nothing_large_stays_when_all_is_given_back() {
-        let before = fake::live_blocks();
-        let pool = Pool::new();
-        let blocks: Vec<_> = (0..STEPS / 5).map(|_| Block::take(&pool, 300, 1)).collect();
-        blocks.into_iter().for_each(|block| block.give(&pool));
-        assert!(pool.0[class_of(300)].lock().held <= KEPT_CHUNK);
-        // One chunk, and the list of chunks.
-        assert!(fake::live_blocks() - before <= 2);
-    }
-
-    #[test]
-    fn what_no_chunk_has_given_is_left_alone() {
-        let pool = Pool::new();
-        let (first, second) = (Block::take(&pool, 64, 1), Block::take(&pool, 64, 2));
-        // SAFETY: an address inside of a block, which is recognised and not written to.
-        unsafe { pool.free(first.at.wrapping_add(8), 64) };
-        // SAFETY: a place that was never given out lies behind the second block.
-        unsafe { pool.free(second.at.wrapping_add(64), 64) };
-        [first, second].into_iter().for_each(|block| block.give(&pool));
-    }
-
-    #[test]
-    fn without_memory_there_is_no_block() {
-        let pool = Pool::new();
-        let (block, failed) = fake::failing_at(0, || pool.allocate(100));
-        assert!(failed && block.is_null());
-        // A chunk that is there needs no memory of the host.
-        let first = Block::take(&pool, 100, 1);
-        let (second, failed) = fake::failing_at(0, || Block::take(&pool, 100, 2));
-        assert!(!failed);
-        [first, second].into_iter().for_each(|block| block.give(&pool));
-    }
-}
+mod tests;

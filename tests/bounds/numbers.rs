@@ -18,6 +18,7 @@ fn factor(unit: &str) -> u64 {
 pub(crate) fn documented(text: &str) -> Result<u64, String> {
     let words = [
         ("a sixteenth", 16),
+        ("an eighth", 8),
         ("four", 4),
         ("sixteen", 16),
         ("sixteenth", 16),

@@ -4,7 +4,7 @@ use crate::common::failures::{ItemOutcome, until_failed};
 use crate::common::metrics::{self, NotifyAnswer};
 use crate::common::row_groups::Pass;
 use crate::host::tm::{self, ShownResponse};
-use crate::host::{clock, fork_signals, log, script};
+use crate::host::{clock, fork_signals, log, script, shm};
 use crate::presence::config::Config;
 use crate::presence::dialog::DialogId;
 use crate::presence::error::StoreError;
@@ -292,6 +292,7 @@ pub(crate) unsafe extern "C" fn kr_presence_on_second(_ticks: c_uint, _param: *m
                 crate::limited!(Error, "cannot end subscriptions before maintenance: {error}");
             }
         });
+        each_on_its_own("spare memory", shm::return_spare_chunks);
         each_on_its_own("nodes", || {
             if let Some(mut context) = state::context().map(Context::paced) {
                 crate::abi::presence::dmq::step(&mut context);

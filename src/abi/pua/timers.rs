@@ -6,7 +6,7 @@ use crate::common::counters::{self, Counter};
 use crate::common::metrics::{self, METHODS};
 use crate::common::row_groups::Pass;
 use crate::host::msg::{SipMsg, parse_uri};
-use crate::host::shm::NumberOnly;
+use crate::host::shm::{self, NumberOnly};
 use crate::host::{log, tm};
 use crate::pua::ports::PendingRequestId;
 use crate::pua::response::FinalResponse;
@@ -88,6 +88,7 @@ pub(crate) unsafe extern "C" fn kr_pua_on_subscribed(
 
 pub(crate) unsafe extern "C" fn kr_pua_on_second(_ticks: c_uint, _param: *mut c_void) {
     entry!(kr_pua_on_second, {
+        shm::return_spare_chunks();
         let Some(process) = state::process() else { return };
         let mut context = AgentContext::new(process);
         refresh::retry(&mut context);
