@@ -12,6 +12,7 @@ pub mod commands;
 pub mod c_types;
 pub mod gauges;
 pub mod metrics;
+mod module_state;
 pub mod presence;
 pub mod pua;
 #[cfg(test)]

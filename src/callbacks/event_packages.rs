@@ -166,7 +166,7 @@ impl PackageRegistry {
         // SAFETY: the name lives for ever; parameters are allocated by the host and never freed.
         unsafe { sys::kr_event_parser(name.as_ptr() as *mut _, name.len() as i32, event) };
         let entry = Registered::new(sys::pres_ev {
-            name: lend(name),
+            name: lend(name).unbound(),
             default_expires: 3600,
             evp: event,
             next: self.head.get(),
@@ -255,13 +255,13 @@ impl PackageRegistry {
         offline: Option<usize>,
     ) -> *mut sys::_str {
         let Some(aggregate) = self.event(id).and_then(|ev| ev.agg_nbody) else { return std::ptr::null_mut() };
-        let mut bodies: Vec<sys::_str> = documents.iter().map(|document| lend(document)).collect();
+        let mut bodies: Vec<sys::_str> = documents.iter().map(|document| lend(document).unbound()).collect();
         let mut pointers: Vec<*mut sys::_str> = bodies.iter_mut().map(|body| body as *mut _).collect();
         let offline = offline.map_or(-1, |at| at as i32);
         let list = if pointers.is_empty() { std::ptr::null_mut() } else { pointers.as_mut_ptr() };
         // SAFETY: `agg_nbody` reads two strings and as many documents as it is given the number of; all of them live
         // until it returns.
-        unsafe { aggregate(&mut lend(user), &mut lend(domain), list, documents.len() as i32, offline) }
+        unsafe { aggregate(&mut *lend(user), &mut *lend(domain), list, documents.len() as i32, offline) }
     }
 
     /// `apply_auth_nbody`: the body as the presentity's rules let this watcher see it. `None` leaves it as it is.
@@ -285,7 +285,7 @@ impl PackageRegistry {
         let mut filtered = std::ptr::null_mut();
         self.is_sphere_unread.set(false);
         // SAFETY: body, subscription and rules are lent until the function returns; it reads them, and sets `filtered`.
-        if unsafe { filter(&mut lend(body), &mut raw, &mut filtered) } < 0 {
+        if unsafe { filter(&mut *lend(body), &mut raw, &mut filtered) } < 0 {
             return Err(NoVerdict::Unclear);
         }
         // SAFETY: the filtered body is the caller's, and `free_body` of the same package frees its text.
@@ -417,7 +417,7 @@ impl PackageRegistry {
         let load = self.event(id).and_then(|event| event.get_pidf_doc).ok_or(CannotSay)?;
         let mut document = std::ptr::null_mut();
         // SAFETY: the function reads three strings, which live until it returns, and sets `document`.
-        if unsafe { load(&mut lend(user), &mut lend(domain), &mut lend(file_uri), &mut document) } < 0 {
+        if unsafe { load(&mut *lend(user), &mut *lend(domain), &mut *lend(file_uri), &mut document) } < 0 {
             return Err(CannotSay);
         }
         // SAFETY: `get_pidf_doc` hands over a private `str` with private text, or leaves null.
@@ -426,7 +426,7 @@ impl PackageRegistry {
 
     /// A C view of a subscription for a callback.
     pub fn lend_subscription(&self, subscription: &Subscription) -> sys::subscription {
-        let text = |field| lend(subscription.get(field));
+        let text = |field| lend(subscription.get(field)).unbound();
         let n = &subscription.state;
         sys::subscription {
             pres_uri: text(Field::PresUri),
@@ -477,7 +477,7 @@ impl Rules {
         let mut document = std::ptr::null_mut();
         let Some(load) = ev.get_rules_doc else { return Ok(Rules { document: None, is_missing: false }) };
         // SAFETY: the function reads user and domain, which live until it returns, and sets `document`.
-        if unsafe { load(&mut lend(user), &mut lend(domain), &mut document) } < 0 {
+        if unsafe { load(&mut *lend(user), &mut *lend(domain), &mut document) } < 0 {
             // It may be there and cannot be read now: that is not the same as none.
             return Err(NoVerdict::Unreadable);
         }
@@ -517,7 +517,7 @@ unsafe fn filled(mut target: sys::pres_ev, given: &sys::pres_ev) -> Result<sys::
     // SAFETY: the caller vouches for the strings of `given`.
     let content_type = unsafe { view(&given.content_type) };
     if !content_type.is_empty() {
-        target.content_type = lend(shm::ShmBox::leak(shm::copy(content_type)?));
+        target.content_type = lend(shm::ShmBox::leak(shm::copy(content_type)?)).unbound();
     }
     target.type_ |= given.type_;
     target.etag_not_new |= given.etag_not_new;

@@ -75,14 +75,14 @@ impl CallbackRegistry {
         let mut body = lend(request.get(RequestField::Body));
         let mut headers = lend(request.get(RequestField::ExtraHeaders));
         let mut info = sys::publ_info {
-            id: lend(request.get(RequestField::Id)),
-            pres_uri: &mut uri,
-            body: &mut body,
+            id: lend(request.get(RequestField::Id)).unbound(),
+            pres_uri: &mut *uri,
+            body: &mut *body,
             expires: request.options.expires.number() as i32,
             source_flag: request.options.flag,
             event: request.options.event,
-            content_type: lend(request.get(RequestField::ContentType)),
-            extra_headers: &mut headers,
+            content_type: lend(request.get(RequestField::ContentType)).unbound(),
+            extra_headers: &mut *headers,
             ..Default::default()
         };
         let (mut made, mut tuple) = (std::ptr::null_mut(), private_text(tuple_id));
@@ -154,7 +154,7 @@ pub fn private_list(texts: &[Vec<u8>]) -> *mut sys::list_entry {
 /// The record of a pending request as callbacks see it (`ua_pres_t`).
 fn with_ua_pres(pending: &PendingRequest, claim: &Claim, call: impl FnOnce(*mut sys::ua_pres)) {
     let (request, record) = (&pending.request, &pending.record);
-    let or_null = |text: &[u8]| if text.is_empty() { null() } else { lend(text) };
+    let or_null = |text: &[u8]| if text.is_empty() { null() } else { lend(text).unbound() };
     let mut uri = lend(record.get(RecordField::PresUri));
     let mut watcher = lend(record.get(RecordField::WatcherUri));
     let mut proxy = lend(request.get(RequestField::OutboundProxy));
@@ -163,7 +163,7 @@ fn with_ua_pres(pending: &PendingRequest, claim: &Claim, call: impl FnOnce(*mut 
     let present = |text: &mut sys::_str| if text.len > 0 { text as *mut _ } else { std::ptr::null_mut() };
     let mut entity = sys::ua_pres {
         id: or_null(record.get(RecordField::Id)),
-        pres_uri: &mut uri,
+        pres_uri: &mut *uri,
         event: record.state.event,
         desired_expires: record.state.desired_until.moment().map_or(0, Moment::seconds) as u32,
         flag: claim.callback_flag,

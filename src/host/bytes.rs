@@ -1,5 +1,7 @@
 //! Kamailio's counted strings (`str` of `core/str.h`) as byte slices, and back.
 use crate::sys;
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
 
 /// Bytes that C code shows us: the one place where a length of C becomes one of ours.
 ///
@@ -37,9 +39,36 @@ pub unsafe fn view_ptr<'a>(text: *const sys::_str) -> Option<&'a [u8]> {
     Some(unsafe { view(&text) })
 }
 
-/// A `str` that borrows `bytes`: for host calls that only read it, or copy it.
-pub fn lend(bytes: &[u8]) -> sys::_str {
-    sys::_str { s: bytes.as_ptr() as *mut _, len: bytes.len() as i32 }
+/// A `str` that borrows its text: for host calls that only read it, or copy it.
+pub struct Lent<'a> {
+    text: sys::_str,
+    bytes: PhantomData<&'a [u8]>,
+}
+
+/// A `str` that borrows `bytes`.
+pub fn lend(bytes: &[u8]) -> Lent<'_> {
+    Lent { text: sys::_str { s: bytes.as_ptr() as *mut _, len: bytes.len() as i32 }, bytes: PhantomData }
+}
+
+impl Lent<'_> {
+    /// The `str` for a structure of the host, whose type does not say how long the text lives: who has the structure
+    /// read knows it.
+    pub fn unbound(self) -> sys::_str {
+        self.text
+    }
+}
+
+impl Deref for Lent<'_> {
+    type Target = sys::_str;
+    fn deref(&self) -> &sys::_str {
+        &self.text
+    }
+}
+
+impl DerefMut for Lent<'_> {
+    fn deref_mut(&mut self) -> &mut sys::_str {
+        &mut self.text
+    }
 }
 
 /// The empty `str` with a null pointer.

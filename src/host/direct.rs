@@ -222,7 +222,7 @@ impl Destination {
     fn via(&self) -> Option<ViaLine> {
         let mut len: c_uint = 0;
         // SAFETY: the host makes the line of a destination and a branch, which it reads.
-        let made = unsafe { sys::kr_direct_via(&self.0, &mut lend(PLACE), &mut len) };
+        let made = unsafe { sys::kr_direct_via(&self.0, &mut *lend(PLACE), &mut len) };
         // SAFETY: null, or private memory that is left to us; it is given back at the end.
         let _owner = unsafe { PkgBlock::from_raw(made) }?;
         // SAFETY: the line has this length.

@@ -92,19 +92,19 @@ pub fn load(on_answered: AnsweredFn) -> bool {
 /// Joins the cluster on a channel under the name `peer`; call in `mod_init`, after [`load`].
 pub fn join(channel: Channel, peer: &'static [u8], on_message: MessageFn, on_joined: JoinedFn) -> bool {
     // SAFETY: the shim's own table; the host copies the names, the functions live as long as the module.
-    unsafe { sys::kr_dmq_join(channel as c_int, &mut lend(peer), Some(on_message), Some(on_joined)) >= 0 }
+    unsafe { sys::kr_dmq_join(channel as c_int, &mut *lend(peer), Some(on_message), Some(on_joined)) >= 0 }
 }
 
 /// Sends a message to all other nodes that answer.
 pub fn broadcast(channel: Channel, body: &[u8]) -> bool {
     // SAFETY: the host copies the body.
-    unsafe { sys::kr_dmq_broadcast(channel as c_int, &mut lend(body)) >= 0 }
+    unsafe { sys::kr_dmq_broadcast(channel as c_int, &mut *lend(body)) >= 0 }
 }
 
 /// Sends a message to one node; `false` when there is none with this address.
 pub fn send(channel: Channel, to: &Address, body: &[u8]) -> bool {
     // SAFETY: the host copies the body, and compares the address.
-    unsafe { sys::kr_dmq_send(channel as c_int, &mut lend(body), &mut lend(&to.host), to.port) >= 0 }
+    unsafe { sys::kr_dmq_send(channel as c_int, &mut *lend(body), &mut *lend(&to.host), to.port) >= 0 }
 }
 
 /// The longest SIP URI of a node.
@@ -116,7 +116,7 @@ pub fn uri_of(node: &Address) -> Option<Vec<u8>> {
     // SAFETY: the host compares the address, and writes no more than there is room for.
     let length = unsafe {
         let place = uri.as_mut_ptr() as *mut std::ffi::c_char;
-        sys::kr_dmq_uri(&mut lend(&node.host), node.port, place, LONGEST_URI as c_int)
+        sys::kr_dmq_uri(&mut *lend(&node.host), node.port, place, LONGEST_URI as c_int)
     };
     usize::try_from(length).ok().and_then(|length| uri.get(..length)).map(<[u8]>::to_vec)
 }
@@ -147,7 +147,7 @@ pub unsafe fn answer(answer: *mut sys::peer_reponse_t, code: i32, reason: &'stat
     // SAFETY: the answer is dmq's own, and the reason is a constant.
     if let Some(answer) = unsafe { answer.as_mut() } {
         answer.resp_code = code;
-        answer.reason = lend(reason.as_bytes());
+        answer.reason = lend(reason.as_bytes()).unbound();
     }
 }
 

@@ -121,7 +121,7 @@ pub fn branch_flags() -> u32 {
 /// The host's case-insensitive hash of two strings, as its RPC shows it.
 pub fn case_hash(a: &[u8], b: &[u8]) -> u32 {
     // SAFETY: the hash reads both strings.
-    unsafe { sys::kr_case_hash(&mut bytes::lend(a), &mut bytes::lend(b)) }
+    unsafe { sys::kr_case_hash(&mut *bytes::lend(a), &mut *bytes::lend(b)) }
 }
 
 /// A copy of a field of the message. No reference to the message is ever made: the host's parsers write to it.

@@ -25,7 +25,7 @@ impl PvResult {
     /// A text that lives as long as the process.
     pub fn text(&self, value: &'static [u8]) -> i32 {
         // SAFETY: the value is there for ever.
-        unsafe { self.lent(lend(value)) }
+        unsafe { self.lent(lend(value).unbound()) }
     }
 
     /// A text; it must stay in place until the script has read it.

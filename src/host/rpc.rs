@@ -93,7 +93,7 @@ impl Rpc {
         // Where there are no more arguments, jsonrpcs leaves this as it is; where one is of another type, it clears it.
         let mut found = lend(b"untouched");
         // SAFETY: `*S` fills one `str` and may find nothing; `.` converts numbers to text.
-        if unsafe { scan(self.ctx, c"*.S".as_ptr() as *mut _, &mut found as *mut sys::_str) } == 1 {
+        if unsafe { scan(self.ctx, c"*.S".as_ptr() as *mut _, &mut *found as *mut sys::_str) } == 1 {
             // SAFETY: the transport has filled in a text of the request.
             return Ok(Some(unsafe { view(&found) }.to_vec()));
         }
@@ -129,7 +129,7 @@ impl Rpc {
     pub fn add_text(&self, text: &[u8]) {
         if let Some(add) = self.f().add {
             // SAFETY: `S` takes a pointer to a `str`.
-            unsafe { add(self.ctx, c"S".as_ptr() as *mut _, &lend(text) as *const sys::_str) };
+            unsafe { add(self.ctx, c"S".as_ptr() as *mut _, &*lend(text) as *const sys::_str) };
         }
     }
 
@@ -148,7 +148,7 @@ impl Struct<'_> {
     pub fn text(&self, name: &'static CStr, value: &[u8]) -> &Self {
         if let Some(add) = self.rpc.f().struct_add {
             // SAFETY: `S` takes a name and a pointer to a `str`.
-            unsafe { add(self.handle, c"S".as_ptr() as *mut _, name.as_ptr(), &lend(value) as *const sys::_str) };
+            unsafe { add(self.handle, c"S".as_ptr() as *mut _, name.as_ptr(), &*lend(value) as *const sys::_str) };
         }
         self
     }

@@ -38,5 +38,5 @@ impl EventRoute {
 pub fn xavp_int(root: &[u8], name: &'static CStr) -> Option<i32> {
     let mut value = 0;
     // SAFETY: the host reads both names and writes one number.
-    (unsafe { sys::kr_xavp_int(&mut lend(root), name.as_ptr() as *mut _, &mut value) } >= 0).then_some(value)
+    (unsafe { sys::kr_xavp_int(&mut *lend(root), name.as_ptr() as *mut _, &mut value) } >= 0).then_some(value)
 }

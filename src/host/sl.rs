@@ -12,11 +12,11 @@ pub fn load() -> bool {
 /// Sends a reply with extra header lines, each ending in CRLF.
 pub fn reply(msg: SipMsg<'_>, code: u16, reason: &str, headers: &[u8]) -> bool {
     // SAFETY: the message is the one in hand by its type; the host copies the headers into memory of its own.
-    if !headers.is_empty() && unsafe { sys::kr_add_reply_header(msg.raw(), &mut bytes::lend(headers)) } != 0 {
+    if !headers.is_empty() && unsafe { sys::kr_add_reply_header(msg.raw(), &mut *bytes::lend(headers)) } != 0 {
         return false;
     }
     // SAFETY: sl writes the reply into a buffer of its own, and reads message and reason for that alone.
-    unsafe { sys::kr_sl_reply(msg.raw(), i32::from(code), &mut bytes::lend(reason.as_bytes())) >= 0 }
+    unsafe { sys::kr_sl_reply(msg.raw(), i32::from(code), &mut *bytes::lend(reason.as_bytes())) >= 0 }
 }
 
 /// The To tag that replies to this request carry.

@@ -34,7 +34,7 @@ pub(super) fn find(name: &[u8]) -> *mut sys::socket_info {
     // The host's parser wants a NUL behind the text.
     let text = [name, &[0]].concat();
     // SAFETY: the text is only read, and only as far as its length or its NUL.
-    let socket = unsafe { sys::kr_find_socket(&mut lend(&text[..name.len()])) };
+    let socket = unsafe { sys::kr_find_socket(&mut *lend(&text[..name.len()])) };
     if !socket.is_null() {
         KNOWN.with(|known| {
             remember(&mut known.borrow_mut(), (name.to_vec(), socket));

@@ -203,7 +203,7 @@ pub struct NewIds {
 pub fn new_ids(target: &[u8]) -> NewIds {
     let (mut call_id, mut tag) = (null(), null());
     // SAFETY: tm reads the target, and fills two places.
-    unsafe { sys::kr_tm_new_ids(&mut call_id, &mut tag, &mut lend(target)) };
+    unsafe { sys::kr_tm_new_ids(&mut call_id, &mut tag, &mut *lend(target)) };
     // SAFETY: both are views of tm's own buffers, which the next call overwrites: they are copied at once.
     let copy = |text| unsafe { view(text) }.to_vec();
     NewIds { call_id: copy(&call_id), from_tag: copy(&tag) }
@@ -222,16 +222,16 @@ pub fn send_in_dialog<T>(
 ) -> Result<TmOutcome, NotSent> {
     fault_point!("carried");
     let mut dialog = sys::dlg::default();
-    dialog.id.call_id = lend(request.call_id);
-    dialog.id.loc_tag = lend(request.local_tag);
-    dialog.id.rem_tag = lend(request.remote_tag);
+    dialog.id.call_id = lend(request.call_id).unbound();
+    dialog.id.loc_tag = lend(request.local_tag).unbound();
+    dialog.id.rem_tag = lend(request.remote_tag).unbound();
     dialog.loc_seq.value = request.cseq.wrapping_sub(1);
     dialog.loc_seq.is_set = 1;
-    dialog.loc_uri = lend(request.local_uri);
-    dialog.rem_uri = lend(request.remote_uri);
-    dialog.rem_target = lend(request.remote_target);
+    dialog.loc_uri = lend(request.local_uri).unbound();
+    dialog.rem_uri = lend(request.remote_uri).unbound();
+    dialog.rem_target = lend(request.remote_target).unbound();
     if !request.proxy.is_empty() {
-        dialog.dst_uri = lend(request.proxy);
+        dialog.dst_uri = lend(request.proxy).unbound();
     }
     dialog.state = sys::dlg_state_DLG_CONFIRMED;
     let mut method = lend(request.method.as_bytes());
@@ -246,9 +246,9 @@ pub fn send_in_dialog<T>(
         dialog.send_sock = super::sockets::find(request.socket);
     }
     let mut uac = sys::uac_req {
-        method: &mut method,
-        headers: &mut headers,
-        body: body.as_mut().map_or(std::ptr::null_mut(), |b| b as *mut _),
+        method: &mut *method,
+        headers: &mut *headers,
+        body: body.as_mut().map_or(std::ptr::null_mut(), |body| &mut **body),
         dialog: &mut dialog,
         cb_flags: if callback.is_some() { sys::TMCB_LOCAL_COMPLETED as _ } else { 0 },
         cb: callback,

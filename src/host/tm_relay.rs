@@ -23,13 +23,13 @@ pub fn relay(msg: SipMsg<'_>, to: &[u8], header: &[u8], failure: OnFailure) -> b
     let timeout = u32::try_from(timeout.0).unwrap_or(u32::MAX);
     // SAFETY: tm makes its transaction of the message that its type says is in hand; the host copies the strings, and
     // the callback lives for ever.
-    unsafe { sys::kr_tm_relay(msg.raw(), &mut lend(to), &mut lend(header), timeout, Some(callback), word as _) >= 0 }
+    unsafe { sys::kr_tm_relay(msg.raw(), &mut *lend(to), &mut *lend(header), timeout, Some(callback), word as _) >= 0 }
 }
 
 /// Sends a request that has failed on to another SIP URI.
 pub fn send_on(request: SipMsg<'_>, to: &[u8]) -> bool {
     // SAFETY: the request of the callback in progress; the host copies the URI.
-    unsafe { sys::kr_tm_send_on(request.raw(), &mut lend(to)) >= 0 }
+    unsafe { sys::kr_tm_send_on(request.raw(), &mut *lend(to)) >= 0 }
 }
 
 /// A request that was sent on and has failed.

@@ -25,7 +25,8 @@ pub fn is_http(msg: SipMsg<'_>) -> bool {
 
 /// Answers the HTTP request in hand with 200 and this body. Call after [`load`].
 pub fn reply(msg: SipMsg<'_>, content_type: &str, body: &[u8]) -> bool {
-    let (mut phrase, mut kind, mut body) = (lend(b"OK"), lend(content_type.as_bytes()), lend(body));
+    let (mut phrase, mut kind, mut body) =
+        (lend(b"OK").unbound(), lend(content_type.as_bytes()).unbound(), lend(body).unbound());
     // SAFETY: the host copies the strings during the call.
     unsafe { sys::kr_xhttp_reply(msg.raw(), 200, &mut phrase, &mut kind, &mut body) >= 0 }
 }

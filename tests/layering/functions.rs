@@ -13,6 +13,19 @@ struct Function<'t> {
     body: &'t str,
 }
 
+impl Function<'_> {
+    /// Whether it returns a `str` of the host that may live longer than its text. What lives for ever, and what its
+    /// owner gives away, do not.
+    fn returns_a_bare_str(&self) -> bool {
+        let mut words = self.result.split(|c: char| !c.is_alphanumeric() && !matches!(c, '_' | '*'));
+        let is_pointer = ["*mut ", "*const ", "&"].iter().any(|word| self.result.contains(word));
+        let is_bare = words.any(|word| matches!(word, "_str" | "str_t")) && !is_pointer;
+        let parameters = self.parameters.trim_matches(['(', ')']).split(',').map(str::trim);
+        let lasts = |parameter: &str| matches!(parameter, "" | "self") || parameter.contains("&'static ");
+        is_bare && !parameters.into_iter().all(lasts)
+    }
+}
+
 /// The text from `open` to the bracket that closes it.
 pub(crate) fn enclosed(text: &str, open: char, close: char) -> &str {
     let mut depth = 0;
@@ -67,6 +80,9 @@ fn safe_functions_take_no_pointer_and_promise_no_lifetime() {
     for (module, code) in modules().iter().filter(|(module, _)| !is_stand_in(module)) {
         for function in functions(code) {
             seen += 1;
+            if !function.is_unsafe && function.returns_a_bare_str() {
+                wrong.push(format!("{module}::{} is safe and returns a `str` without its lifetime", function.name));
+            }
             if function.is_unsafe || !function.body.contains("unsafe ") {
                 continue;
             }
@@ -99,10 +115,17 @@ fn what_the_check_of_pointers_sees() {
         pub unsafe fn b(raw: *mut u8) { unsafe { *raw } }
         fn c<'a, T: Fn(*mut u8)>(call: T, is: unsafe extern \"C\" fn(*mut u8) -> i32) -> &'a [u8] { unsafe { x() } }
         type D = fn(*mut u8);
+        fn e(text: &[u8]) -> sys::_str { lend(text).unbound() }
+        fn f(text: Vec<u8>) -> Option<str_t> { kept(text) }
+        fn g(text: &'static [u8]) -> sys::_str { lend(text).unbound() }
+        fn h(self) -> sys::_str { self.text }
+        fn i(&self) -> *mut sys::_str { self.0 }
     ";
     let found = functions(code);
     let names: Vec<(&str, bool)> = found.iter().map(|function| (function.name, function.is_unsafe)).collect();
-    assert_eq!(names, [("a", false), ("b", true), ("c", false)]);
+    assert_eq!(names[..3], [("a", false), ("b", true), ("c", false)]);
+    let bare: Vec<&str> = found.iter().filter(|f| f.returns_a_bare_str()).map(|f| f.name).collect();
+    assert_eq!(bare, ["e", "f"]);
     assert_eq!(found[0].parameters, "(raw: *mut u8)");
     assert!(!found[2].parameters.contains('*') && found[2].generics.contains("'a") && found[2].result.contains("'a"));
     assert!(found[2].body.contains("unsafe "));

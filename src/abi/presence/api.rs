@@ -158,7 +158,7 @@ unsafe extern "C" fn extract_sdialog_info(
             Ok(()) => {
                 let address = given_text!(&server_contact).unwrap_or_default();
                 let is_empty = |text: &str_t| text.s.is_null() || text.len <= 0;
-                subs.local_contact = calls::keep_contact(our_contact(message, address));
+                subs.local_contact = calls::keep_contact(our_contact(message, address), |text| text.unbound());
                 subs.watcher_user = if is_empty(&watcher_user) { subs.from_user } else { watcher_user };
                 subs.watcher_domain = if is_empty(&watcher_domain) { subs.from_domain } else { watcher_domain };
                 0
@@ -230,22 +230,23 @@ unsafe fn fill_subscription(
         Header::Bad => return Err("Expires"),
     };
     let Views { to, from, contact, call_id } = Views::of(message)?;
-    subs.to_user = lend(to.user);
-    subs.to_domain = lend(to.host);
-    subs.from_user = lend(from.user);
-    subs.from_domain = lend(from.host);
-    subs.from_tag = lend(from.tag);
-    subs.callid = lend(call_id);
+    subs.to_user = lend(to.user).unbound();
+    subs.to_domain = lend(to.host).unbound();
+    subs.from_user = lend(from.user).unbound();
+    subs.from_domain = lend(from.host).unbound();
+    subs.from_tag = lend(from.tag).unbound();
+    subs.callid = lend(call_id).unbound();
     subs.remote_cseq = message.cseq().filter(|number| *number < 1 << 31).ok_or("CSeq")?;
-    subs.contact = lend(contact);
-    subs.sockinfo_str = lend(message.socket());
-    subs.user_agent = lend(shown(message.user_agent()));
+    subs.contact = lend(contact).unbound();
+    subs.sockinfo_str = lend(message.socket()).unbound();
+    subs.user_agent = lend(shown(message.user_agent())).unbound();
     subs.version = 0;
     let made = to.tag.is_empty();
     subs.to_tag = if made {
-        calls::keep_tag(crate::host::sl::reply_tag(message).ok_or("To tag for the reply")?)
+        let tag = crate::host::sl::reply_tag(message).ok_or("To tag for the reply")?;
+        calls::keep_tag(tag, |text| text.unbound())
     } else {
-        lend(to.tag)
+        lend(to.tag).unbound()
     };
     // SAFETY: the caller's place for a flag, or null.
     if let Some(flag) = unsafe { to_tag_made.as_mut() } {

@@ -1,5 +1,6 @@
 //! What scripts, RPC and other modules ask of presence outside of a request.
 use crate::abi::presence::state;
+use crate::host::bytes::Lent;
 use crate::host::bytes::lend;
 use crate::host::log;
 use crate::host::msg::parse_uri;
@@ -208,21 +209,25 @@ thread_local! {
 }
 
 /// Keeps a text for a caller of the C API until the next call of the same function in this process.
-fn keep(slot: &'static std::thread::LocalKey<RefCell<Vec<u8>>>, text: Vec<u8>) -> crate::sys::_str {
+fn keep<T>(
+    slot: &'static std::thread::LocalKey<RefCell<Vec<u8>>>,
+    text: Vec<u8>,
+    show: impl FnOnce(Lent<'_>) -> T,
+) -> T {
     slot.with_borrow_mut(|kept| {
         *kept = text;
-        lend(kept)
+        show(lend(kept))
     })
 }
 
-/// Our Contact, kept until the next SUBSCRIBE.
-pub(crate) fn keep_contact(contact: Vec<u8>) -> crate::sys::_str {
-    keep(&CONTACT, contact)
+/// Shows our Contact, which is kept until the next SUBSCRIBE.
+pub(crate) fn keep_contact<T>(contact: Vec<u8>, show: impl FnOnce(Lent<'_>) -> T) -> T {
+    keep(&CONTACT, contact, show)
 }
 
-/// Our To tag, kept until the next SUBSCRIBE.
-pub(crate) fn keep_tag(tag: Vec<u8>) -> crate::sys::_str {
-    keep(&TAG, tag)
+/// Shows our To tag, which is kept until the next SUBSCRIBE.
+pub(crate) fn keep_tag<T>(tag: Vec<u8>, show: impl FnOnce(Lent<'_>) -> T) -> T {
+    keep(&TAG, tag, show)
 }
 
 /// The sphere that a presentity's documents name.

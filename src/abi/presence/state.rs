@@ -1,30 +1,26 @@
 //! The state of the modules in this process.
+use crate::abi::module_state::ModuleState;
 use crate::callbacks::event_packages::PackageRegistry;
 use crate::host::msg::SipMsg;
 use crate::host::params::ParameterBlock;
 use crate::presence::config;
 use crate::server::context::{Context, Process};
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicPtr, Ordering};
 
-static PROCESS: AtomicPtr<Process> = AtomicPtr::new(std::ptr::null_mut());
+static STATE: ModuleState<Process> = ModuleState::new(config::PARAMETERS);
 
 /// Keeps the state for the life of the process (and of every process forked from it).
 pub fn set(process: Process) {
-    PROCESS.store(Box::into_raw(Box::new(process)), Ordering::Release);
+    STATE.set(process);
 }
 
 /// The state, once `mod_init` has run.
 pub fn process() -> Option<&'static Process> {
-    // SAFETY: `set` stored a leaked box, or nothing was stored.
-    unsafe { PROCESS.load(Ordering::Acquire).as_ref() }
+    STATE.process()
 }
-
-static PARAMETERS: OnceLock<ParameterBlock> = OnceLock::new();
 
 /// The module's parameters, as the host has filled them so far.
 pub fn parameters() -> &'static ParameterBlock {
-    PARAMETERS.get_or_init(|| ParameterBlock::new(config::PARAMETERS))
+    STATE.parameters()
 }
 
 /// A context without a message; `None` before `mod_init`.

@@ -4,10 +4,11 @@ mod record;
 pub(crate) mod timer;
 
 use crate::abi::c_types::{str_t, subs_t};
+use crate::host::bytes::null;
 use crate::host::bytes::view;
 use crate::host::clock;
 use crate::sys;
-use record::{CopyExtent, Memory, change, copy, expires_at, free_record, own_block};
+use record::{CopyExtent, Memory, OwnBlock, change, copy, expires_at, free_record, own_block};
 use std::ffi::{c_int, c_uint, c_void};
 use std::marker::PhantomData;
 use std::ptr::null_mut;
@@ -131,7 +132,7 @@ impl<'a> GivenRecord<'a> {
     }
 
     /// Contact and route set in blocks of their own; `None` where there is no memory.
-    fn target_in_blocks(&self) -> [Option<str_t>; 2] {
+    fn target_in_blocks(&self) -> [Option<OwnBlock>; 2] {
         // SAFETY: as for the dialog; what is made are copies.
         [&self.record.contact, &self.record.record_route].map(|text| unsafe { own_block(text) })
     }
@@ -255,8 +256,8 @@ pub(crate) unsafe extern "C" fn insert_shtable(table: *mut sys::subs_entry, hash
         let is_whole = contact.is_some() && route.is_some();
         // SAFETY: `copy` made the record, and nobody else knows it yet.
         let made = unsafe { &mut *record };
-        made.contact = contact.unwrap_or(crate::host::bytes::null());
-        made.record_route = route.unwrap_or(crate::host::bytes::null());
+        made.contact = contact.map_or(null(), OwnBlock::into_raw);
+        made.record_route = route.map_or(null(), OwnBlock::into_raw);
         made.expires = expires_at(given.record.expires, clock::wall().0 as c_uint, crate::HOST_VERSION);
         if !is_whole {
             // SAFETY: the record was not linked.
@@ -312,7 +313,7 @@ pub(crate) unsafe extern "C" fn update_shtable(
         let [contact, route] = given.target_in_blocks();
         let is_whole = contact.is_some() && route.is_some();
         // What is given back at the end: the new blocks, until a record has them in place of its own.
-        let mut old = [contact, route].map(|text| text.unwrap_or(crate::host::bytes::null()));
+        let mut old = [contact, route].map(|text| text.map_or(null(), OwnBlock::into_raw));
         let wanted = given.dialog();
         // SAFETY: the caller's table, and a number of one of its buckets.
         let bucket = unsafe { Bucket::lock(table, hash, Locked::Here) };

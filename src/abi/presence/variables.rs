@@ -1,6 +1,7 @@
 //! `$subs(attr)` and `$notify_reply(pv)`.
 use crate::abi::c_types::{pv_param_t, pv_spec_t, pv_value_t, sip_msg_t, str_t};
 use crate::abi::presence::state;
+use crate::host::bytes::Lent;
 use crate::host::bytes::{lend, view_ptr};
 use crate::presence::subscription::Subscription;
 use crate::presence::subscription_field::Field;
@@ -10,34 +11,66 @@ use crate::sys;
 use std::cell::{Cell, RefCell};
 use std::ffi::c_int;
 
-/// The attributes of `$subs`, in the order of their numbers, and what each holds.
-pub const ATTRIBUTES: [Output; 25] = [
-    ("uri", "the presentity, as `pres_uri`"),
-    ("pres_uri", "the presentity's URI"),
-    ("to_user", "the user in To"),
-    ("to_domain", "the host in To"),
-    ("from_user", "the user in From"),
-    ("from_domain", "the host in From"),
-    ("watcher_username", "the watcher's user"),
-    ("watcher_domain", "the watcher's host"),
-    ("event", "the event package"),
-    ("event_id", "the id in Event"),
-    ("to_tag", "the tag in To"),
-    ("from_tag", "the tag in From"),
-    ("callid", "the Call-ID"),
-    ("remote_cseq", "the CSeq of the last SUBSCRIBE"),
-    ("local_cseq", "the CSeq of the last NOTIFY"),
-    ("contact", "where NOTIFYs go"),
-    ("local_contact", "our Contact"),
-    ("record_route", "the route set"),
-    ("expires", "seconds until it ends"),
-    ("status", "the authorization: 1 active, 2 pending, 3 terminated, 4 waiting"),
-    ("reason", "why it is not active"),
-    ("version", "the version of the last document"),
-    ("flags", "the branch flags (`$bF`) that the SUBSCRIBE had which began the subscription"),
-    ("user_agent", "the User-Agent"),
-    ("sockinfo", "the socket that NOTIFYs leave from"),
+/// An attribute of `$subs`: what of a subscription it shows.
+#[derive(Clone, Copy)]
+enum Attribute {
+    /// A string of the subscription.
+    Text(Field),
+    /// The name of its event package.
+    Event,
+    /// The CSeq of the last SUBSCRIBE.
+    RemoteCseq,
+    /// The CSeq of the last NOTIFY.
+    LocalCseq,
+    /// How long it lasts.
+    Expires,
+    /// The authorization of its watcher.
+    Status,
+    /// The version of the last document.
+    Version,
+    /// The branch flags of the SUBSCRIBE that began it.
+    Flags,
+}
+
+/// The attributes in the order of their numbers, each with its name and what the reference page says of it.
+const TABLE: [(Attribute, Output); 25] = [
+    (Attribute::Text(Field::PresUri), ("uri", "the presentity, as `pres_uri`")),
+    (Attribute::Text(Field::PresUri), ("pres_uri", "the presentity's URI")),
+    (Attribute::Text(Field::ToUser), ("to_user", "the user in To")),
+    (Attribute::Text(Field::ToDomain), ("to_domain", "the host in To")),
+    (Attribute::Text(Field::FromUser), ("from_user", "the user in From")),
+    (Attribute::Text(Field::FromDomain), ("from_domain", "the host in From")),
+    (Attribute::Text(Field::WatcherUser), ("watcher_username", "the watcher's user")),
+    (Attribute::Text(Field::WatcherDomain), ("watcher_domain", "the watcher's host")),
+    (Attribute::Event, ("event", "the event package")),
+    (Attribute::Text(Field::EventId), ("event_id", "the id in Event")),
+    (Attribute::Text(Field::ToTag), ("to_tag", "the tag in To")),
+    (Attribute::Text(Field::FromTag), ("from_tag", "the tag in From")),
+    (Attribute::Text(Field::CallId), ("callid", "the Call-ID")),
+    (Attribute::RemoteCseq, ("remote_cseq", "the CSeq of the last SUBSCRIBE")),
+    (Attribute::LocalCseq, ("local_cseq", "the CSeq of the last NOTIFY")),
+    (Attribute::Text(Field::Contact), ("contact", "where NOTIFYs go")),
+    (Attribute::Text(Field::LocalContact), ("local_contact", "our Contact")),
+    (Attribute::Text(Field::RecordRoute), ("record_route", "the route set")),
+    (Attribute::Expires, ("expires", "seconds until it ends")),
+    (Attribute::Status, ("status", "the authorization: 1 active, 2 pending, 3 terminated, 4 waiting")),
+    (Attribute::Text(Field::Reason), ("reason", "why it is not active")),
+    (Attribute::Version, ("version", "the version of the last document")),
+    (Attribute::Flags, ("flags", "the branch flags (`$bF`) that the SUBSCRIBE had which began the subscription")),
+    (Attribute::Text(Field::UserAgent), ("user_agent", "the User-Agent")),
+    (Attribute::Text(Field::Socket), ("sockinfo", "the socket that NOTIFYs leave from")),
 ];
+
+/// The names of the attributes of `$subs`, in the order of their numbers, and what each holds.
+pub const ATTRIBUTES: [Output; 25] = {
+    let mut outputs = [("", ""); 25];
+    let mut at = 0;
+    while at < outputs.len() {
+        outputs[at] = TABLE[at].1;
+        at += 1;
+    }
+    outputs
+};
 
 enum AttributeValue {
     Text(Vec<u8>),
@@ -45,36 +78,18 @@ enum AttributeValue {
     Nothing,
 }
 
-fn attribute(subscription: &Subscription, index: usize) -> AttributeValue {
+fn value_of(subscription: &Subscription, attribute: Attribute) -> AttributeValue {
     let n = &subscription.state;
-    let text = |field| AttributeValue::Text(subscription.get(field).to_vec());
-    match ATTRIBUTES.get(index).map_or("", |(name, _)| name) {
-        "uri" | "pres_uri" => text(Field::PresUri),
-        "to_user" => text(Field::ToUser),
-        "to_domain" => text(Field::ToDomain),
-        "from_user" => text(Field::FromUser),
-        "from_domain" => text(Field::FromDomain),
-        "watcher_username" => text(Field::WatcherUser),
-        "watcher_domain" => text(Field::WatcherDomain),
-        "event" => state::registry()
+    match attribute {
+        Attribute::Text(field) => AttributeValue::Text(subscription.get(field).to_vec()),
+        Attribute::Event => state::registry()
             .map_or(AttributeValue::Nothing, |r| AttributeValue::Text(r.packages().get(n.event).name.to_vec())),
-        "event_id" => text(Field::EventId),
-        "to_tag" => text(Field::ToTag),
-        "from_tag" => text(Field::FromTag),
-        "callid" => text(Field::CallId),
-        "remote_cseq" => AttributeValue::Number(n.remote_cseq),
-        "local_cseq" => AttributeValue::Number(n.local_cseq),
-        "contact" => text(Field::Contact),
-        "local_contact" => text(Field::LocalContact),
-        "record_route" => text(Field::RecordRoute),
-        "expires" => AttributeValue::Number((n.expires_at - crate::host::clock::now()).as_expires()),
-        "status" => AttributeValue::Number(n.status as u32),
-        "reason" => text(Field::Reason),
-        "version" => AttributeValue::Number(n.version),
-        "flags" => AttributeValue::Number(n.flags),
-        "user_agent" => text(Field::UserAgent),
-        "sockinfo" => text(Field::Socket),
-        _ => AttributeValue::Nothing,
+        Attribute::RemoteCseq => AttributeValue::Number(n.remote_cseq),
+        Attribute::LocalCseq => AttributeValue::Number(n.local_cseq),
+        Attribute::Expires => AttributeValue::Number((n.expires_at - crate::host::clock::now()).as_expires()),
+        Attribute::Status => AttributeValue::Number(n.status as u32),
+        Attribute::Version => AttributeValue::Number(n.version),
+        Attribute::Flags => AttributeValue::Number(n.flags),
     }
 }
 
@@ -86,11 +101,11 @@ thread_local! {
 }
 
 /// Keeps a text until some more have been shown; the script copies what it reads at once.
-fn keep(text: Vec<u8>) -> sys::_str {
+fn keep<T>(text: Vec<u8>, show: impl FnOnce(Lent<'_>) -> T) -> T {
     let slot = NEXT.replace((NEXT.get() + 1) % 8);
     SHOWN.with_borrow_mut(|shown| {
         shown[slot] = text;
-        lend(&shown[slot])
+        show(lend(&shown[slot]))
     })
 }
 
@@ -137,12 +152,11 @@ pub unsafe extern "C" fn kr_presence_pv_get_subs(
         let name = unsafe { name.isname.name };
         // SAFETY: it stored a number in the name.
         let index = unsafe { name.n } as usize;
-        let Some(process) = state::process() else { return out.null() };
-        let answer =
-            process.last_subscription.borrow().as_ref().map_or(AttributeValue::Nothing, |s| attribute(s, index));
-        match answer {
+        let (Some(process), Some((attribute, _))) = (state::process(), TABLE.get(index)) else { return out.null() };
+        let shown = process.last_subscription.borrow().as_ref().map(|subscription| value_of(subscription, *attribute));
+        match shown.unwrap_or(AttributeValue::Nothing) {
             // SAFETY: the text is kept until eight more were shown, and the script copies what it reads at once.
-            AttributeValue::Text(text) => unsafe { out.lent(keep(text)) },
+            AttributeValue::Text(text) => keep(text, |text| unsafe { out.lent(text.unbound()) }),
             AttributeValue::Number(number) => out.number(number),
             AttributeValue::Nothing => out.null(),
         }
@@ -158,7 +172,7 @@ pub unsafe extern "C" fn kr_presence_pv_parse_notify_reply(spec: *mut pv_spec_t,
         // SAFETY: the text of the variable's name.
         let Some(name) = (unsafe { view_ptr(name) }) else { return -1 };
         // SAFETY: the host reads the name; what it returns lives in its cache.
-        let inner = unsafe { sys::kr_pv_parse(&mut lend(name)) };
+        let inner = unsafe { sys::kr_pv_parse(&mut *lend(name)) };
         if inner.is_null() {
             crate::log!(Error, "unknown variable in $notify_reply({})", crate::host::log::show(name));
             return -1;

@@ -81,7 +81,7 @@ impl Driver {
     pub fn bind(url: DbUrl, ways: Ways) -> Option<Driver> {
         let mut functions = sys::db_func_t::default();
         // SAFETY: fills `functions`; the URL is only read.
-        let bound = unsafe { sys::kr_db_bind(&mut lend(url.for_driver()), &mut functions) };
+        let bound = unsafe { sys::kr_db_bind(&mut *lend(url.for_driver()), &mut functions) };
         if bound < 0 {
             return None;
         }
@@ -203,7 +203,7 @@ impl Driver {
     fn link(&self) -> Result<Link, DbError> {
         let init = self.functions.init.ok_or(DbError::Away)?;
         // SAFETY: the driver's own function with the URL it was bound for.
-        let raw = unsafe { init(&lend(self.url.for_driver())) };
+        let raw = unsafe { init(&*lend(self.url.for_driver())) };
         if raw.is_null() {
             return Err(DbError::Away);
         }
@@ -230,7 +230,7 @@ impl Connection {
         let (Way::Driver(link) | Way::Sqlite(_, link)) = &self.way;
         let mut functions = link.functions;
         // SAFETY: a connection of this driver and its function table.
-        unsafe { sys::kr_db_table_version(&mut functions, link.raw, &mut lend(table), version) >= 0 }
+        unsafe { sys::kr_db_table_version(&mut functions, link.raw, &mut *lend(table), version) >= 0 }
     }
 
     /// `SELECT columns FROM table WHERE all conditions ORDER BY order`.

@@ -248,7 +248,7 @@ impl Link {
                 wanted.keys.as_mut_ptr() as *const _,
                 given.count(),
                 wanted.count(),
-                order.as_mut().map_or(std::ptr::null_mut(), |o| o as *mut _),
+                order.as_mut().map_or(std::ptr::null_mut(), |order| &mut **order),
                 &mut result,
             )
         };
@@ -277,7 +277,7 @@ impl Link {
         let query = self.functions.raw_query.ok_or(DbError::Away)?;
         let mut result = std::ptr::null_mut();
         // SAFETY: the text outlives the call.
-        if unsafe { query(self.raw, &lend(text), &mut result) } < 0 {
+        if unsafe { query(self.raw, &*lend(text), &mut result) } < 0 {
             return Err(DbError::Unexplained);
         }
         Ok((!result.is_null()).then(|| self.found(result)))

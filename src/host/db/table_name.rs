@@ -20,7 +20,7 @@ impl TableName {
         let mut kept = self.0.borrow_mut();
         if kept.as_ref().is_none_or(|kept| kept.name != table) {
             let name = table.to_vec();
-            *kept = Some(Box::new(LentName { text: lend(&name), name }));
+            *kept = Some(Box::new(LentName { text: lend(&name).unbound(), name }));
         }
         kept.as_ref().map_or(std::ptr::null(), |kept| &raw const kept.text)
     }

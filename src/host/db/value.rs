@@ -91,7 +91,7 @@ pub enum Op {
 pub type Cond<'a> = (&'static str, Op, Value<'a>);
 
 fn key(name: &'static str) -> sys::_str {
-    lend(name.as_bytes())
+    lend(name.as_bytes()).unbound()
 }
 
 /// What is written of an integer.
@@ -128,7 +128,7 @@ fn raw_value(value: &Value<'_>, empty: &'static [u8]) -> sys::db_val_t {
         },
         Value::Text(text) => {
             raw.type_ = sys::db_type_t_DB1_STR;
-            raw.val.str_val = lend(if text.is_empty() { empty } else { text });
+            raw.val.str_val = lend(if text.is_empty() { empty } else { text }).unbound();
         }
         Value::Optional(text) if !text.is_empty() => return raw_value(&Value::Text(text), empty),
         Value::Optional(_) => {
@@ -139,7 +139,7 @@ fn raw_value(value: &Value<'_>, empty: &'static [u8]) -> sys::db_val_t {
         }
         Value::Blob(blob) => {
             raw.type_ = sys::db_type_t_DB1_BLOB;
-            raw.val.blob_val = lend(blob);
+            raw.val.blob_val = lend(blob).unbound();
         }
         Value::NullText => {
             raw.type_ = sys::db_type_t_DB1_STR;

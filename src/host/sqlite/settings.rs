@@ -97,7 +97,7 @@ fn search_of<F: Copy>(init: F) -> Option<SearchFunction> {
 pub(crate) fn of_driver<F: Copy>(init: Option<F>, url: &[u8]) -> Settings {
     let (Some(search), Some(path)) = (init.and_then(search_of), path_of(url)) else { return Settings::default() };
     // SAFETY: the driver compares the text, which ends with a NUL.
-    let known = unsafe { search(lend(path.as_bytes())) };
+    let known = unsafe { search(lend(path.as_bytes()).unbound()) };
     // SAFETY: null, or a setting of the driver, which lives as long as the process.
     let known = unsafe { known.as_ref() };
     let Some(known) = known else { return Settings::default() };

@@ -68,15 +68,25 @@ impl Memory {
     }
 }
 
+/// A text in a shared block of its own, or none.
+pub(super) struct OwnBlock(str_t);
+
+impl OwnBlock {
+    /// The `str`, whose block the caller has from now on.
+    pub(super) fn into_raw(self) -> str_t {
+        self.0
+    }
+}
+
 /// A copy of a `str`'s text in its own shared block.
 ///
 /// # Safety
 /// `text` is a valid `str`.
-pub(super) unsafe fn own_block(text: &str_t) -> Option<str_t> {
+pub(super) unsafe fn own_block(text: &str_t) -> Option<OwnBlock> {
     // SAFETY: the caller vouches for the text.
     let bytes = unsafe { view(text) };
     if bytes.is_empty() {
-        return Some(crate::host::bytes::null());
+        return Some(OwnBlock(crate::host::bytes::null()));
     }
     let block = Memory::Shared.allocate(bytes.len());
     if block.is_null() {
@@ -84,7 +94,7 @@ pub(super) unsafe fn own_block(text: &str_t) -> Option<str_t> {
     }
     // SAFETY: the block has the size of the text, and is new: they do not overlap.
     unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), block, bytes.len()) };
-    Some(str_t { s: block as *mut _, len: bytes.len() as i32 })
+    Some(OwnBlock(str_t { s: block as *mut _, len: bytes.len() as i32 }))
 }
 
 /// How much of a subscription is copied.
