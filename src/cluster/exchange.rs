@@ -69,7 +69,7 @@ shm_safe!(Pull { cursor, since });
 pub struct Pulling {
     /// What was asked for last.
     pub pull: Pull,
-    /// When.
+    /// When the question was asked.
     pub asked_at: Instant,
     /// When it began.
     pub began_at: Instant,

@@ -33,7 +33,7 @@ pub enum LeaseOutcome {
 pub struct Successor {
     /// What was taken over.
     pub lost: (u64, u32),
-    /// By whom.
+    /// The lease that has taken its place.
     pub by: (u64, u32),
 }
 shm_safe!(Successor { lost, by });

@@ -35,7 +35,7 @@ pub unsafe fn view_ptr<'a>(text: *const sys::_str) -> Option<&'a [u8]> {
     }
     // SAFETY: not null, and the caller vouches for what it points at.
     let text = unsafe { text.read() };
-    // SAFETY: likewise for its bytes.
+    // SAFETY: the caller vouches for the bytes of the `str` as for the `str` itself.
     Some(unsafe { view(&text) })
 }
 

@@ -71,6 +71,6 @@ pub fn take(own: DatagramCallback) -> bool {
 
 /// Counts an answer with success in the host's statistics.
 pub fn count() {
-    // SAFETY: counters of the host.
+    // SAFETY: the shim adds to counters of the host, which live as long as the process.
     unsafe { sys::kr_datagram_count() }
 }

@@ -177,7 +177,7 @@ impl Destination {
 
     /// Whether requests to the other one take the same connection.
     pub fn is_same(&self, other: &Destination) -> bool {
-        // SAFETY: both structures are read.
+        // SAFETY: the shim only reads the two structures, which are borrowed until it returns.
         unsafe { sys::kr_direct_is_same(&self.0, &other.0) != 0 }
     }
 

@@ -94,7 +94,7 @@ mod tests {
             let mut now = empty();
             // SAFETY: only reads this thread's set.
             unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, std::ptr::null(), &mut now) };
-            // SAFETY: the set was filled above.
+            // SAFETY: the line above has filled the set, a local variable.
             unsafe { libc::sigismember(&now, signal) == 1 }
         };
         let held = HeldSignals::begin();

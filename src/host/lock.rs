@@ -108,7 +108,7 @@ impl<T> Lock<T> {
         crate::limited!(Error, "a process has ended while it changed {of}: its last change may be half done");
         // SAFETY: no other process is left, and this one waits here: nobody holds the lock or waits for it.
         unsafe { sys::kr_lock_init(self.raw.get() as *mut _) };
-        // SAFETY: it was initialised above.
+        // SAFETY: the line above has initialised the lock, at the address at which it stays.
         unsafe { sys::kr_lock_get(self.raw.get() as *mut _) };
     }
 
@@ -120,7 +120,7 @@ impl<T> Lock<T> {
         if !self.try_lock() {
             return true;
         }
-        // SAFETY: taken above.
+        // SAFETY: this process has taken the lock in `try_lock` above, and releases it once.
         unsafe { sys::kr_lock_release(self.raw.get() as *mut _) };
         false
     }

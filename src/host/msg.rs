@@ -149,7 +149,7 @@ impl<'a> Parsed<'a> {
     }
 
     fn body(self) -> Option<&'a [u8]> {
-        // SAFETY: as `name`.
+        // SAFETY: a view of the message's buffer, which lives for `'a`, as the header does.
         self.get().map(|field| unsafe { bytes::view(&field.body) })
     }
 

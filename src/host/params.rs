@@ -24,7 +24,7 @@ pub struct ParameterBlock {
 // SAFETY: the host writes while it reads its configuration, in the only thread that the server has then. The block
 // reads values at start-up, in the same thread; later nobody writes.
 unsafe impl Send for ParameterBlock {}
-// SAFETY: likewise.
+// SAFETY: nobody writes a value while two could read it: the host writes before it starts any other thread or process.
 unsafe impl Sync for ParameterBlock {}
 
 /// A text of the table as the host has texts; nobody writes into it.

@@ -165,7 +165,7 @@ mod tests {
         assert_eq!(again.bytes(), b"<presence/>");
         drop(again);
         assert_eq!(FREED.get(), 1);
-        // SAFETY: null is allowed.
+        // SAFETY: `from_raw` takes null for no string, and follows no pointer then.
         assert!(unsafe { PkgStr::from_raw(std::ptr::null_mut(), None) }.is_none());
     }
 }

@@ -12,8 +12,6 @@ pub const RANK_MAIN: i32 = 0;
 pub const RANK_TCP_MAIN: i32 = -4;
 /// `child_init` rank of timer processes.
 pub const RANK_TIMER: i32 = -1;
-/// `child_init` rank of the first SIP worker.
-pub const RANK_FIRST_WORKER: i32 = 1;
 
 /// A function the host's timer calls.
 pub type TimerFn = unsafe extern "C" fn(c_uint, *mut c_void);
@@ -113,6 +111,6 @@ pub fn sleep(time: Millis) {
 
 /// Lets other processes have this processor.
 pub fn give_way() {
-    // SAFETY: no arguments.
+    // SAFETY: the call takes nothing and touches no memory of this process.
     unsafe { libc::sched_yield() };
 }

@@ -33,7 +33,7 @@ impl ProcessMutex {
             crate::host::shm::leak(ProcessMutex { raw: UnsafeCell::new(libc::PTHREAD_MUTEX_INITIALIZER) })?;
         // SAFETY: bytes that the next call fills; zeroes are valid.
         let mut attributes: libc::pthread_mutexattr_t = unsafe { std::mem::zeroed() };
-        // SAFETY: local memory.
+        // SAFETY: the attributes are a local variable, which nobody else has a pointer to.
         unsafe { libc::pthread_mutexattr_init(&mut attributes) };
         // SAFETY: initialised above, until they are destroyed below.
         unsafe { libc::pthread_mutexattr_setpshared(&mut attributes, libc::PTHREAD_PROCESS_SHARED) };

@@ -137,7 +137,7 @@ impl Rpc {
     pub fn add_struct(&self) -> Option<Struct<'_>> {
         let add = self.f().add?;
         let mut handle: *mut c_void = std::ptr::null_mut();
-        // SAFETY: `{` fills one handle.
+        // SAFETY: the format `{` makes the host fill exactly one handle, which is a local variable.
         let done = unsafe { add(self.ctx, c"{".as_ptr() as *mut _, &mut handle as *mut *mut c_void) };
         (done >= 0 && !handle.is_null()).then_some(Struct { rpc: self, handle })
     }

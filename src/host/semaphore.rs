@@ -3,7 +3,7 @@ use crate::shm_safe::ShmSafe;
 use crate::time::Seconds;
 use std::cell::UnsafeCell;
 
-/// A bell in shared memory: processes of our own sleep until somebody rings.
+/// A semaphore in shared memory: processes of our own sleep until another process wakes them.
 pub struct Semaphore {
     pub(crate) raw: UnsafeCell<libc::sem_t>,
 }
@@ -19,7 +19,7 @@ unsafe impl Sync for Semaphore {}
 unsafe impl Send for Semaphore {}
 
 impl Semaphore {
-    /// A silent bell at a fixed address in shared memory.
+    /// A semaphore of count 0 at a fixed address in shared memory.
     ///
     /// # Errors
     ///
@@ -27,19 +27,19 @@ impl Semaphore {
     pub fn leak() -> Result<&'static Semaphore, crate::host::no_memory::NoMemory> {
         // SAFETY: a semaphore is plain memory until it is initialised; zeroes are valid.
         let raw = unsafe { std::mem::zeroed() };
-        let bell: &'static Semaphore = crate::host::shm::leak(Semaphore { raw: UnsafeCell::new(raw) })?;
-        // SAFETY: `bell` has its final address and nobody else knows it yet.
-        unsafe { libc::sem_init(bell.raw.get(), 1, 0) };
-        Ok(bell)
+        let semaphore: &'static Semaphore = crate::host::shm::leak(Semaphore { raw: UnsafeCell::new(raw) })?;
+        // SAFETY: `semaphore` has its final address and nobody else knows it yet.
+        unsafe { libc::sem_init(semaphore.raw.get(), 1, 0) };
+        Ok(semaphore)
     }
 
     /// Wakes one sleeper, now or when it next looks.
-    pub fn ring(&self) {
+    pub fn wake(&self) {
         // SAFETY: a semaphore exists only where `leak` has initialised it, and is never destroyed.
         unsafe { libc::sem_post(self.raw.get()) };
     }
 
-    /// Sleeps until somebody rings, a second at most.
+    /// Sleeps until another process wakes this one, a second at most.
     pub fn wait(&self) {
         let until = crate::host::clock::system_time_in(Seconds(1));
         // SAFETY: `leak` has initialised it, and the time is a local variable that is only read.

@@ -92,7 +92,7 @@ impl SqliteConnection {
 
     /// How many rows the last INSERT, UPDATE or DELETE touched.
     pub fn changes(&self) -> i32 {
-        // SAFETY: an open handle.
+        // SAFETY: the handle is open as long as `self` lives, and this process alone uses it.
         unsafe { (self.library.changes)(self.raw) }
     }
 

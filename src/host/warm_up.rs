@@ -111,7 +111,7 @@ unsafe fn seed(seeds: &Seeds, allocate: Allocate, free: Free) -> usize {
     }
     let left = blocks.len();
     for block in blocks {
-        // SAFETY: allocated above, freed once.
+        // SAFETY: the block was allocated above by the allocator it goes back to, and is freed once.
         unsafe { free(block) };
     }
     left

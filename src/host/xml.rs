@@ -67,7 +67,7 @@ impl XmlDocument {
     pub fn declares_entities(&self) -> bool {
         // SAFETY: the document lives as long as `self`.
         let subset = unsafe { (*self.raw).intSubset };
-        // SAFETY: as its internal subset does.
+        // SAFETY: null, or the internal subset, which libxml2 frees with its document.
         unsafe { subset.as_ref() }.is_some_and(|subset| !subset.entities.is_null() || !subset.pentities.is_null())
     }
 
@@ -76,7 +76,7 @@ impl XmlDocument {
         let (mut text, mut length) = (std::ptr::null_mut(), 0);
         // SAFETY: the document is ours; libxml2 fills both places.
         unsafe { sys::xmlDocDumpMemoryEnc(self.raw, &mut text, &mut length, c"UTF-8".as_ptr()) };
-        // SAFETY: they were filled together.
+        // SAFETY: libxml2 has set pointer and length together, or has left null and 0.
         unsafe { take_written(text, length) }
     }
 
@@ -85,7 +85,7 @@ impl XmlDocument {
         let name = CString::new(name).ok()?;
         // SAFETY: the document lives as long as `self`.
         let children = unsafe { (*self.raw).children };
-        // SAFETY: as its nodes do.
+        // SAFETY: the nodes of a document live as long as the document, which `self` owns.
         let raw = unsafe { find_node(children, &name, None) };
         (!raw.is_null()).then_some(Element { raw, life: PhantomData })
     }
@@ -95,7 +95,7 @@ impl XmlDocument {
         let (mut text, mut length) = (std::ptr::null_mut(), 0);
         // SAFETY: the document is ours; libxml2 fills both places.
         unsafe { sys::xmlDocDumpFormatMemory(self.raw, &mut text, &mut length, 1) };
-        // SAFETY: they were filled together.
+        // SAFETY: libxml2 has set pointer and length together, or has left null and 0.
         unsafe { take_written(text, length) }
     }
 }
@@ -172,7 +172,7 @@ pub unsafe fn attribute_content(node: *mut sys::_xmlNode, name: &std::ffi::CStr)
     let mut attribute = unsafe { node.as_ref() }.map_or(std::ptr::null_mut(), |node| node.properties);
     // SAFETY: the attributes of an element live as long as it does.
     while let Some(found) = unsafe { attribute.as_ref() } {
-        // SAFETY: as their names do.
+        // SAFETY: the name of an attribute lives as long as the attribute, and ends with a NUL.
         if unsafe { same_name(found.name, name) } {
             // SAFETY: libxml2 copies what is below a node, or below null.
             return unsafe { sys::xmlNodeGetContent(found.children) };

@@ -67,9 +67,9 @@ impl Cause {
 /// One subscription that has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ended {
-    /// When.
+    /// When the subscription ended.
     pub at: MicroMoment,
-    /// Why.
+    /// Why the subscription ended.
     pub cause: Cause,
     /// The CSeq of its last NOTIFY but the final NOTIFY.
     pub cseq: u32,

@@ -58,7 +58,7 @@ pub enum Bodies {
 /// What a package checks of published bodies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyCheck {
-    /// Nothing.
+    /// The package checks nothing.
     None,
     /// Whether they are well-formed XML, which is known before it is asked.
     Form,

@@ -45,7 +45,7 @@ pub enum ChangeOrigin {
 pub struct Notify {
     /// A private copy of the subscription.
     pub subscription: Subscription,
-    /// Why.
+    /// Why the NOTIFY is sent.
     pub notify_reason: NotifyReason,
     /// Where memory holds it, for `Ports::record_notified`.
     pub slot: Option<u32>,

@@ -18,7 +18,7 @@ pub enum Occurrence {
 }
 
 impl Occurrence {
-    /// When.
+    /// When it happened.
     pub fn at(&self) -> MicroMoment {
         match self {
             Occurrence::Changed(change) => change.at,

@@ -134,7 +134,7 @@ impl Digested {
 /// A change of a presentity's documents.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DocumentChange {
-    /// When.
+    /// When the documents changed.
     pub at: MicroMoment,
     /// The event package.
     pub event: PackageId,
@@ -177,7 +177,7 @@ shm_safe!(
 /// A NOTIFY that was sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SentNotify {
-    /// When.
+    /// When the NOTIFY was sent.
     pub at: MicroMoment,
     /// The event package.
     pub event: PackageId,

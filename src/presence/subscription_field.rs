@@ -142,7 +142,7 @@ const _: () = {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the {} {flaw}", .field.name())]
 pub struct BadField {
-    /// Which one.
+    /// The field that is flawed.
     pub field: Field,
     /// What is wrong with it.
     pub flaw: Flaw,

@@ -61,7 +61,7 @@ pub struct Sent {
     pub call_id: String,
     /// The server's tag in its dialog, which distinguishes two dialogs of one watcher.
     pub to_tag: String,
-    /// Why.
+    /// Why the NOTIFY was sent.
     pub reason: NotifyReason,
     /// The NOTIFY's CSeq.
     pub cseq: u32,

@@ -97,7 +97,7 @@ pub enum DueRequest {
 }
 
 impl DueRequest {
-    /// Which one.
+    /// The pending request that is due.
     pub fn pending(&self) -> PendingRequestId {
         match self {
             DueRequest::Send(pending, _)
@@ -178,7 +178,7 @@ pub enum Checked {
 pub enum AtServer {
     /// Something: an end of it has to be sent.
     Something,
-    /// Nothing.
+    /// The server has nothing.
     Nothing,
 }
 
@@ -327,7 +327,7 @@ pub trait AgentPorts {
     /// Forgets the first caller of a pending request: it learns the outcome from its call.
     fn withdraw(&mut self, pending: PendingRequestId);
 
-    /// Sends.
+    /// Sends the request that a pending request has come to.
     ///
     /// # Errors
     ///

@@ -249,7 +249,7 @@ unsafe fn receive(
     if code >= 300 {
         counters::count(Counter::DmqRejected);
     }
-    // SAFETY: the place dmq gave.
+    // SAFETY: dmq has given the place for the answer, and reads it after this call.
     unsafe { dmq::answer(answer, code, reason) };
     0
 }

@@ -178,7 +178,7 @@ pub(crate) unsafe extern "C" fn new_shtable(size: c_int) -> *mut sys::subs_entry
             unsafe { head.write_bytes(0, 1) };
             // SAFETY: a bucket of zeroes is valid, too, until its lock is initialised below.
             unsafe { entry.write_bytes(0, 1) };
-            // SAFETY: the bucket was written above.
+            // SAFETY: the line above has written the bucket; nobody else knows it yet.
             unsafe { (*entry).entries = head };
             let bucket = Bucket { entry, locked: false };
             // SAFETY: nobody knows the lock yet.
@@ -229,7 +229,7 @@ pub(crate) unsafe extern "C" fn search_shtable(
         if table.is_null() {
             return null_mut();
         }
-        // SAFETY: the caller's strings.
+        // SAFETY: the caller's strings stay as they are until this call returns.
         let wanted = unsafe { DialogKey::new(&callid, &to_tag, &from_tag) };
         // SAFETY: the caller holds the bucket's lock, as the API says: it is not taken here.
         let bucket = unsafe { Bucket::lock(table, hash, Locked::Needless) };
@@ -348,7 +348,7 @@ pub(crate) unsafe extern "C" fn mem_copy_subs(subs: *mut subs_t, kind: c_int) ->
             return null_mut();
         }
         let memory = if kind & PKG_MEM_TYPE != 0 { Memory::Private } else { Memory::Shared };
-        // SAFETY: the caller's subscription.
+        // SAFETY: the caller's subscription is not null, and stays valid until this call returns.
         unsafe { copy(subs, memory, CopyExtent::All) }
     })
 }

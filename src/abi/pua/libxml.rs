@@ -63,7 +63,7 @@ unsafe extern "C" fn attribute_by_name(node: *mut sys::_xmlNode, wanted: *const 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_bind_libxml_api(api: *mut libxml_api_t) -> c_int {
     entry!(kr_bind_libxml_api, -1, {
-        // SAFETY: the caller's structure.
+        // SAFETY: null, or the structure of the module that binds, which nobody else has during the call.
         let Some(api) = (unsafe { api.as_mut() }) else {
             log!(Error, "bind_libxml_api: no structure to fill");
             return -1;

@@ -134,7 +134,7 @@ impl ResultSet<'_> {
 
     fn len(&self) -> usize {
         match self {
-            // SAFETY: as in `row`.
+            // SAFETY: the driver has made the result, and frees it when `self` is dropped.
             ResultSet::Driver { result, .. } => unsafe { (**result).n.max(0) as usize },
             ResultSet::Sqlite(table) => table.rows(),
         }

@@ -87,9 +87,9 @@ impl Whom {
 /// Something that was missed.
 #[derive(Debug)]
 pub struct Missed {
-    /// Of what.
+    /// The resource whose watchers missed something.
     pub resource: Resource,
-    /// By whom.
+    /// Those who were not notified.
     pub whom: Whom,
     /// The Contact of the publisher, which is not notified; empty for nobody.
     pub sender: Vec<u8>,

@@ -17,10 +17,10 @@ const MOST_BYTES: usize = 1 << 20;
 /// What waits for the process that looks names up.
 pub struct NamedTargets {
     waiting: Lock<ShmVec<ReadyNotify>>,
-    pub(crate) bell: &'static Semaphore,
+    pub(crate) waker: &'static Semaphore,
 }
 
-shm_safe!(NamedTargets { waiting, bell });
+shm_safe!(NamedTargets { waiting, waker });
 
 /// A NOTIFY that is ready to be sent.
 pub(crate) struct ReadyNotify {
@@ -67,7 +67,7 @@ impl NamedTargets {
     ///
     /// Fails when shared memory runs out.
     pub fn new() -> Result<NamedTargets, NoMemory> {
-        Ok(NamedTargets { waiting: Lock::new(ShmVec::new_in(Shm)), bell: Semaphore::leak()? })
+        Ok(NamedTargets { waiting: Lock::new(ShmVec::new_in(Shm)), waker: Semaphore::leak()? })
     }
 
     /// Takes a NOTIFY over, which a panic has kept from being sent before where it `is_second_try`; `false` where there
@@ -87,7 +87,7 @@ impl NamedTargets {
         let is_taken = has_room && shm::push(&mut waiting, fresh).is_ok();
         drop(waiting);
         if is_taken {
-            self.bell.ring();
+            self.waker.wake();
         }
         is_taken
     }

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 /// What workers and senders share.
 pub struct Senders {
     pub(crate) queue: Lock<ShmVec<QueuedFanOut>>,
-    pub(crate) bell: &'static Semaphore,
+    pub(crate) waker: &'static Semaphore,
     /// How many large fan-outs wait for a sender process or are in its hand; changed while the queue is locked.
     pub(crate) large: AtomicU64,
     /// How many NOTIFYs that went out over UDP were answered.
@@ -29,7 +29,7 @@ pub struct Senders {
     pub(crate) left_over: AtomicBool,
 }
 
-shm_safe!(Senders { queue, bell, large, answered, outstanding, sent, left_over });
+shm_safe!(Senders { queue, waker, large, answered, outstanding, sent, left_over });
 
 impl Senders {
     /// An empty queue; call before the processes fork.
@@ -40,7 +40,7 @@ impl Senders {
     pub fn new() -> Result<Senders, NoMemory> {
         Ok(Senders {
             queue: Lock::new(ShmVec::new_in(Shm)),
-            bell: Semaphore::leak()?,
+            waker: Semaphore::leak()?,
             large: AtomicU64::new(0),
             answered: AtomicU64::new(0),
             outstanding: UnansweredNotifies::default(),
@@ -66,7 +66,7 @@ impl Senders {
         }
         drop(queue);
         if queued {
-            self.bell.ring();
+            self.waker.wake();
         }
         queued
     }
@@ -137,7 +137,7 @@ impl Senders {
 
     /// Sleeps until something is handed over.
     pub(crate) fn wait(&self) {
-        self.bell.wait();
+        self.waker.wait();
     }
 }
 

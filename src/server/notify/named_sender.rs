@@ -53,7 +53,7 @@ pub fn serve(targets: &NamedTargets, new_context: impl Fn() -> Option<Context<'s
             limited!(Error, "panic while a NOTIFY that was not sent is made due again: {why}");
         }
     }
-    targets.bell.wait();
+    targets.waker.wait();
 }
 
 /// Leaves a NOTIFY to the process that looks names up, where its target has one. `false`: this process sends it.

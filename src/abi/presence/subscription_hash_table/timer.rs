@@ -44,7 +44,7 @@ unsafe fn collect(table: *mut sys::subs_entry, index: c_uint, lock: Locked) -> D
         }
         let flag = record.db_flag;
         if flag & (UPDATE | INSERT) != 0 {
-            // SAFETY: a record of the list.
+            // SAFETY: a record of the list, whose bucket is ours until this function returns.
             let copied = unsafe { copy(next, Memory::Private, CopyExtent::All) };
             if !copied.is_null() {
                 due.changed.push((copied, if flag & INSERT != 0 { RowWrite::Insert } else { RowWrite::Update }));
@@ -131,14 +131,14 @@ pub(crate) unsafe extern "C" fn update_db_subs_timer(
                     unsafe { handle(record) };
                 }
                 if let Some(db) = &db {
-                    // SAFETY: the record is freed below.
+                    // SAFETY: the record is valid until it is freed below.
                     unsafe { delete_row(db, record) };
                 }
-                // SAFETY: the last use of it.
+                // SAFETY: `collect` has taken the record off its list, and nobody uses it after this line.
                 unsafe { free_record(record) };
             }
             for (copied, write) in due.changed {
-                // SAFETY: a copy of `collect`.
+                // SAFETY: `collect` has made the copy, which this loop alone knows, with all its strings.
                 if let Some(Err(error)) = db.as_ref().map(|db| unsafe { write_row(db, copied, write) }) {
                     crate::limited!(Error, "cannot write the row of a subscription: {error}");
                 }
