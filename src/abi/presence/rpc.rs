@@ -8,8 +8,7 @@ use crate::presence::ports::subscriptions::Subscriptions;
 use crate::presence::publication::Publication;
 use crate::presence::resource::Resource;
 use crate::presence::subscription_field::Field;
-use crate::server::tables::publication_entry::SharedPublication;
-use crate::server::tables::resource_entry::Documents;
+use crate::server::inventory::Inventory;
 use crate::sip::{text, uri};
 use std::ffi::{CStr, CString, c_void};
 
@@ -100,29 +99,12 @@ fn show_publication(out: Struct, resource: &Resource, event: &[u8], p: &Publicat
     }
 }
 
-/// Shows the publications that memory holds, shard by shard; one is locked only while it is copied.
 fn each_publication(mut show: impl FnMut(&Resource, &[u8], &Publication)) {
     let Some(process) = state::process() else { return };
-    if process.storage.publications.has_rows() {
-        return;
-    }
-    let tables = &process.shared.tables;
-    for index in 0..tables.shard_count() {
-        let copied: Vec<(Resource, Vec<Publication>)> = {
-            let shard = tables.nth_shard(index);
-            let known = shard.entries().filter_map(|entry| match &entry.documents {
-                Documents::Known(list) if !list.is_empty() => {
-                    Some((entry.resource(), list.iter().map(SharedPublication::to_private).collect()))
-                }
-                _ => None,
-            });
-            known.collect()
-        };
-        for (resource, publications) in &copied {
-            let event = process.registry.packages().get(resource.event).name;
-            publications.iter().for_each(|p| show(resource, event, p));
-        }
-    }
+    let packages = process.registry.packages();
+    Inventory::new(process.parts, process.storage).each_in_memory_alone(|resource, publication| {
+        show(resource, packages.get(resource.event).name, publication);
+    });
 }
 
 fn presentity_list(rpc: &Rpc) -> Result<(), String> {

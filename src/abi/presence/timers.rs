@@ -15,7 +15,7 @@ use crate::presence::remembered::NotifyOutcome;
 use crate::presence::subscription::Subscription;
 use crate::scoped_value::ScopedValue;
 use crate::server::announcing::arbitration::Beating;
-use crate::server::cluster::membership;
+use crate::server::cluster::{membership, messages};
 use crate::server::context::Context;
 use crate::server::history::recording;
 use crate::server::judging;
@@ -295,7 +295,7 @@ pub(crate) unsafe extern "C" fn kr_presence_on_second(_ticks: c_uint, _param: *m
         each_on_its_own("spare memory", shm::return_spare_chunks);
         each_on_its_own("nodes", || {
             if let Some(mut context) = state::context().map(Context::paced) {
-                crate::abi::presence::dmq::step(&mut context);
+                messages::step(&mut context);
             }
         });
     })

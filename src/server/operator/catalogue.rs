@@ -6,6 +6,8 @@ use crate::presence::publication::Publication;
 use crate::presence::resource::Resource;
 use crate::server::inventory::Inventory;
 use crate::server::operator::subscription_lists::PageOrder;
+use crate::server::tables::publication_entry::SharedPublication;
+use crate::server::tables::resource_entry::Documents;
 
 /// An order of publications: by presentity, then event package.
 #[derive(Debug, Clone, Copy)]
@@ -89,5 +91,29 @@ impl Inventory {
             }
         }
         Ok(())
+    }
+
+    /// Calls `show` with every publication, shard by shard, where publications live in memory alone; with none where
+    /// they have rows, for the table shows them. A shard is locked only while it is copied.
+    pub fn each_in_memory_alone(&self, mut show: impl FnMut(&Resource, &Publication)) {
+        if self.storage.publications.has_rows() {
+            return;
+        }
+        let tables = &self.shared.tables;
+        for index in 0..tables.shard_count() {
+            let copied: Vec<(Resource, Vec<Publication>)> = {
+                let shard = tables.nth_shard(index);
+                let known = shard.entries().filter_map(|entry| match &entry.documents {
+                    Documents::Known(list) if !list.is_empty() => {
+                        Some((entry.resource(), list.iter().map(SharedPublication::to_private).collect()))
+                    }
+                    _ => None,
+                });
+                known.collect()
+            };
+            for (resource, publications) in &copied {
+                publications.iter().for_each(|publication| show(resource, publication));
+            }
+        }
     }
 }

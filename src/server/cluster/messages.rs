@@ -1,0 +1,205 @@
+//! The conversation with other nodes: who is greeted and asked, and what each message of theirs leads to.
+use crate::host::dmq::{self, Address, Channel};
+use crate::host::{clock, log};
+use crate::presence::cluster::{self, HelloReply, NodeMessage};
+use crate::presence::comparison::RecordKind;
+use crate::presence::placed::Placed;
+use crate::presence::replica::{self, ReplicaMessage};
+use crate::presence::replication;
+use crate::presence::replication::Reader;
+use crate::server::announcing::node_clocks;
+use crate::server::cluster::admission::{BAD, OK, StatusLine};
+use crate::server::cluster::full_sync::{self, Owners};
+use crate::server::cluster::{
+    comparison, membership, merging, publications, refreshes, replacement, replicas, stock_subscriptions,
+};
+use crate::server::context::{Context, Process};
+
+/// Says who we are to all nodes, also to those that have not shown yet that they know the secret; whether each could be
+/// sent it.
+pub fn greet_all(context: &Context) -> bool {
+    let hello = comparison::hello(context, HelloReply::Wanted);
+    let others = dmq::nodes().into_iter().filter(|node| node.active && !node.local);
+    // Each of them is greeted, whatever became of the one before.
+    let unsent = others.filter(|node| !context.greet(&node.address, &hello)).count();
+    unsent == 0
+}
+
+/// A node runs stock's module.
+pub fn note_stock(process: &Process, address: &Address) {
+    let (nodes, now) = (process.shared.nodes, clock::now());
+    nodes.note_stock(address, now);
+    if process.shared.stock_nodes.note(address, now).is_err() {
+        crate::limited!(Error, "there is no room for another node");
+    }
+}
+
+fn unreadable(body: &[u8]) -> StatusLine {
+    crate::limited!(Notice, "a message of another node cannot be read: {}", log::show(&body[..body.len().min(200)]));
+    BAD
+}
+
+/// A message on the channel of publications: a change, a question for all there is, or a subscription of stock's.
+pub fn on_publication_message(context: &mut Context, body: &[u8], from: Option<Address>) -> StatusLine {
+    match replica::parse(body) {
+        None => unreadable(body),
+        Some(ReplicaMessage::Other) => on_stock_message(context, body, from),
+        Some(ReplicaMessage::Sync { you }) => {
+            // A question to all is answered by one.
+            if let Some(from) = from.filter(|_| you || context.process().shared.nodes.is_first(context.node_name())) {
+                full_sync::send_publications(&context.inventory(), &from, if you { Reader::Ours } else { Reader::Any });
+                context.process().shared.nodes.record_notified(&from, clock::now());
+            }
+            OK
+        }
+        Some(ReplicaMessage::Update(replica)) => match publications::apply(context, &replica, from.as_ref()) {
+            Ok(()) => OK,
+            Err(why) if replication::is_bad(&why) => {
+                crate::limited!(Notice, "a change of another node is refused: {why}");
+                BAD
+            }
+            Err(why) => {
+                crate::limited!(Error, "a change of another node cannot be stored: {why}");
+                (500, "Server Internal Error")
+            }
+        },
+    }
+}
+
+fn on_stock_message(context: &mut Context, body: &[u8], from: Option<Address>) -> StatusLine {
+    match stock_subscriptions::on_message(context, body, from.as_ref()) {
+        Ok(true) => OK,
+        Ok(false) => unreadable(body),
+        Err(error) => {
+            crate::limited!(Error, "a subscription of a stock node cannot be stored: {error}");
+            (500, "Server Internal Error")
+        }
+    }
+}
+
+/// A message on the channel of our nodes; `refresh_for` does what is done for watchers that another node asks for.
+pub fn on_node_message(
+    context: &mut Context,
+    body: &[u8],
+    from: Option<Address>,
+    refresh_for: impl FnOnce(&Placed),
+) -> StatusLine {
+    let Some((name, message)) = cluster::parse(body, context.process().registry.packages(), clock::now()) else {
+        return unreadable(body);
+    };
+    let nodes = context.process().shared.nodes;
+    if let Some(from) = &from {
+        context.process().shared.stock_nodes.replace(from, clock::now());
+        if nodes.note_message_of(&name, from, clock::now()).is_err() {
+            crate::limited!(Error, "there is no room for another node");
+        }
+    }
+    nodes.mark_alive(&name, clock::now());
+    let mut done = Ok(());
+    match (message, from) {
+        (NodeMessage::Hello { reply, compares, speaks, stamp }, Some(from)) => {
+            node_clocks::note(context, &name, stamp);
+            on_hello(context, &from, &name, (reply, compares, speaks));
+        }
+        (NodeMessage::Compare(kind, comparison, stamp), Some(_)) => {
+            node_clocks::note(context, &name, stamp);
+            if let Ok(id) = nodes.of_name(&name, clock::now()) {
+                comparison::on_message(context, id, kind, comparison);
+            }
+        }
+        (NodeMessage::Placed(message), Some(_)) => {
+            if let Ok(id) = nodes.of_name(&name, clock::now()) {
+                refresh_for(&message);
+                replacement::on_message(context, id, message);
+            }
+        }
+        (NodeMessage::Leave(successor), Some(_)) => {
+            if let Ok(id) = nodes.of_name(&name, clock::now()) {
+                membership::note_left(context, id, &name, successor.as_deref());
+            }
+        }
+        (NodeMessage::Sync, Some(from)) => {
+            full_sync::send_subscriptions(context, &from, Owners::All);
+            nodes.record_notified(&from, clock::now());
+        }
+        (NodeMessage::Subscription(_) | NodeMessage::Refresh(_) | NodeMessage::End(_), _)
+            if !context.process().config.shares_subscriptions => {}
+        (NodeMessage::Subscription(announcement), from) => {
+            done = merging::apply(context, &announcement, from.as_ref());
+        }
+        (NodeMessage::Refresh(refresh), from) => refreshes::apply(context, &refresh, &name, from.as_ref()),
+        (NodeMessage::End(ending), _) => done = replicas::terminate(context, &ending),
+        _ => {}
+    }
+    membership::resume(context);
+    match done {
+        Ok(()) => OK,
+        Err(error) => {
+            crate::limited!(Error, "a subscription of another node cannot be stored: {error}");
+            (500, "Server Internal Error")
+        }
+    }
+}
+
+/// One of our kind is there. The first one who says so after we joined is asked for all there is.
+fn on_hello(context: &mut Context, from: &Address, their_name: &[u8], (reply, compares, speaks): (HelloReply, u8, u8)) {
+    let (config, name) = (context.process().config, context.node_name());
+    let nodes = context.process().shared.nodes;
+    let kinds = comparison::kinds(context);
+    let Ok(id) = nodes.of_name(their_name, clock::now()) else { return };
+    nodes.note_hello(id, compares, speaks);
+    if reply == HelloReply::Wanted {
+        context.greet(from, &comparison::hello(context, HelloReply::Given));
+    }
+    context.placement_settings().into_iter().for_each(|settings| _ = context.send_on(Channel::Nodes, from, &settings));
+    if !nodes.joining.take_question() {
+        return;
+    }
+    let common = |kind: RecordKind| kinds & compares & kind.bit() != 0;
+    if config.replicates && config.asks_for_all {
+        match common(RecordKind::Publications) {
+            true => comparison::pull_all(context, id, RecordKind::Publications),
+            false => _ = context.send_on(Channel::Publications, from, replica::SYNC_YOU),
+        }
+    }
+    if config.shares_subscriptions && config.asks_for_subscriptions {
+        match common(RecordKind::Subscriptions) {
+            true => comparison::pull_all(context, id, RecordKind::Subscriptions),
+            false => _ = context.send_on(Channel::Nodes, from, &cluster::sync(name)),
+        }
+    }
+}
+
+/// The server ends: the others go on with its subscriptions at once.
+pub fn announce_leave(context: &Context) {
+    if !context.process().config.shares_subscriptions {
+        return;
+    }
+    let name = context.node_name();
+    let leases = context.process().leases;
+    let successor =
+        leases.and_then(|leases| context.hand_lease_over(leases, context.process().config.cluster_leases_table));
+    if !name.is_empty() {
+        context.broadcast_on(Channel::Nodes, &cluster::leave(name, successor.as_deref()));
+    }
+}
+
+/// One second in the cluster. Where none of our kind has answered, all are asked for what there is, as stock does.
+pub fn step(context: &mut Context) {
+    let config = &context.process().config;
+    if !config.replicates && !config.shares_subscriptions {
+        return;
+    }
+    membership::step(context);
+    let nodes = context.process().shared.nodes;
+    if nodes.joining.is_alone_since_joining(clock::now())
+        && nodes.joining.take_question()
+        && config.replicates
+        && config.asks_for_all
+    {
+        if dmq::nodes().iter().any(|node| node.active && !node.local) {
+            nodes.joining.note_asked_all(clock::now());
+        }
+        context.broadcast_on(Channel::Publications, replica::SYNC);
+    }
+}
