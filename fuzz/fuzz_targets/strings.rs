@@ -23,7 +23,7 @@ fuzz_target!(|data: &[u8]| {
         assert_eq!(view(&lent), data);
         assert!(view(&negative).is_empty() && view(&null()).is_empty());
         assert!(view(&_str { s: std::ptr::null_mut(), len: data.len() as i32 }).is_empty());
-        assert_eq!(view_ptr(&lent), Some(data));
+        assert_eq!(view_ptr(&*lent), Some(data));
         assert!(view_ptr(std::ptr::null()).is_none());
         let end = data.iter().position(|c| *c == 0).unwrap_or(data.len());
         assert_eq!(c_text(ended.as_ptr().cast()), &data[..end]);
