@@ -1,6 +1,5 @@
-//! The tables in shared memory: shards, each under one lock, holding the resource entries of resources and the
-//! subscriptions on them.
-//! An index leads from a dialog to its slot, so that neither a refresh nor a NOTIFY ever walks a list.
+//! The tables in shared memory: shards, each under one lock, with the entries of resources and the subscriptions on
+//! them. An index leads from a dialog to its slot, so that neither a refresh nor a NOTIFY ever walks a list.
 use crate::presence::subscription::{Status, Subscription};
 use crate::presence::subscription_field::Field;
 use crate::server::tables::resource_entry::{Documents, DueNotify, ResourceEntry};
@@ -192,6 +191,11 @@ impl Tables {
     /// One of the shards, locked.
     pub fn nth_shard(&self, index: usize) -> Guard<'_, Shard> {
         self.shards[index].lock()
+    }
+
+    /// All shards, each locked when its turn comes.
+    pub fn shards(&self) -> impl Iterator<Item = Guard<'_, Shard>> {
+        self.shards.iter().map(|shard| shard.lock())
     }
 
     /// Copies of the live subscriptions that are wanted, at most so many.

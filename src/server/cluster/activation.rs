@@ -135,8 +135,7 @@ fn is_claimed(parts: &Parts, dialog: DialogId<'_>) -> bool {
 pub(super) fn of_restored(context: &mut Context<'_>) {
     let (tables, view) = (&context.shared.tables, context.view());
     let mut resources = Vec::new();
-    for index in 0..tables.shard_count() {
-        let mut shard = tables.nth_shard(index);
+    for mut shard in tables.shards() {
         let is_ours = |stored: &&mut SubscriptionEntry| {
             let uri = stored.subscription.get(Field::PresUri);
             stored.ownership.owner == NodeId::ELSEWHERE && view.as_ref().is_none_or(|view| view.is_served_here(uri))

@@ -131,8 +131,7 @@ fn is_live(stored: &SubscriptionEntry, now: Moment) -> bool {
 impl Exchange<'_, '_> {
     fn subscriptions(&self, wanted: impl Fn(&SubscriptionEntry) -> bool) -> Vec<(Subscription, Ownership)> {
         let (tables, now, mut found) = (&self.context.shared.tables, clock::now(), Vec::new());
-        for part in 0..tables.shard_count() {
-            let shard = tables.nth_shard(part);
+        for shard in tables.shards() {
             let wanted = shard.subscriptions().filter(|stored| is_live(stored, now) && wanted(stored));
             found.extend(wanted.map(|stored| (stored.subscription.to_private(), stored.ownership)));
         }
@@ -160,8 +159,7 @@ impl Exchange<'_, '_> {
         let (context, now) = (&self.context, clock::now());
         let owners = context.shared.nodes.owner_keys(context.node_name());
         let (tables, mut entries) = (&context.shared.tables, Vec::new());
-        for part in 0..tables.shard_count() {
-            let shard = tables.nth_shard(part);
+        for shard in tables.shards() {
             let compared = |stored: &&SubscriptionEntry| is_live(stored, now) && self.is_common(stored);
             for stored in shard.subscriptions().filter(compared) {
                 let key = dialog_key(stored.subscription.dialog());

@@ -85,8 +85,7 @@ fn bind_unleased(parts: &Parts) {
     let (arbitration, tables) = (&parts.shared.cluster_state.arbitration, &parts.shared.tables);
     let Some(lease) = arbitration.lease() else { return };
     let mut bound = Vec::new();
-    for index in 0..tables.shard_count() {
-        let mut shard = tables.nth_shard(index);
+    for mut shard in tables.shards() {
         let unleased = shard.subscriptions_mut().filter(|s| s.ownership.owner.is_here() && s.ownership.lease.is_none());
         for stored in unleased.take(LARGEST_STEP - bound.len()) {
             stored.ownership.lease = Some(lease);

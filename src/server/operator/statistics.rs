@@ -72,8 +72,7 @@ impl Inventory {
         let (in_memory, writes_later) = (!publications.has_rows(), publications.writes_later());
         let writes_back = self.storage.subscriptions.writes_later();
         let tables = &self.shared.tables;
-        for index in 0..tables.shard_count() {
-            let shard = tables.nth_shard(index);
+        for shard in tables.shards() {
             for stored in shard.subscriptions() {
                 let Some(count) = counts.get_mut(usize::from(stored.subscription.state.event.0)) else { continue };
                 if !stored.ownership.owner.is_here() {

@@ -50,8 +50,7 @@ impl Inventory {
     pub fn refused_rows(&self, limit: usize) -> Vec<RefusedRow> {
         let mut found = Vec::new();
         let tables = &self.shared.tables;
-        for index in 0..tables.shard_count() {
-            let shard = tables.nth_shard(index);
+        for shard in tables.shards() {
             let refused = shard.subscriptions().filter(|stored| stored.aside.is_refused());
             found.extend(refused.take(limit - found.len()).map(|stored| self.refused_subscription(stored)));
             for entry in shard.entries() {
@@ -104,8 +103,7 @@ impl Inventory {
     fn busiest_in_memory(&self, limit: usize) -> Vec<BusiestResource> {
         let tables = &self.shared.tables;
         let mut found = Vec::new();
-        for index in 0..tables.shard_count() {
-            let shard = tables.nth_shard(index);
+        for shard in tables.shards() {
             found.extend(shard.entries().filter(|entry| !entry.subscriptions().is_empty()).map(busy));
             drop(shard);
             keep_largest(&mut found, limit);
@@ -128,8 +126,7 @@ impl Inventory {
     pub fn failing(&self, limit: usize) -> Vec<FailingWatcher> {
         let tables = &self.shared.tables;
         let mut found = Vec::new();
-        for index in 0..tables.shard_count() {
-            let shard = tables.nth_shard(index);
+        for shard in tables.shards() {
             let failed = shard.subscriptions().filter(|stored| stored.ownership.owner.is_here() && has_failed(stored));
             found.extend(failed.take(limit - found.len()).map(|stored| FailingWatcher {
                 subscription: stored.subscription.to_private(),

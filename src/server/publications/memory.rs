@@ -250,8 +250,7 @@ impl DocumentMemory {
     pub(crate) fn resources(&self, wanted: ResourceFilter<'_>) -> Vec<Resource> {
         let tables = &self.shared.tables;
         let mut found = Vec::new();
-        for index in 0..tables.shard_count() {
-            let shard = tables.nth_shard(index);
+        for shard in tables.shards() {
             let entries = shard.entries().filter(|entry| wanted(&entry.uri, entry.event));
             let filled = entries.filter(|entry| !matches!(&entry.documents, Documents::Known(list) if list.is_empty()));
             found.extend(filled.map(ResourceEntry::resource));

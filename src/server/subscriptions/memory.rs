@@ -242,8 +242,7 @@ impl SubscriptionStore for MemorySubscriptions {
         if self.rows.row_timing() == SubscriptionRows::None {
             return;
         }
-        for index in 0..self.shared.tables.shard_count() {
-            let mut shard = self.shared.tables.nth_shard(index);
+        for mut shard in self.shared.tables.shards() {
             shard
                 .subscriptions_mut()
                 .for_each(|stored| self.shared.tables.mark_changed(&mut stored.subscription.state));
