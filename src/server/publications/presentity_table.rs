@@ -160,14 +160,18 @@ pub(crate) fn insert_row(
     )
 }
 
+/// So many columns a refresh or modification changes at most.
+const CHANGED_CELLS: usize = 6;
+
 /// What a refresh or modification changes in a row.
 fn changed_cells(after: &Publication, body: BodyCell) -> Vec<Cell<'_>> {
-    let mut cells: Vec<Cell<'_>> = vec![
+    let mut cells: Vec<Cell<'_>> = Vec::with_capacity(CHANGED_CELLS);
+    cells.extend([
         ("etag", Value::Text(after.etag.bytes())),
         ("expires", Value::Time(after.expires_at)),
         ("received_time", received_time(after)),
         ("priority", Value::Int(after.priority.into())),
-    ];
+    ]);
     if !after.sender.is_empty() {
         cells.push(("sender", Value::Text(&after.sender)));
     }
