@@ -232,6 +232,18 @@ def test_notify_before_the_answer_and_new_contact(responder):
         assert stranger.code == 481
 
 
+def test_a_contact_that_nothing_can_be_sent_to_is_no_target(responder):
+    """RFC 3261 12.2.1.1: the remote target is a SIP URI; the one before it stays."""
+    with server("ours") as kamailio:
+        subscribe(kamailio, responder)
+        first = responder.wait(1)[0]
+        for cseq, contact in enumerate(("foo", "tel:+1", "sip:a@127.0.0.1:9;x=" + "y" * 20_000), 1):
+            assert responder.notify(kamailio, first, cseq=cseq, contact=contact).code == 200
+        subscribe(kamailio, responder, 0)
+        end = responder.wait(2)[1]
+        assert end.start.startswith("SUBSCRIBE sip:server@") and end.get("Expires") == "0"
+
+
 def test_refresh_goes_along_the_route_set(responder):
     responder.expires = 8
     routes = ["Record-Route: <sip:127.0.0.1:%d;lr;n=1>" % responder.port,

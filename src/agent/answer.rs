@@ -1,6 +1,7 @@
 //! What an answer to a request of ours says to the decisions of [`crate::pua`].
 use crate::host::msg::{Header, SipMsg, routes_of};
 use crate::pua::response::{Challenge, Challenger, FinalResponse};
+use crate::sip::checked::UriText;
 use crate::sip::entity_tag::EntityTag;
 use crate::sip::route_set::RouteSet;
 use crate::time::Seconds;
@@ -29,7 +30,7 @@ pub fn read_answer(reply: Option<SipMsg<'_>>, code: i32) -> Option<FinalResponse
             .map(EntityTag::new),
         to_tag: reply.to().map(|to| to.tag.to_vec()).unwrap_or_default(),
         contact: match reply.contact() {
-            Header::Value(uri) => uri.to_vec(),
+            Header::Value(uri) => UriText::of_target(uri).map_or_else(Vec::new, |uri| uri.bytes().to_vec()),
             _ => Vec::new(),
         },
         challenges: if matches!(code, 401 | 407) { challenges(reply) } else { Vec::new() },

@@ -131,6 +131,11 @@ impl<'a> UriText<'a> {
         UriText::new(text).or_else(|flaw| UriText::with_brackets(text, flaw).map(UriText))
     }
 
+    /// The URI of a Contact to which requests of ours can be sent; `None` for other schemes and what is no URI.
+    pub fn of_target(text: &'a [u8]) -> Option<Self> {
+        UriText::of_contact(text).ok().filter(|_| super::uri::is_sip_uri(text))
+    }
+
     /// A parameter with a quoted value: phones write them, and between `<` and `>` a quote ends nothing.
     #[cold]
     fn quoted(text: &[u8], flaw: Flaw) -> Result<&[u8], Flaw> {
@@ -373,5 +378,16 @@ mod tests {
         assert_eq!(unfolded(b"<sip:a;lr>,\r\n\t<sip:b;lr>").as_deref(), Some(&b"<sip:a;lr>, <sip:b;lr>"[..]));
         assert_eq!(unfolded(b"a\rb"), None);
         assert_eq!(unfolded(b"a\r\nb"), None);
+    }
+
+    #[test]
+    fn requests_are_sent_to_sip_uris() {
+        for uri in ["sip:a@h", "SIPS:a@h;x=1", "sip:[::1]:5061", "sip:a@h;+sip.instance=\"<urn:uuid:1>\""] {
+            assert_eq!(UriText::of_target(uri.as_bytes()).map(UriText::bytes), Some(uri.as_bytes()));
+        }
+        let long = format!("sip:a@h;x={}", "y".repeat(most::URI));
+        for other in ["", "foo", "tel:+1", "urn:service:sos", "sip:", "sip:a@h\r\nX: y", &long] {
+            assert_eq!(UriText::of_target(other.as_bytes()), None, "{other}");
+        }
     }
 }

@@ -12,6 +12,7 @@ use crate::host::process;
 use crate::log;
 use crate::pua::dialog::{self, ReceivedNotify};
 use crate::pua::record::Dialog;
+use crate::sip::checked::UriText;
 use crate::sip::route_set::RouteSet;
 use crate::sip::subscription_state::SubscriptionStateHeader;
 use std::ffi::c_int;
@@ -99,7 +100,8 @@ fn update_contact(context: &mut AgentContext, message: SipMsg<'_>) -> Result<boo
         return Err("is not in a dialog".into());
     }
     let contact = match message.contact() {
-        Header::Value(uri) => uri,
+        // What no request can be sent to does not replace what one can.
+        Header::Value(uri) => UriText::of_target(uri).map_or(b"".as_slice(), UriText::bytes),
         Header::Missing => b"",
         Header::Bad => return Err("has a Contact that cannot be parsed".into()),
     };
