@@ -36,6 +36,7 @@ request_route {
         handle_publish();
         xlog("L_NOTICE", "SEEN publish $retcode ci=$ci ru=$ru\\n");
     } else {
+        setbflag(3);
         handle_subscribe();
         xlog("L_NOTICE", "SEEN subscribe $retcode ci=$ci %(show)s\\n");
     }
@@ -105,6 +106,7 @@ request_route {
         $xavp(pcfg=>priority) = 100 + $(rb{s.len}) mod 7;
         handle_publish("$fu");
     } else {
+        setbflag(5);
         handle_subscribe("$fu");
         xlog("L_NOTICE", "SEEN subscribe $retcode ci=$ci %(show)s\n");
     }

@@ -213,6 +213,11 @@ LIVES = [
         mode=2, route="seen",
     ),
     life(
+        ["branch flags over a restart"],
+        [sub("p", "alice"), pub("s1"), restart(), again("p"), pub("s1", op="modify")],
+        mode=2, route="seen",
+    ),
+    life(
         ["a database that refuses"],
         [pub("s1"), sub("p", "alice"), dict(do="refuse", table="presentity"), again("p"), pub("s1", op="modify")],
     ),

@@ -445,6 +445,16 @@ TABLE = [
         and any(step["do"] == "restart" for step in case.life["steps"][: case.seen.number]),
     ),
     (
+        "branch flags over a restart",
+        "$subs(attr), 25 attributes",
+        "stock loses a SUBSCRIBE's branch flags over a restart",
+        False,
+        lambda case: case.config["mode"] in (1, 2)
+        and (fields(case, "flags") or case.kind == "row" and "active_watchers.flags" in case.what)
+        and str(case.stock) in ("0", "flags=[0]")
+        and str(case.ours) in ("8", "32", "flags=[8]", "flags=[32]"),
+    ),
+    (
         "remote CSeq in event routes",
         None,
         "database-only: $subs(remote_cseq) is that of the request; stock has not read it",
