@@ -38,7 +38,6 @@ pub mod caught;
 mod fault_point;
 #[macro_use]
 pub mod reference;
-#[allow(missing_docs, reason = "the header for C names and describes what is called from there")]
 pub mod abi;
 pub mod agent;
 pub mod callbacks;
