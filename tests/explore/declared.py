@@ -231,6 +231,10 @@ LIVES = [
         [rules("alice", bob="confirm"), sub("p", "alice"), pub("s1")],
         mode=3, cache=0, notifiers=1, rules=True,
     ),
+    life(
+        ["lines of the core about a Contact"],
+        [sub("c", "alice", event="nothing", headers={"Contact": "<sip:{user}@{at}"})],
+    ),
     life(["rows of watchers that a crash loses"], [sub("p", "alice"), restart("kill")], mode=2),
     life(
         ["a watcher of watchers whose connection is gone"],

@@ -184,11 +184,21 @@ TABLE = [
         "a Contact, Call-ID, tag, event id or URI with control",
         "RFC 3261 25.1",
         True,
+        # Where the script names the watcher itself ($fu), stock sends no answer at all.
         lambda case: case.kind == "reply"
-        and code(case.ours) in (400, 414)
+        and (code(case.ours) in (400, 414) or code(case.ours) == 489 and case.stock is None)
         and control(case.step, "Contact", "From", "To", "Event", "SIP-If-Match")
         or (case.kind == "rows" and not case.ours or case.kind == "errors" and "no URI" in case.ours)
         and any(control(step) for step in case.life["steps"][: case.seen.number + 1]),
+    ),
+    (
+        "lines of the core about a Contact",
+        None,
+        "ours reads the whole request before it looks for the package; the core logs what its parser cannot read",
+        False,
+        lambda case: case.kind == "errors"
+        and "Contact" in given(case.step)
+        and all("core/parser/contact" in line for line in case.ours.splitlines()),
     ),
     (
         "Record-Route that cannot be read",
