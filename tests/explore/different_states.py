@@ -248,8 +248,7 @@ TABLE = [
         lambda case: case.life.get("driver") == "postgres"
         and case.config["notifiers"] > 0
         and (
-            codes(("refresh",), 500, 200)(case)
-            or codes(("refresh",), 500, 481)(case)
+            any(codes(("refresh",), 500, ours)(case) for ours in (200, 400, 481))
             or case.kind == "script" and case.step["do"] == "refresh"
         ),
     ),

@@ -102,9 +102,11 @@ class MariaDB(DatabaseServer):
 
     def start(self):
         data, socket = str(self.folder / "data"), str(self.folder / "sock")
-        self.finished([shutil.which("mariadb-install-db"), "--no-defaults", "--datadir=" + data,
+        # Servers with the same process number, in namespaces of their own, would take each other's files in /tmp.
+        own = "--tmpdir=" + str(self.folder)
+        self.finished([shutil.which("mariadb-install-db"), "--no-defaults", "--datadir=" + data, own,
                        "--auth-root-authentication-method=normal", "--skip-test-db"])
-        self.process = self.run([self.program(), "--no-defaults", "--datadir=" + data, "--port=%d" % self.port,
+        self.process = self.run([self.program(), "--no-defaults", "--datadir=" + data, own, "--port=%d" % self.port,
                                  "--bind-address=127.0.0.1", "--socket=" + socket,
                                  "--innodb-flush-log-at-trx-commit=2"])
         self.until_ready(["mariadb", "-uroot", "-S", socket, "-e", "select 1"])
