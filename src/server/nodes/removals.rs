@@ -114,11 +114,6 @@ impl Tombstones {
         }
     }
 
-    /// Whether it was removed here.
-    pub fn has(&self, hash: u64) -> bool {
-        self.list.lock().find(hash, |t| t.hash == hash).is_some()
-    }
-
     /// Whether it was removed here when it had this version or a newer one.
     pub fn has_version(&self, hash: u64, version: &Version) -> bool {
         self.list.lock().find(hash, |t| t.hash == hash).is_some_and(|t| t.version >= *version)
@@ -169,13 +164,13 @@ mod tests {
             ..Publication::default()
         };
         dead.record_publication_removal(&resource, &removed, Moment::at(10));
-        assert!(dead.has(dead.of_publication(&resource, b"r", EntityTag::new(b"other"))));
-        assert!(dead.has(dead.of_publication(&resource, b"", EntityTag::new(b"e"))));
-        assert!(!dead.has(dead.of_publication(&resource, b"", EntityTag::new(b"f"))));
+        assert!(dead.has_publication(&resource, b"r", EntityTag::new(b"other")));
+        assert!(dead.has_publication(&resource, b"", EntityTag::new(b"e")));
+        assert!(!dead.has_publication(&resource, b"", EntityTag::new(b"f")));
         dead.forget_old(Moment::at(100));
-        assert!(dead.has(dead.of_publication(&resource, b"r", EntityTag::new(b""))));
+        assert!(dead.has_publication(&resource, b"r", EntityTag::new(b"")));
         dead.forget_old(Moment::at(101));
-        assert!(!dead.has(dead.of_publication(&resource, b"r", EntityTag::new(b""))));
+        assert!(!dead.has_publication(&resource, b"r", EntityTag::new(b"")));
         assert_eq!(fake::live_blocks(), before);
     }
 
@@ -205,7 +200,7 @@ mod tests {
     fn without_memory_nothing_is_remembered() {
         let dead = Tombstones::new(RULE);
         let (_, failed) = fake::failing_at(0, || dead.record_removal(5, Moment::at(10), Version::default()));
-        assert!(failed && !dead.has(5) && fake::held_locks() == 0);
+        assert!(failed && !dead.has_version(5, &Version::default()) && fake::held_locks() == 0);
     }
 
     #[test]
@@ -224,7 +219,7 @@ mod tests {
         let dead = Tombstones::new(RULE);
         (0..MOST as u64 + 10).for_each(|n| dead.record_removal(n, Moment::at(n as i64 / 2), Version::default()));
         assert!(dead.list.lock().len() <= MOST * 3 / 4 + 10);
-        assert!(!dead.has(0) && dead.has(MOST as u64 + 9));
+        assert!(!dead.has_version(0, &Version::default()) && dead.has_version(MOST as u64 + 9, &Version::default()));
     }
 
     #[test]
@@ -234,7 +229,7 @@ mod tests {
         let removed =
             Publication { etag: "e".into(), ruid: b"r".to_vec(), expires_at: Expiry::Never, ..Publication::default() };
         dead.record_publication_removal(&resource, &removed, Moment::at(10));
-        let is_known = || dead.has(dead.of_publication(&resource, b"r", EntityTag::new(b"")));
+        let is_known = || dead.has_publication(&resource, b"r", EntityTag::new(b""));
         dead.forget_old(Moment::at(10) + HARD_STATE_KEPT);
         assert!(is_known());
         dead.forget_old(Moment::at(11) + HARD_STATE_KEPT);
