@@ -41,6 +41,7 @@ pub mod refresh;
 pub mod refused_subscription;
 pub mod remembered;
 pub mod replica;
+pub mod replica_life;
 pub mod replica_refresh;
 pub mod replication;
 pub mod resource;
