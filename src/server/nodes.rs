@@ -16,3 +16,6 @@ pub mod placing;
 pub mod removals;
 pub mod stock_nodes;
 pub mod taken_marks;
+
+#[cfg(test)]
+mod testing;

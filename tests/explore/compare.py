@@ -59,6 +59,11 @@ class Case:
         self.life, self.seen, self.kind, self.what, self.stock, self.ours = life, seen, kind, what, stock, ours
         self.config, self.step, self.sides, self.subject = life["config"], seen.step, sides, subject
 
+    @property
+    def so_far(self):
+        """The steps up to the one in which the item was seen, that one too."""
+        return self.life["steps"][: self.seen.number + 1]
+
 
 class Comparison:
     def __init__(self, life, stock, ours, counts):

@@ -61,7 +61,7 @@ TABLE = [
         and code(case.ours) == 481
         and any(
             "id=" in step.get("event_more", "")
-            for step in case.life["steps"][: case.seen.number + 1]
+            for step in case.so_far
             if step.get("dialog") == case.step["dialog"]
         ),
     ),
@@ -71,7 +71,7 @@ TABLE = [
         "stock writes no row of a watcher for whom the rules have changed since the SUBSCRIBE",
         True,
         lambda case: case.config["mode"] == 2
-        and any(step["do"] == "rules" for step in case.life["steps"][: case.seen.number + 1])
+        and any(step["do"] == "rules" for step in case.so_far)
         and (
             case.kind == "rows" and "active_watchers" in case.what and not case.stock
             or case.sides[1].restarted_before(case.seen.number)
@@ -150,7 +150,7 @@ TABLE = [
             or fields(case, "contact", "words")
         )
         and str(case.ours).strip("[]'\"").split(" SIP/2.0")[0] in str(case.stock)
-        and any(step["do"] == "refresh" for step in case.life["steps"][: case.seen.number + 1]),
+        and any(step["do"] == "refresh" for step in case.so_far),
     ),
     (
         "the line of a SUBSCRIBE",
@@ -160,7 +160,7 @@ TABLE = [
         lambda case: any(
             step.get("event") == "dialog;sla"
             and ({"contact", "from", "ruri"} & set(step) or {"Contact", "From"} & set(given(step)))
-            for step in case.life["steps"][: case.seen.number + 1]
+            for step in case.so_far
         )
         and (case.kind in SEEN_KINDS + ("reply", "rows", "row", "script")),
     ),
@@ -189,7 +189,7 @@ TABLE = [
         and (code(case.ours) in (400, 414) or code(case.ours) == 489 and case.stock is None)
         and control(case.step, "Contact", "From", "To", "Event", "SIP-If-Match")
         or (case.kind == "rows" and not case.ours or case.kind == "errors" and "no URI" in case.ours)
-        and any(control(step) for step in case.life["steps"][: case.seen.number + 1]),
+        and any(control(step) for step in case.so_far),
     ),
     (
         "lines of the core about a Contact",
@@ -205,7 +205,7 @@ TABLE = [
         "a Record-Route that cannot be read below others",
         "RFC 3261 25.1: what is no URI is nobody's address",
         True,
-        lambda case: any(control(step, "Record-Route") for step in case.life["steps"][: case.seen.number + 1])
+        lambda case: any(control(step, "Record-Route") for step in case.so_far)
         and (
             case.kind in ("NOTIFY header", "row") and case.what.split()[-1] in ("route", "start")
             or "record_route" in case.what
@@ -218,7 +218,7 @@ TABLE = [
         False,
         lambda case: any(
             "\r\n" in str(given(step).get("Record-Route"))
-            for step in case.life["steps"][: case.seen.number + 1]
+            for step in case.so_far
         )
         and (case.kind == "script" or "record_route" in case.what),
     ),
@@ -254,7 +254,7 @@ TABLE = [
         )
         and any(
             step["do"] == "rules" and step.get("kind") in BROKEN_RULES
-            for step in case.life["steps"][: case.seen.number + 1]
+            for step in case.so_far
         ),
     ),
     (

@@ -44,7 +44,7 @@ TABLE = [
         and "presentity" in case.what
         and any(
             step["do"] == "publish" and step["op"] == "initial" and str(step["expires"]) == "0"
-            for step in case.life["steps"][: case.seen.number + 1]
+            for step in case.so_far
         )
         or (case.kind in SEEN_KINDS or codes(("publish",), 200, 412)(case) or codes(("publish",), 500, 412)(case))
         and is_over_at_once(case),
@@ -204,7 +204,7 @@ TABLE = [
         and case.kind == "row"
         and "active_watchers.version" in case.what
         and int(case.ours) > int(case.stock)
-        and any(step["do"] == "rules" for step in case.life["steps"][: case.seen.number + 1]),
+        and any(step["do"] == "rules" for step in case.so_far),
     ),
     (
         "versions in documents after a start",
@@ -346,11 +346,11 @@ TABLE = [
         "a User-Agent with characters that the database",
         "it is only shown: a tab and bytes that are no UTF-8 are shown as others",
         False,
-        lambda case: any("agent" in step or "headers" in step for step in case.life["steps"][: case.seen.number + 1])
+        lambda case: any("agent" in step or "headers" in step for step in case.so_far)
         and (case.kind in ("row", "script") and "user_agent" in case.what)
         # A log line ends at a NUL.
         or case.kind == "script"
-        and any("\0" in str(given(step).get("User-Agent")) for step in case.life["steps"][: case.seen.number + 1]),
+        and any("\0" in str(given(step).get("User-Agent")) for step in case.so_far),
     ),
     (
         "lines of a driver that refuses",
@@ -385,7 +385,7 @@ TABLE = [
         "a hard-state document",
         "RFC 3903 2: a document without an expiry, shown until it goes",
         True,
-        lambda case: any(step["do"] == "hard_state" for step in case.life["steps"][: case.seen.number + 1])
+        lambda case: any(step["do"] == "hard_state" for step in case.so_far)
         and (
             case.kind == "rpc"
             or case.kind in ("rows", "row") and "presentity" in case.what

@@ -34,8 +34,7 @@ def given(step):
 
 def of_dialog(case):
     """The requests so far of the dialog that this step is about."""
-    steps = case.life["steps"][: case.seen.number + 1]
-    return [step for step in steps if step.get("dialog") == case.step.get("dialog")]
+    return [step for step in case.so_far if step.get("dialog") == case.step.get("dialog")]
 
 
 def odd_expires(case):
@@ -58,9 +57,8 @@ def event_more(case):
 
 def last_cseq(case):
     """The CSeq that a dialog has come to, as far as steps raise it."""
-    steps = case.life["steps"][: case.seen.number + 1]
     dialog = case.step.get("dialog")
-    return sum(max(1, step.get("cseq_step", 1)) for step in steps if dialog and step.get("dialog") == dialog)
+    return sum(max(1, step.get("cseq_step", 1)) for step in case.so_far if dialog and step.get("dialog") == dialog)
 
 
 def not_only_489(case):
@@ -88,8 +86,7 @@ def header(name, header):
 
 def expired(case):
     """A subscription of a few seconds has been granted before."""
-    steps = case.life["steps"][: case.seen.number + 1]
-    return any(step["do"] in ("subscribe", "refresh") and step.get("expires") in (1, 2) for step in steps)
+    return any(step["do"] in ("subscribe", "refresh") and step.get("expires") in (1, 2) for step in case.so_far)
 
 
 # The version of a document, not that of XML.
@@ -98,7 +95,7 @@ VERSION = re.compile(r'version="(\d+)" state=')
 
 def raised_at_starts(case, found=None):
     """The number is ahead of stock's by a thousand for a start before, at most; `found`: where it is in two texts."""
-    starts = sum(step["do"] == "restart" for step in case.life["steps"][: case.seen.number + 1])
+    starts = sum(step["do"] == "restart" for step in case.so_far)
     numbers = [str(number) for number in (case.stock, case.ours)]
     if found:
         same = all(found) and VERSION.sub("", case.stock) == VERSION.sub("", case.ours)
@@ -133,10 +130,9 @@ def publishes(case, event, **wanted):
 
 def has_been(case, event, **wanted):
     """A PUBLISH of this event with these fields has been among the steps so far."""
-    steps = case.life["steps"][: case.seen.number + 1]
     return any(
         step["do"] == "publish" and step["event"] == event and all(step.get(k) in v for k, v in wanted.items())
-        for step in steps
+        for step in case.so_far
     )
 
 
@@ -147,14 +143,12 @@ def not_timed_out(notifies):
 
 def has_been_killed(case):
     """The servers have been killed in one of the steps so far."""
-    steps = case.life["steps"][: case.seen.number + 1]
-    return any(step["do"] == "restart" and step["how"] == "kill" for step in steps)
+    return any(step["do"] == "restart" and step["how"] == "kill" for step in case.so_far)
 
 
 def has_subscribed(case, event):
     """A SUBSCRIBE to this event has been among the steps so far."""
-    steps = case.life["steps"][: case.seen.number + 1]
-    return any(step["do"] == "subscribe" and step["event"] == event for step in steps)
+    return any(step["do"] == "subscribe" and step["event"] == event for step in case.so_far)
 
 
 def is_about(case, step):
@@ -164,14 +158,13 @@ def is_about(case, step):
 
 def is_over_at_once(case):
     """A first PUBLISH of this resource has been over at once."""
-    steps = case.life["steps"][: case.seen.number + 1]
-    return any(is_about(case, step) and step["op"] == "initial" and str(step["expires"]) == "0" for step in steps)
+    return any(is_about(case, step) and step["op"] == "initial" and str(step["expires"]) == "0" for step in case.so_far)
 
 
 def has_another_call(case):
     """A publication of this resource has shown the end of a call, and something else since."""
     ended = set()
-    for step in case.life["steps"][: case.seen.number + 1]:
+    for step in case.so_far:
         if not is_about(case, step):
             continue
         slot = (step["who"], step["slot"])
@@ -185,7 +178,7 @@ def has_another_call(case):
 def is_refusing(case):
     """A table is away in this step."""
     away = set()
-    for step in case.life["steps"][: case.seen.number + 1]:
+    for step in case.so_far:
         if step["do"] == "refuse":
             away ^= {step["table"]}
         if step["do"] == "restart":
@@ -195,13 +188,12 @@ def is_refusing(case):
 
 def has_refused(case):
     """A table has been away."""
-    return any(step["do"] == "refuse" for step in case.life["steps"][: case.seen.number + 1])
+    return any(step["do"] == "refuse" for step in case.so_far)
 
 
 def several(case):
     """More than one publication of an event has been made."""
-    steps = case.life["steps"][: case.seen.number + 1]
-    first = [step for step in steps if step["do"] == "publish" and step["op"] == "initial"]
+    first = [step for step in case.so_far if step["do"] == "publish" and step["op"] == "initial"]
     return sum(step["event"] == event(case) for step in first) > 1
 
 
@@ -231,8 +223,7 @@ def long(case):
 
 def long_before(case):
     """The same of this request or one before."""
-    steps = case.life["steps"][: case.seen.number + 1]
-    return any(long(Step(step)) for step in steps)
+    return any(long(Step(step)) for step in case.so_far)
 
 
 class Step:
@@ -247,7 +238,7 @@ def escaped(case):
     return any(
         step.get("shape") == "escaped"
         or "%" in (step.get("from") or "") + (step.get("ruri") or "") + from_of(step)
-        for step in case.life["steps"][: case.seen.number + 1]
+        for step in case.so_far
     )
 
 
@@ -255,7 +246,7 @@ def in_other_letters(case):
     """A URI was written in other letters, in this step or before."""
     return any(
         step.get("shape") == "case" or re.search("ALICE|EXAMPLE", step.get("ruri") or "")
-        for step in case.life["steps"][: case.seen.number + 1]
+        for step in case.so_far
     )
 
 
@@ -289,5 +280,5 @@ def named(case):
     return any(
         step.get("shape") in ("port", "user-phone", "sips", "escaped", "case")
         or any(name in step for name in ("from", "headers", "ruri"))
-        for step in case.life["steps"][: case.seen.number + 1]
+        for step in case.so_far
     )

@@ -393,14 +393,7 @@ fn add(list: &mut ShmVec<Node>, node: Node) -> Result<NodeId, NoMemory> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn at(port: u16) -> Address {
-        Address { host: b"10.0.0.1".to_vec(), port }
-    }
-
-    fn seen(list: &[(u16, bool)]) -> Vec<dmq::DmqNode> {
-        list.iter().map(|(port, active)| dmq::DmqNode { address: at(*port), active: *active, local: false }).collect()
-    }
+    use crate::server::nodes::testing::{at, seen};
 
     #[test]
     fn nodes_come_go_and_return() {

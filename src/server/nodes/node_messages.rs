@@ -162,22 +162,14 @@ impl Nodes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::dmq::DmqNode;
+    use crate::server::nodes::testing::{at, seen};
     use crate::time::Moment;
-
-    fn at(port: u16) -> Address {
-        Address { host: b"10.0.0.1".to_vec(), port }
-    }
-
-    fn seen(port: u16) -> DmqNode {
-        DmqNode { address: at(port), active: true, local: false }
-    }
 
     /// Nodes at these ports that answer, and have said with how many copies they place records, if at all; the first
     /// one is ready.
     fn nodes(list: &[(&[u8], u16, Option<u8>)]) -> Nodes {
         let nodes = Nodes::new();
-        nodes.observe(&list.iter().map(|(_, port, _)| seen(*port)).collect::<Vec<_>>(), Moment::at(10));
+        nodes.observe(&seen(&list.iter().map(|(_, port, _)| (*port, true)).collect::<Vec<_>>()), Moment::at(10));
         for (name, port, replicas) in list {
             nodes.note_message_of(name, &at(*port), Moment::at(10)).unwrap();
             let id = nodes.of_name(name, Moment::at(10)).unwrap();
@@ -222,7 +214,7 @@ mod tests {
         };
         assert_eq!([exchanges(0), exchanges(10)], [8, 1]);
         nodes.observe(&[], Moment::at(200));
-        nodes.observe(&[seen(1)], Moment::at(230));
+        nodes.observe(&seen(&[(1, true)]), Moment::at(230));
         assert_eq!(exchanges(20), 8);
     }
 
@@ -232,7 +224,7 @@ mod tests {
         assert!(nodes.sharing(2)[0].2);
         nodes.observe(&[], Moment::at(20));
         assert!(nodes.sharing(2).is_empty());
-        nodes.observe(&[seen(1)], Moment::at(30));
+        nodes.observe(&seen(&[(1, true)]), Moment::at(30));
         assert!(!nodes.sharing(2)[0].2);
     }
 

@@ -209,14 +209,7 @@ impl StockNode {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn at(port: u16) -> Address {
-        Address { host: b"10.0.0.1".to_vec(), port }
-    }
-
-    fn seen(list: &[(u16, bool)]) -> Vec<dmq::DmqNode> {
-        list.iter().map(|(port, active)| dmq::DmqNode { address: at(*port), active: *active, local: false }).collect()
-    }
+    use crate::server::nodes::testing::{at, seen};
 
     fn due(nodes: &StockNodes, list: &[(u16, bool)], now: Moment) -> Vec<(u16, bool, bool)> {
         nodes.observe(&seen(list), now).into_iter().map(|task| (task.to.port, task.announce, task.ask)).collect()
