@@ -18,9 +18,9 @@ pub enum Life {
 /// Whether this node has asked others what there is, and takes answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Question {
-    /// It has asked, and takes answers.
+    /// The node has asked, and takes answers.
     Open,
-    /// It has asked nothing.
+    /// The node has asked nothing.
     None,
 }
 
