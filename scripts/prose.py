@@ -50,6 +50,8 @@ FIXTURES = re.compile(r"imported but unused|redefinition of unused")
 WRITTEN = (".rs", ".md", ".py", ".sh", ".c", ".h", ".js", ".css", ".html", ".toml", "Makefile", "run", "divert")
 # Made by a program, or a record of what was written when.
 NOT_OURS = ("include/kamailio_presence.h", "CHANGELOG.md")
+# A documentation comment that begins so is about a thing that it does not name.
+FIRST_WORDS = re.compile(r"\s*//[/!] (?:Its?|They|Them|Their|Nothing|Those|These|This|That|Others|Who|Not)\b(?!\S)")
 # So many of the last commits are checked against the rules of CONTRIBUTING.md.
 COMMITS = 20
 
@@ -83,7 +85,7 @@ def first_sentences(name):
     """The first sentence of a documentation comment is read without the code, so it names its subject."""
     before = ""
     for number, line in enumerate((ROOT / name).read_text().split("\n"), 1) if name.endswith(".rs") else ():
-        if re.match(r"\s*//[/!] Its? ", line) and not re.match(r"\s*//[/!]", before):
+        if FIRST_WORDS.match(line) and not re.match(r"\s*//[/!]", before):
             yield "%s:%d: %s: name the subject" % (name, number, line.strip()[:60])
         before = line
 

@@ -36,7 +36,7 @@ impl KnownChallenges {
         Ok(KnownChallenges(Lock::new(list)))
     }
 
-    /// Those of a server, one a line.
+    /// The challenges of a server, one a line.
     pub fn of(&self, server: &[u8]) -> Vec<u8> {
         let list = self.0.lock();
         let its = list.iter().filter(|known| *known.server == *server);

@@ -13,12 +13,12 @@ pub(super) struct RequestInHand {
 }
 
 impl RequestInHand {
-    /// Nothing is held.
+    /// Holds no pending request yet.
     pub(super) fn none(all: &'static PendingRequests) -> RequestInHand {
         RequestInHand { all, held: None, holder: RequestHolder::Queue }
     }
 
-    /// This entry goes on with a pending request.
+    /// Takes over a pending request: this entry goes on with it.
     pub(super) fn take(&mut self, pending: PendingRequestId) {
         (self.held, self.holder) = (Some(pending), RequestHolder::Queue);
         fault_point!("in-hand");

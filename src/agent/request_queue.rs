@@ -65,7 +65,7 @@ pub(super) struct QueueEntry {
     pub(super) broken_off: u32,
 }
 
-/// Who learns that work on a pending request was broken off.
+/// The part that learns that work on a pending request was broken off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RequestHolder {
     /// The caller that is still there, from its call.
@@ -82,7 +82,7 @@ pub(super) enum TakenPart {
     Next(Request<ShmBytes>),
     /// What an answer says.
     Change(RecordChange<ShmBytes>),
-    /// Nothing will come of this: those who wait for it are to be answered.
+    /// A request that is given up: those who wait for it are to be answered.
     GivenUp(Request<ShmBytes>),
 }
 

@@ -13,7 +13,7 @@ use std::collections::HashMap;
 pub struct Root {
     /// How many there are.
     pub count: u64,
-    /// Their sum.
+    /// The sum of the records' digests.
     pub sum: u64,
 }
 
@@ -28,11 +28,11 @@ pub enum ExchangeMessage<R> {
     Keys(KeyRange, Vec<DigestEntry>),
     /// Send me these.
     Want(Vec<RecordKey>),
-    /// These records, as I hold them.
+    /// Records, as the sender holds them.
     Records(Vec<R>),
     /// Send me a page.
     Pull(Pull),
-    /// These records of a page, and which part of it they are.
+    /// Records of a page, and which part of it they are.
     Part(Pull, u8, Vec<R>),
     /// The page has been sent.
     Page(Pull, PageEnd),
@@ -132,7 +132,7 @@ pub trait ExchangePorts {
     fn has_room(&mut self) -> bool;
     /// The pull under way from a node, looked at and changed before anybody else does.
     fn with_pulling<T>(&mut self, from: Self::Peer, work: impl FnOnce(&mut Option<Pulling>) -> T) -> T;
-    /// Both nodes hold the same now, or nearly so.
+    /// Notes that both nodes hold the same now, or nearly so.
     fn note_agreed(&mut self, with: Self::Peer);
     /// Since when a node is asked for what it has changed, where so much differs that it is asked; `None` when both
     /// never held the same, or it was asked since.

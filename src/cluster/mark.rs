@@ -1,5 +1,5 @@
-//! That a request was sent on by a node that knows the cluster's secret: the header that the node adds is authenticated
-//! (HMAC-SHA-256) together with what the request is about, and is good for some minutes.
+//! The proof that a request was sent on by a node that knows the cluster's secret: the header that the node adds is
+//! authenticated (HMAC-SHA-256) together with what the request is about, and is good for some minutes.
 use super::clock::{MOST_AHEAD, Stamp};
 use super::seal::{Refusal, Secrets, from_hex, hex};
 use super::text64;

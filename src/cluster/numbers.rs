@@ -34,7 +34,7 @@ pub struct Ceiling(Option<NonZeroU32>);
 shm_safe!(Ceiling(number));
 
 impl Ceiling {
-    /// This number; no CSeq is below 1.
+    /// The ceiling at this number; no CSeq is below 1.
     pub fn at(number: u32) -> Ceiling {
         Ceiling(NonZeroU32::new(number))
     }

@@ -63,7 +63,7 @@ pub struct Observed {
     pub is_change: bool,
 }
 
-/// Who holds each partition; nodes are named by their places in the list of members.
+/// The holders of each partition; nodes are named by their places in the list of members.
 #[derive(Debug, Default)]
 pub struct Placement {
     nodes: Vec<u16>,

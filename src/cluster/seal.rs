@@ -1,7 +1,7 @@
-//! That a message comes from a node that knows the cluster's secret, was not changed on its way, and is not an old one
-//! said again: HMAC-SHA-256 (RFC 2104, FIPS 180-4) over the message, the name of its sender and a number that only goes
-//! up. Messages that are JSON arrays carry a short seal, with the first 128 bits of it (RFC 2104 5): they are frequent,
-//! and name their sender themselves.
+//! The proof that a message comes from a node that knows the cluster's secret, was not changed on its way, and is not
+//! an old one said again: HMAC-SHA-256 (RFC 2104, FIPS 180-4) over the message, the name of its sender and a number
+//! that only goes up. Messages that are JSON arrays carry a short seal, with the first 128 bits of it (RFC 2104 5):
+//! they are frequent, and name their sender themselves.
 use super::text64;
 use crate::shm_safe::shm_safe;
 use crate::time::UnixMillis;
@@ -207,7 +207,7 @@ fn short_head(id: &str, by: &Sealed) -> String {
     format!("{id} {} {}", text64::short(by.started.0), text64::short(by.number))
 }
 
-/// Who has sealed a message, which names its sender in its second element.
+/// Reads who has sealed a message, which names its sender in its second element.
 fn read_short_head<'h>(head: &'h str, message: &[u8]) -> Option<(&'h str, Sealed)> {
     let mut parts = head.split(' ');
     let (id, started, number) = (parts.next()?, text64::read(parts.next()?)?, text64::read(parts.next()?)?);

@@ -1,4 +1,4 @@
-//! Who goes on for a node that is lost.
+//! The choice of the node that goes on for one that is lost.
 
 /// FNV-1a: every node has to come to the same number, whatever its build.
 pub fn common_hash(parts: &[&[u8]]) -> u64 {

@@ -1,4 +1,4 @@
-//! This process's connection, opened when first needed; on databases that take one writer, writers queue here.
+//! The connection of a process, opened when first needed; on databases that take one writer, writers queue here.
 use crate::common::counters::{self, Counter};
 use crate::common::metrics::DatabaseOutcome;
 use crate::common::metrics::{self, Operation, Owner};

@@ -112,7 +112,7 @@ impl OfEvent {
     }
 }
 
-/// Who uses the database.
+/// The part of the server that uses the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Owner {
     /// The presence server.
@@ -154,7 +154,7 @@ pub struct Metrics {
 shm_safe!(Metrics { events, database, pua });
 
 impl Default for Metrics {
-    /// Nothing is counted yet.
+    /// Counters that all are zero.
     fn default() -> Metrics {
         Metrics {
             events: std::array::from_fn(|_| OfEvent::default()),
@@ -247,7 +247,7 @@ pub struct NotifyAnswer {
     pub event: Option<PackageId>,
     /// The status code; 408 where nothing came.
     pub code: i32,
-    /// Nothing came.
+    /// Whether no answer came.
     pub is_silence: bool,
     /// How long the answer took, where that is known.
     pub waited: Option<Micros>,

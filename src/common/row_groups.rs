@@ -130,7 +130,7 @@ pub struct TakenRows<'a, T> {
 }
 
 impl<'a, T> TakenRows<'a, T> {
-    /// These rows were taken; `put_back` lets one wait again.
+    /// Holds rows that were taken; `put_back` lets one wait again.
     pub fn new(rows: Vec<T>, put_back: &'a dyn Fn(&T)) -> TakenRows<'a, T> {
         let taken = TakenRows { rows, settled: 0, put_back };
         fault_point!("taken");

@@ -16,7 +16,7 @@ pub struct Datagram<'a> {
 }
 
 impl<'a> Datagram<'a> {
-    /// That of an event.
+    /// The datagram of an event.
     ///
     /// # Safety
     /// `event` is the argument of a [`DatagramCallback`] in progress, and `'a` ends with it.
@@ -40,7 +40,7 @@ impl<'a> Datagram<'a> {
     }
 }
 
-/// Who of the configuration would miss the message of an answer; known once the configuration was read.
+/// Finds what in the configuration would miss the message of an answer; known once the configuration was read.
 pub fn onlooker() -> Option<String> {
     // SAFETY: settings and lists of the host are looked at.
     let name = unsafe { sys::kr_datagram_onlooker() };

@@ -17,7 +17,7 @@ pub fn load() -> bool {
     unsafe { sys::kr_direct_load() >= 0 }
 }
 
-/// Who of the configuration sees each request that tm makes, and sees none that goes out without it.
+/// What in the configuration sees each request that tm makes, and none that goes out without it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Onlooker {
     /// `event_route[tm:local-request]`.
@@ -60,7 +60,7 @@ impl Onlooker {
         }
     }
 
-    /// Those that may come and go while the server runs.
+    /// Finds an onlooker that may come and go while the server runs.
     pub fn passing() -> Option<Onlooker> {
         // SAFETY: the shim's pointers were found by `load`; a list of the core is looked at.
         if unsafe { sys::kr_direct_has_local_request_watchers() } != 0 {

@@ -30,7 +30,7 @@ impl Drop for HeldSignals {
     }
 }
 
-/// This process takes ending signals from now on, those that wait first. For a process that the host forked and in
+/// Lets this process take ending signals from now on, those that wait first. For a process that the host forked and in
 /// which no guard can be dropped: call it in each round, it costs something in the first one only.
 pub fn take() {
     static IS_READY: AtomicBool = AtomicBool::new(false);

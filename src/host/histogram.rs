@@ -26,7 +26,7 @@ pub struct HistogramReading {
     pub up_to: [u64; BOUNDS.len()],
     /// How many there were.
     pub count: u64,
-    /// Their sum, in microseconds.
+    /// The sum of all times, in microseconds.
     pub micros: u64,
 }
 

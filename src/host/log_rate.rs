@@ -36,7 +36,7 @@ pub enum Verdict {
 }
 
 impl LogCause {
-    /// Nothing has been written yet.
+    /// A cause of which no line has been written yet.
     pub const fn new() -> LogCause {
         LogCause { began: Cell::new(None), written: Cell::new(0), left_out: Cell::new(0) }
     }

@@ -16,7 +16,7 @@ pub const RANK_TIMER: i32 = -1;
 /// A function the host's timer calls.
 pub type TimerFn = unsafe extern "C" fn(c_uint, *mut c_void);
 
-/// This process's id.
+/// Returns the id of this process.
 pub fn pid() -> i32 {
     // SAFETY: reads a variable of the host.
     unsafe { sys::kr_pid() }

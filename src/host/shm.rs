@@ -199,7 +199,7 @@ impl<T> CallbackParam<T> {
         CallbackParam::from_word(((number << 1) | 1) as usize)
     }
 
-    /// Nothing.
+    /// A word that carries nothing.
     pub fn none() -> Self {
         CallbackParam::from_word(0)
     }

@@ -114,7 +114,7 @@ static POOL: AtomicPtr<Pool> = AtomicPtr::new(null_mut());
 /// Whether small blocks are cut from chunks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SlabUse {
-    /// They are.
+    /// Blocks come from the slab.
     Used,
     /// Each block comes from the host.
     Unused,

@@ -94,7 +94,7 @@ pub enum TransactionOutcome<'a> {
     Taken(u16),
     /// No answer came in time.
     Silence,
-    /// This machine could not send it.
+    /// The request could not be sent by this machine.
     Unsent {
         /// The system's number for why; below 0 where there is none.
         errno: i32,
@@ -361,7 +361,8 @@ pub struct ShownResponse<'a> {
 }
 
 impl<'a> ShownResponse<'a> {
-    /// That of a completed transaction. Scripts see each 408 alike, whether the peer has sent it or a timer has.
+    /// The response of a completed transaction. Scripts see each 408 alike, whether the peer has sent it or a timer
+    /// has.
     pub fn of(done: &Completed<'a>) -> ShownResponse<'a> {
         if !done.reply.is_missing() && done.code != 408 {
             return ShownResponse { raw: done.reply.raw, is_made: false, life: PhantomData };

@@ -14,7 +14,7 @@ pub(super) enum PendingNotify {
     Nothing,
     /// The NOTIFYs that are in the queue.
     Queued {
-        /// This process has to send them unless another one has begun to.
+        /// Whether this process has to send the NOTIFYs unless another one has begun to.
         claims: bool,
         /// The documents name another sphere, which rules may depend on: who sends looks at them first.
         judges: bool,

@@ -74,7 +74,7 @@ pub fn dialog_key(dialog: DialogId<'_>) -> RecordKey {
 pub struct Announcement {
     /// The subscription; `expires_at` counts by the clock of the reader.
     pub subscription: Subscription,
-    /// Who owns it, since when.
+    /// The owner, and since when.
     pub claim: OwnershipClaim,
 }
 

@@ -63,7 +63,7 @@ impl NotifyFailures {
     }
 }
 
-/// Who looks after NOTIFYs under way (`notify_engine`).
+/// The part that looks after NOTIFYs under way (`notify_engine`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotifyEngine {
     /// `auto`: transactions of our own, unless something of the configuration would miss tm's.
@@ -280,10 +280,10 @@ parameters! {
         /// 1: the bodies of presence_dialoginfo and presence_conference, which differ from watcher to watcher in the
         /// version alone, are made from each other. 0: the package makes the body for each watcher, each time.
         share_watcher_bodies: bool = switch(c"share_watcher_bodies", true).ours("1.0.0").example("0");
-        /// Who looks after a NOTIFY until it is answered. `tm`: the host's transaction module, as with stock. `auto`:
-        /// the module itself, with tm's timers and a fraction of its memory, unless something of the configuration
-        /// would miss what tm does; see [without tm](operations.md#notifys-without-tm). `direct`: the module itself,
-        /// even then.
+        /// The part that looks after a NOTIFY until it is answered. `tm`: the host's transaction module, as with stock.
+        /// `auto`: the module itself, with tm's timers and a fraction of its memory, unless something of the
+        /// configuration would miss what tm does; see [without tm](operations.md#notifys-without-tm). `direct`: the
+        /// module itself, even then.
         notify_engine: NotifyEngine = text(c"notify_engine", "auto").range(NOTIFY_ENGINES).ours("1.0.0").example("tm");
         /// NOTIFYs that may be under way without tm, rounded up to the next multiple of 256, for which 80 KB of shared
         /// memory are taken when they are first needed. Further ones go through tm, and `notify_slots_full` counts
@@ -370,8 +370,8 @@ parameters! {
             secret")
             .range(Allowed::Text("addresses, or networks as 192.0.2.0/24")).longest(LONGEST_LIST)
             .ours("1.0.0").example("192.0.2.1,192.0.2.2");
-        /// Who decides which node sends the NOTIFYs of a subscription when nodes do not reach each other. `database`:
-        /// leases in a table that all of them reach; a node that does not reach it sends none. See
+        /// The arbiter that decides which node sends the NOTIFYs of a subscription when nodes do not reach each other.
+        /// `database`: leases in a table that all of them reach; a node that does not reach it sends none. See
         /// [clustering](clustering.md#an-arbiter).
         cluster_arbiter: &'static [u8] = text(c"cluster_arbiter", "none").range(Allowed::Words(&["none", "database"]))
             .ours("1.0.0").example("database");

@@ -79,9 +79,9 @@ pub struct Ended {
     pub dialog: u64,
     /// What had become of its NOTIFYs.
     pub notify_history: NotifyHistory,
-    /// Who watched.
+    /// The watcher.
     pub watcher: Vec<u8>,
-    /// Who was watched.
+    /// The presentity that was watched.
     pub presentity: Vec<u8>,
     /// Where NOTIFYs went.
     pub contact: Vec<u8>,

@@ -23,7 +23,7 @@ pub enum Failure {
     /// An event package refuses the request, which it may have answered.
     #[error("refused by the event package: {0}")]
     Refused(&'static str),
-    /// Nothing could be sent back; the state is unchanged.
+    /// A failure of this server; the state is unchanged.
     #[error("{0}")]
     Internal(String),
     /// A store failed.
@@ -43,7 +43,7 @@ pub enum StoreError {
     /// A string that no subscription can have.
     #[error(transparent)]
     BadField(#[from] BadField),
-    /// Other transactions were in the way each time it was tried.
+    /// A conflict: other transactions were in the way each time it was tried.
     #[error("the database was busy each time")]
     Busy,
     /// The database does not take this row: another one may be written.

@@ -38,7 +38,7 @@ impl Traits {
         if holds { Traits(self.0 | of as u8) } else { self }
     }
 
-    /// These.
+    /// The set of these traits.
     pub fn of(traits: &[Trait]) -> Traits {
         traits.iter().fold(Traits::NONE, |all, one| Traits(all.0 | *one as u8))
     }
@@ -47,7 +47,7 @@ impl Traits {
 /// How the bodies of one state differ by watcher.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bodies {
-    /// Not at all, apart from the watcher's rules.
+    /// Bodies do not differ, apart from the watcher's rules.
     Shared,
     /// In the version and in nothing else: known packages only.
     ByVersion,

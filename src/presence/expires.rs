@@ -18,7 +18,7 @@ impl From<u32> for Expires {
 }
 
 impl Expires {
-    /// That of packages and requests that name none, as in stock.
+    /// The interval of packages and requests that name none, as in stock.
     pub const HOUR: Expires = Expires::For(NonZeroU32::MIN.saturating_add(3599));
 
     /// The number in the header field.
@@ -39,7 +39,7 @@ impl Expires {
         self == Expires::End
     }
 
-    /// It, or `longest` where that is shorter.
+    /// Returns this interval, or `longest` where that is shorter.
     pub fn at_most(self, longest: Seconds) -> Expires {
         self.number().min(longest.as_expires()).into()
     }

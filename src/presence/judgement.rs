@@ -111,7 +111,7 @@ struct JudgementPass {
     /// What went wrong first.
     first: Option<Failure>,
     outstanding: Option<Outstanding>,
-    /// Nothing can be judged or written now: the other watchers would only wait for the same.
+    /// Whether the judgement ends here: the other watchers would only wait for the same.
     is_over: bool,
     /// Somebody has another authorization now.
     changed: bool,

@@ -68,7 +68,7 @@ pub enum TransientBody {
     /// A publication that has just been removed, or that expired at once, and its place among the stored ones: the
     /// package shows it as closed.
     Removed(Publication, usize),
-    /// This body, in place of the stored ones.
+    /// A body in place of the stored ones.
     Body(Vec<u8>),
 }
 
@@ -127,7 +127,7 @@ pub enum StateChange<'a> {
         /// Which watchers the next document lists.
         extent: Extent,
     },
-    /// Nothing new: send what is due.
+    /// No change: what is due is sent.
     Due,
 }
 
@@ -176,7 +176,7 @@ impl NotifyHistory {
 /// How long tm waits for an answer at most (timer F, RFC 3261 17.1.2.2), and some more.
 pub(crate) const ANSWERED_BY_NOW: Seconds = Seconds(40);
 
-/// Who is sending for a resource.
+/// Whether a process sends for a resource.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct QueueState {
     /// A process is sending.

@@ -35,7 +35,7 @@ pub enum Placed {
 /// Records that are offered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Offer {
-    /// Their kind.
+    /// The kind of these records.
     pub kind: RecordKind,
     /// The name of the node that holds them and should not.
     pub first: Vec<u8>,

@@ -10,7 +10,7 @@ use std::borrow::Cow;
 /// The dialogs a dialog document speaks of (RFC 4235); empty for other documents.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Dialogs {
-    /// Those with an id, sorted by it.
+    /// The dialogs with an id, sorted by it.
     pub marks: Vec<Mark>,
     /// What is known of all of them together.
     pub sum: DialogSum,
@@ -30,7 +30,7 @@ pub struct DialogSum {
 shm_safe!(DialogSum { count, ended, version });
 
 impl Dialogs {
-    /// Those of a dialog document.
+    /// Reads the dialogs of a dialog document.
     pub fn of(document: &[u8]) -> Dialogs {
         let Some(info) = DialogInfo::parse(document) else { return Dialogs::default() };
         let mut marks = info.marks;
@@ -59,7 +59,7 @@ impl Dialogs {
 /// Dialogs, wherever they are stored.
 #[derive(Debug, Clone, Copy)]
 pub struct DialogView<'a> {
-    /// Those with an id, sorted by it.
+    /// The dialogs with an id, sorted by it.
     pub marks: &'a [Mark],
     /// What is known of all of them together.
     pub sum: DialogSum,
@@ -149,7 +149,7 @@ pub struct Publication {
     pub etag: EntityTag,
     /// The id of the record over all its entity tags.
     pub ruid: Vec<u8>,
-    /// Who sent it (`handle_publish`'s argument); empty for nobody.
+    /// The sender (`handle_publish`'s argument); empty for nobody.
     pub sender: Vec<u8>,
     /// The document.
     pub body: Vec<u8>,
@@ -184,7 +184,7 @@ pub struct Modification<'a> {
     pub stamp: Option<ClusterSecond>,
     /// The publication's place among the documents.
     pub priority: i32,
-    /// Who sends it.
+    /// The sender.
     pub sender: Vec<u8>,
     /// Several phones share the line it belongs to.
     pub line: Option<SharedLine>,
@@ -212,7 +212,7 @@ pub enum Change<'a> {
     Modify(Modification<'a>),
     /// The removal of the document under this entity tag.
     Remove(EntityTag),
-    /// These dialogs have ended: what speaks of them goes.
+    /// Dialogs that have ended: what speaks of them is removed.
     End(Dialogs),
 }
 
@@ -240,7 +240,7 @@ pub trait StoredDocument {
     fn etag(&self) -> EntityTag<&[u8]>;
     /// The id of its record; empty when unknown.
     fn ruid(&self) -> &[u8];
-    /// Who sent it.
+    /// Returns the sender.
     fn sender(&self) -> &[u8];
     /// When it was received, where that is known.
     fn received_at(&self) -> Option<Moment>;
@@ -269,7 +269,7 @@ impl StoredDocument for Publication {
 /// What stays of a document that is modified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Keeps {
-    /// Nothing but what the modification does not name.
+    /// The fields that the modification does not name stay.
     Nothing,
     /// The body that was stored: what came is a late state of a call that has ended, and is held back. Tag and times
     /// change.
@@ -302,7 +302,7 @@ pub enum Plan {
         /// The document's place.
         at: usize,
     },
-    /// Nothing matches.
+    /// No stored document matches.
     NoMatch,
 }
 
@@ -331,7 +331,7 @@ impl Plan {
         }
     }
 
-    /// Other documents speak of these dialogs no more.
+    /// Plans that other documents no longer speak of these dialogs.
     fn over<D: StoredDocument>(documents: &[D], dialogs: DialogView<'_>) -> Plan {
         let (mut replaced, mut trimmed) = (Vec::new(), Vec::new());
         for (at, document) in documents.iter().enumerate() {

@@ -71,7 +71,7 @@ pub struct BodyDigest {
 shm_safe!(BodyDigest { bytes, crc32 });
 
 impl BodyDigest {
-    /// That of a body.
+    /// The digest of a body.
     pub fn of(body: &[u8]) -> BodyDigest {
         if body.is_empty() {
             return BodyDigest::default();
@@ -83,7 +83,7 @@ impl BodyDigest {
 /// What is known of a body that may have been made before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KnownBody<B> {
-    /// Nothing is known: the body has to be made.
+    /// No body is known: it has to be made.
     Unknown,
     /// There is none.
     None,
@@ -142,7 +142,7 @@ pub struct DocumentChange {
     pub presentity: Vec<u8>,
     /// What was done.
     pub kind: ChangeKind,
-    /// Who sent it, where that is known.
+    /// The sender, where that is known.
     pub sender: Vec<u8>,
     /// The entity tag from then on, of a removal the one that went.
     pub etag: EntityTag,
@@ -183,7 +183,7 @@ pub struct SentNotify {
     pub event: PackageId,
     /// Whose state it carries.
     pub presentity: Vec<u8>,
-    /// Who got it.
+    /// The watcher that got it.
     pub watcher: Vec<u8>,
     /// The hash of its dialog.
     pub dialog: u64,

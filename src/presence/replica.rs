@@ -40,7 +40,7 @@ pub struct Replica {
     pub stamp: Option<ClusterSecond>,
     /// The publication is a new one.
     pub is_new: bool,
-    /// Who sent it; empty for nobody.
+    /// The sender; empty for nobody.
     pub sender: Vec<u8>,
     /// The id of the record over all its entity tags; empty when unknown.
     pub ruid: Vec<u8>,

@@ -100,7 +100,7 @@ mod tests {
     use super::*;
     use crate::time::Expiry;
 
-    /// Both clocks; the cluster's is 200 seconds ahead.
+    /// Returns both clocks; the cluster's is 200 seconds ahead.
     fn now(second: i64) -> TwoClocks {
         TwoClocks { own: Moment::at(second), shared: ClusterSecond::at(second + 200).expect("a second") }
     }

@@ -16,7 +16,7 @@ use crate::sip::uri;
 use crate::time::{Expiry, Moment, Seconds};
 use std::borrow::Cow;
 
-/// Who reads what is announced of a stored publication.
+/// The reader of what is announced of a stored publication.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reader {
     /// One of our kind, which may know it: it keeps the time of the receipt, by which it decides which of two documents
@@ -134,7 +134,7 @@ fn step(documents: &[Publication], replica: &Replica) -> ReplicationStep {
     }
 }
 
-/// Who notifies the watchers of a change that another node announced.
+/// The node that notifies the watchers of a change that another one announced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotifiedBy {
     /// Each node its own.
@@ -238,7 +238,7 @@ const MOST_ATTEMPTS: usize = 16;
 enum ReplicationOutcome {
     /// The documents are others now; the watchers are notified.
     Changed(Option<TransientBody>),
-    /// Nothing had to be done.
+    /// No change was needed.
     Nothing,
     /// The node that announced it has to be sent this.
     Answer(Replica),

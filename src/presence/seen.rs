@@ -17,7 +17,7 @@ pub struct NotifiedChanges {
 shm_safe!(NotifiedChanges { last, passed_from, passed });
 
 impl NotifiedChanges {
-    /// That of a watcher that knows every change up to this one.
+    /// The state of a watcher that knows every change up to this one.
     pub fn up_to(generation: u32) -> NotifiedChanges {
         NotifiedChanges { last: generation, ..NotifiedChanges::default() }
     }

@@ -18,8 +18,8 @@ pub struct SpareBlocks {
 }
 
 impl SpareBlocks {
-    /// Those there are, for a batch of this size; none while others have borrowed them, or for a single NOTIFY, which
-    /// costs less without.
+    /// Borrows the spare blocks there are, for a batch of this size; none while others have borrowed them, or for a
+    /// single NOTIFY, which costs less without.
     #[inline]
     pub fn of_batch(size: usize) -> SpareBlocks {
         let is_borrowed = size > 1;

@@ -122,7 +122,7 @@ shm_safe!(SubscriptionState {
 });
 
 impl SubscriptionState {
-    /// Those of a subscription to which nothing has happened.
+    /// The numbers of a subscription to which nothing has happened.
     pub fn new(event: PackageId, status: Status) -> SubscriptionState {
         SubscriptionState {
             event,
@@ -416,7 +416,7 @@ impl<'a> Renewal<'a> {
         vec![(Field::Contact, self.contact), (Field::LocalContact, self.local_contact), (Field::Socket, self.socket)]
     }
 
-    /// Those of them that are the watcher's: the others say where this node listens.
+    /// Returns the fields that are the watcher's: the others say where this node listens.
     pub fn of_watcher(&self) -> Vec<(Field, &'a [u8])> {
         vec![(Field::Contact, self.contact)]
     }

@@ -131,7 +131,7 @@ pub struct MemoryPorts {
     pub unjudged: HashMap<Key, Outstanding>,
     /// The resources whose watchers have to be judged before they are shown anything.
     shut: HashMap<Key, u32>,
-    /// Who waits for a decision without a subscription, whomever they wait for.
+    /// The watchers that wait for a decision without a subscription, of all presentities.
     pub waiting: Vec<Watcher>,
     judgements: u32,
     spheres: HashMap<Key, Option<Vec<u8>>>,

@@ -12,7 +12,7 @@ pub enum WatcherEvent {
     Subscribe,
     /// The presentity's rules allow it.
     Approved,
-    /// They do not.
+    /// The presentity's rules refuse it.
     Rejected,
     /// The watcher's subscription ran out.
     Timeout,
@@ -31,7 +31,7 @@ shm_safe!(
 );
 
 impl WatcherEvent {
-    /// That of a decision about a watcher. The steps of RFC 3857 4.7.1 have none from active back to pending: the
+    /// The event of a decision about a watcher. The steps of RFC 3857 4.7.1 have none from active back to pending: the
     /// watcher is listed as one who subscribes and waits.
     pub fn of_decision(status: Status) -> WatcherEvent {
         match status {
@@ -105,7 +105,7 @@ impl Watcher {
 pub enum Extent {
     /// Every watcher.
     Full,
-    /// Those that changed.
+    /// The watchers that changed.
     Partial,
 }
 

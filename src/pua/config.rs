@@ -56,9 +56,9 @@ parameters! {
         /// The proxy that requests are sent to.
         outbound_proxy: &'static [u8] = text(c"outbound_proxy", "").range(Allowed::Text("a SIP URI"))
             .example("sip:127.0.0.1:5060");
-        /// Who we are when a server or proxy asks (401, 407): `user:realm:password`, as the `uac` module's `credential`
-        /// has it; several are separated by commas. Digest with MD5 and SHA-256 is answered, in the order that the
-        /// server prefers; later requests to that server carry the answer at once.
+        /// The identity for a server or proxy that asks (401, 407): `user:realm:password`, as the `uac` module's
+        /// `credential` has it; several are separated by commas. Digest with MD5 and SHA-256 is answered, in the order
+        /// that the server prefers; later requests to that server carry the answer at once.
         credentials: &'static [u8] = text(c"credential", "").range(Allowed::Text("user:realm:password, ..."))
             .longest(LONGEST_LIST).shown(ConfigDisplay::Secret).ours("1.0.0").example("alice:example.org:secret");
         /// 1: a SUBSCRIBE belongs to the dialog with the same remote target; one without a target belongs to the dialog

@@ -11,7 +11,7 @@ pub const MOST_CHALLENGES: u8 = 3;
 /// The longest challenge that is looked at, in bytes.
 const LONGEST_CHALLENGE: usize = 2048;
 
-/// Who we are in a realm.
+/// User and password in a realm.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Credential<'a> {
     user: &'a [u8],

@@ -7,9 +7,9 @@ use super::config::Config;
 pub enum Processing {
     /// PIDF: the tuple has an id, and it stays the same over the life of the publication (RFC 3863 4.1.2).
     TupleId,
-    /// This element's `version` attribute counts up with each change (RFC 4235 4.1, RFC 3680 5.2).
+    /// The element whose `version` attribute counts up with each change (RFC 4235 4.1, RFC 3680 5.2).
     Version(&'static str),
-    /// Nothing.
+    /// The body goes as it is.
     AsIs,
     /// The function another module registered; its place among the foreign ones.
     Foreign(usize),

@@ -24,13 +24,13 @@ impl From<SendOutcome> for Launched {
 /// What follows from an answer.
 #[derive(Debug)]
 pub enum Next {
-    /// Nothing more is sent for this request.
+    /// No further request is sent for this one.
     Nothing,
-    /// This is sent, and the caller has been answered.
+    /// A request is sent, and the caller has been answered.
     Now(Request),
-    /// This is sent, and its answer is the one the caller gets.
+    /// A request is sent, and its answer is the one the caller gets.
     Quietly(Request),
-    /// This is sent later.
+    /// A request is sent later.
     After {
         /// After this time.
         wait: Seconds,

@@ -92,7 +92,7 @@ pub enum DueRequest {
     Store(PendingRequestId, RecordChange),
     /// No answer came, and none will.
     Lost(PendingRequestId),
-    /// Nothing will come of this request, over which this server has panicked: those who wait for it are answered.
+    /// A request over which this server has panicked: those who wait for it are answered.
     GivenUp(PendingRequestId, Request),
 }
 
@@ -187,7 +187,7 @@ pub enum AtServer {
 pub enum RequestOutcome {
     /// The answer in hand.
     Answered,
-    /// That none has come.
+    /// No answer has come.
     Silence,
 }
 

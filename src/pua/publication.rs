@@ -18,7 +18,7 @@ pub fn answered<P: AgentPorts>(ports: &mut P, pending: PendingRequestId, answer:
     }
 }
 
-/// This answer settles what was sent on a pending request.
+/// Carries out what an answer says of the request that was sent.
 pub fn settled_by<P: AgentPorts>(
     ports: &mut P,
     pending: PendingRequestId,

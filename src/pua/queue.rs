@@ -150,7 +150,7 @@ fn following(request: &Request, tag: TagView<'_>) -> Request {
     request.with(&[(RequestField::Etag, tag.bytes())]).with_options(options)
 }
 
-/// Nothing will come of a request: those who wait for it are answered as if by silence.
+/// Gives a request up: those who wait for it are answered as if by silence.
 pub fn fail<P: AgentPorts>(ports: &mut P, pending: PendingRequestId, request: &Request) {
     let claims = ports.claims(pending);
     if !claims.is_empty() {

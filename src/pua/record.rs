@@ -149,7 +149,7 @@ impl<B: AsRef<[u8]>> Record<B> {
 pub struct Dialog<'a> {
     /// Whom it is about (To of the SUBSCRIBE).
     pub pres_uri: &'a [u8],
-    /// Who watches (its From).
+    /// The watcher (its From).
     pub watcher_uri: &'a [u8],
     /// Call-ID.
     pub call_id: &'a [u8],

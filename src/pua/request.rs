@@ -156,7 +156,7 @@ shm_safe!(RequestOptions {
 pub enum RemoteTarget {
     /// Any.
     Any,
-    /// That of the request.
+    /// The same as in the request.
     Same,
 }
 
@@ -286,9 +286,8 @@ impl<B: AsRef<[u8]>> Request<B> {
         }
     }
 
-    /// This request as it goes in place of `waiting`, which the server never granted: what this one does not carry
-    /// stays as
-    /// `waiting` wanted it.
+    /// Returns this request as it goes in place of `waiting`, which the server never granted: what this one does not
+    /// carry stays as `waiting` wanted it.
     pub fn in_place_of(&self, waiting: &Request) -> Request {
         let (mine, theirs) = (&self.options, &waiting.options);
         let inherits_body = !mine.expires.is_end() && !mine.has_body && theirs.has_body;

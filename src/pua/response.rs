@@ -27,7 +27,7 @@ pub struct FinalResponse {
     pub challenges: Vec<Challenge>,
 }
 
-/// Who asks for credentials.
+/// The server or proxy that asks for credentials.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Challenger {
     /// The server (401).
@@ -39,7 +39,7 @@ pub enum Challenger {
 /// A WWW-Authenticate or Proxy-Authenticate header (RFC 3261 20.27, 20.44).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Challenge {
-    /// Who asks.
+    /// The one who asks.
     pub of: Challenger,
     /// The body of the header.
     pub text: Vec<u8>,

@@ -22,7 +22,7 @@ pub struct Command {
 /// What a command answers.
 #[derive(Debug, Clone, Copy)]
 pub enum Answer {
-    /// Nothing but that it was done.
+    /// The answer says only that it was done.
     Nothing,
     /// One text.
     Text(&'static str),

@@ -49,7 +49,7 @@ pub enum Allowed {
     Between(i64, i64),
     /// 0, or numbers between two, both included.
     ZeroOrBetween(i64, i64),
-    /// These numbers, each with its meaning.
+    /// One of some numbers, each with its meaning.
     OneOf(&'static [(i64, &'static str)]),
     /// 0 and 1, for off and on.
     Switch(On),
@@ -78,7 +78,7 @@ pub enum Beyond {
     /// The server does not start. Of a parameter that stock has, a number above a range counts as the largest, and a
     /// text that is no name counts without its control characters, or as the default, with a warning.
     Refused,
-    /// This number is used where the value is below the range, and the largest where it is above, with a warning.
+    /// A number that is used where the value is below the range, and the largest where it is above, with a warning.
     Replaced(i64),
     /// The value is used as it is, with a warning: the database decides about it.
     Taken,

@@ -82,7 +82,7 @@ pub struct NewChange<'a> {
     pub resource: &'a Resource,
     /// What was done.
     pub kind: ChangeKind,
-    /// Who sent it.
+    /// The sender.
     pub sender: &'a [u8],
     /// The entity tag.
     pub etag: EntityTag<&'a [u8]>,

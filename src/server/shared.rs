@@ -77,7 +77,7 @@ pub struct Shared {
     pub drain: &'static Drain,
     /// The other nodes.
     pub nodes: &'static Nodes,
-    /// Who may speak as a node.
+    /// The check of who may speak as a node.
     pub door: &'static Door,
     /// Where this node stands among them.
     pub cluster_state: &'static ClusterState,

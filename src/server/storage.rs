@@ -57,7 +57,7 @@ fn publications(parts: Parts, watchers: Watchers) -> &'static dyn PublicationSto
     }
 }
 
-/// Nothing is remembered without a database, and where everything lives in memory only.
+/// Chooses the store of decisions: none without a database, and where everything lives in memory only.
 fn authorizations(
     parts: Parts,
     subscriptions: &'static dyn SubscriptionStore,

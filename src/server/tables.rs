@@ -103,9 +103,9 @@ impl std::ops::DerefMut for FoundSubscription<'_> {
 /// Whether other nodes hold the same subscriptions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sharing {
-    /// They may, and name a subscription by its key.
+    /// Other nodes name a subscription by its key.
     WithNodes,
-    /// They do not.
+    /// Other nodes name none.
     None,
 }
 

@@ -29,7 +29,7 @@ pub struct Work {
 }
 
 impl Work {
-    /// Nothing yet.
+    /// Starts without work.
     pub fn new(parts: &Parts) -> Work {
         let held = HeldQueues::new(&parts.shared.tables, parts.shared.interrupted, parts.shared.unread);
         Work {

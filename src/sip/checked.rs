@@ -8,7 +8,7 @@ use std::borrow::Cow;
 /// Why a string is not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Flaw {
-    /// Nothing is there.
+    /// The text is empty.
     #[error("is empty")]
     Empty,
     /// The string has more than so many bytes.

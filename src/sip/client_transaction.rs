@@ -44,7 +44,7 @@ pub struct ClientTransaction {
 
 shm_safe!(ClientTransaction { started, resend_at, ends_at, interval, t2, is_proceeding, failed });
 
-/// This machine could not send a request: the system's number that says why; below 0 where none does.
+/// A failure of this machine to send a request: the system's number that says why; below 0 where none does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TransportError(pub i32);
 
@@ -53,7 +53,7 @@ shm_safe!(TransportError(errno));
 /// What a transaction wants when its time has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TimerAction {
-    /// Nothing yet.
+    /// No step yet.
     Nothing,
     /// The request is sent again.
     Resend,

@@ -14,12 +14,13 @@ pub struct RouteSet {
 }
 
 impl RouteSet {
-    /// That of the one who received the request: the headers from the top down, as the request or its answer has them.
+    /// The route set of the one who received the request: the headers from the top down, as the request or its answer
+    /// has them.
     pub fn of_callee<'a>(headers: impl Iterator<Item = &'a [u8]> + Clone, host: HostParser) -> RouteSet {
         RouteSet::sendable(|host| RouteSet::from_above(headers.clone(), host), host)
     }
 
-    /// That of the one who sent the request: from the bottom up.
+    /// The route set of the one who sent the request: from the bottom up.
     pub fn of_caller<'a>(headers: impl Iterator<Item = &'a [u8]> + Clone, host: HostParser) -> RouteSet {
         RouteSet::sendable(|host| RouteSet::from_below(headers.clone(), host), host)
     }
@@ -78,7 +79,7 @@ pub type HostParser = fn(&[u8]) -> Option<Vec<&[u8]>>;
 /// The routes of one header.
 struct HeaderRoutes {
     routes: Vec<Vec<u8>>,
-    /// They are all that it has.
+    /// Whether the routes are all that it has.
     is_whole: bool,
     /// The host has read them.
     is_unusual: bool,

@@ -186,7 +186,7 @@ impl Node {
         self.say_clock(peer);
     }
 
-    /// Those that read it learn the cluster's clock.
+    /// Nodes that read it learn the cluster's clock.
     fn say_clock(&mut self, peer: NodeId) {
         if self.speaks >= CLOCKED {
             let stamp = self.tick();

@@ -102,7 +102,7 @@ pub(crate) struct Filter {
 
 /// The arguments that one list takes.
 pub(crate) struct FilterKeys {
-    /// Their names.
+    /// The names of the arguments.
     pub(crate) names: &'static [&'static str],
     /// The fields that `sort=` takes.
     pub(crate) sort: &'static [&'static str],

@@ -29,7 +29,7 @@ use std::ops::RangeInclusive;
 /// Reasons a subscription can be ended with (RFC 6665 4.1.3).
 const REASONS: [&[u8]; 6] = [b"deactivated", b"timeout", b"rejected", b"noresource", b"giveup", b"probation"];
 
-/// Those that may say when to come back.
+/// The reasons of a termination that may say when to come back.
 const RETRY_REASONS: [&[u8]; 2] = [b"probation", b"giveup"];
 
 /// Whose subscriptions are meant; `None` is all.

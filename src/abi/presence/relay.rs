@@ -99,8 +99,8 @@ fn about<'a>(message: SipMsg<'a>, presentity: &'a [u8]) -> About<'a> {
     }
 }
 
-/// Who is no node cannot say that a request was authenticated at one: 403. Where a node has sent it and something else
-/// is wrong (the clocks, a secret that is being changed) the phone may come back: 503.
+/// A sender that is no node cannot say that a request was authenticated at one: 403. Where a node has sent it and
+/// something else is wrong (the clocks, a secret that is being changed) the phone may come back: 503.
 fn refuse_stranger(context: &Context, message: SipMsg<'_>, value: &[u8], about: &About<'_>) -> Option<Failure> {
     let (source, own) = (message.source(), String::from_utf8_lossy(message.socket()).into_owned());
     let own = own.split_once(':').map_or("", |(_, address)| without_port(address));

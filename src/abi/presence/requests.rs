@@ -18,7 +18,7 @@ use crate::sip::uri::has_host;
 use std::borrow::Cow;
 use std::ffi::c_int;
 
-/// Who sent a request from where, whom it is about, and which dialog it belongs to, for log lines.
+/// Describes a request for log lines: its sender and address, whom it is about, and its dialog.
 pub(crate) fn who(message: SipMsg<'_>) -> String {
     // A whole URI may hold a password.
     let shown = |user: &[u8], host: &[u8]| String::from_utf8_lossy(&crate::sip::uri::join(user, host)).into_owned();
@@ -187,7 +187,7 @@ fn publish_request<'a>(
     })
 }
 
-/// Who subscribes, if the script or another module says so.
+/// The watcher, if the script or another module names it.
 #[derive(Clone, Copy)]
 pub(crate) enum GivenWatcher<'a> {
     /// From does.

@@ -15,7 +15,7 @@ use std::ptr::null_mut;
 
 const PKG_MEM_TYPE: c_int = 1 << 1;
 
-/// Who locks a bucket.
+/// The one who locks a bucket.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Locked {
     /// The function that looks at it.

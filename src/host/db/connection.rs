@@ -33,7 +33,7 @@ pub struct Ways {
     pub printing: Printing,
 }
 
-/// Who prints statements for MariaDB, MySQL and PostgreSQL.
+/// The printer of statements for MariaDB, MySQL and PostgreSQL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Printing {
     /// We do, where nothing has to be escaped.

@@ -337,12 +337,12 @@ pub(super) enum TransactionWay {
     Functions,
     /// By statements: db_sqlite has no such functions, and SQLite has transactions.
     Statements,
-    /// Not at all: each statement stands for itself.
+    /// No transactions: each statement is committed by itself.
     None,
 }
 
 impl TransactionWay {
-    /// That of a driver with these functions.
+    /// The way of a driver with these functions.
     pub(super) fn of(scheme: &[u8], f: &sys::db_func_t) -> TransactionWay {
         if f.start_transaction.is_some() && f.end_transaction.is_some() && f.abort_transaction.is_some() {
             TransactionWay::Functions

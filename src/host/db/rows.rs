@@ -7,9 +7,9 @@ use std::marker::PhantomData;
 
 /// Columns of a table. Made by [`row_columns!`] only: a place is that of the name in the list.
 pub trait Column: Copy {
-    /// Their names and the key's, which comes last.
+    /// The names of the columns and of the key, which comes last.
     const NAMES_AND_KEY: &'static [&'static str];
-    /// Their names.
+    /// The names of the columns.
     const NAMES: &'static [&'static str] = Self::NAMES_AND_KEY.split_at(Self::NAMES_AND_KEY.len() - 1).0;
     /// The place of this one.
     fn place(self) -> usize;

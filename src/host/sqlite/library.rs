@@ -32,7 +32,7 @@ pub(crate) mod class {
     pub(crate) const INTEGER: c_int = 1;
     /// A floating point number.
     pub(crate) const FLOAT: c_int = 2;
-    /// Nothing.
+    /// `SQLITE_NULL`: a value that is absent.
     pub(crate) const NULL: c_int = 5;
 }
 

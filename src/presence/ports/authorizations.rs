@@ -21,8 +21,8 @@ pub trait Authorizations {
     /// noted.
     #[must_use = "watchers may still be shown the state"]
     fn shut(&mut self, resource: &Resource) -> bool;
-    /// Not every decision of the judgement with this count could be carried out: the watchers are judged again until
-    /// each can.
+    /// Notes that not every decision of the judgement with this count could be carried out: the watchers are judged
+    /// again until each can.
     fn left_unjudged(&mut self, resource: &Resource, judgement: u32, outstanding: Outstanding, why: &Failure);
     /// Whether decisions about watchers of a resource are not carried out yet, wherever that is.
     fn has_outstanding(&mut self, resource: &Resource) -> bool;

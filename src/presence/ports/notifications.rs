@@ -9,7 +9,7 @@ use crate::presence::resource::Resource;
 pub trait Notifications {
     /// What became of the NOTIFYs of a subscription.
     fn notify_history(&mut self, dialog: DialogId<'_>) -> NotifyHistory;
-    /// Who is sending for a resource.
+    /// Returns which process sends for a resource, if one does.
     fn queue_state(&mut self, resource: &Resource) -> QueueState;
     /// Notes a state change of a resource; `true` when the caller has to send (`notifier::run`).
     #[must_use = "the caller has taken the queue, and sends"]

@@ -45,7 +45,7 @@ pub trait Publications {
     fn find_late(&mut self, resource: &Resource, etag: EntityTag<&[u8]>) -> Option<Late>;
     /// The documents that have been held back long enough, or all, likewise.
     fn due_late(&mut self, taken: Taken) -> Vec<Late>;
-    /// This document is held back no longer.
+    /// Releases a document that was held back.
     fn release_late(&mut self, late: &Late);
     /// A panic has kept one that was due from being shown.
     fn note_late_broken_off(&mut self, late: &Late);

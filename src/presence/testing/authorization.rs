@@ -467,7 +467,7 @@ fn each_watcher_is_listed_once_and_while_it_watches() {
     }
 }
 
-/// Others begin to judge the same watchers each time: after some judgements the last one stands.
+/// Other processes begin to judge the same watchers each time: after some judgements the last one stands.
 #[test]
 fn judgements_that_are_always_overtaken_end() {
     // The first judgement asks the rules twice: about what is remembered of the watcher, and about its subscription.

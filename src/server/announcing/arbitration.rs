@@ -20,7 +20,7 @@ pub struct Beating {
 }
 
 impl Beating {
-    /// Nothing was seen yet.
+    /// Starts with no lease seen.
     pub fn new(database: &'static Database, table: &'static [u8]) -> Beating {
         Beating { arbiter: Arbiter::default(), table: LeasesTable { database, table }, failed_since: None }
     }

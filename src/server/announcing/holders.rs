@@ -1,4 +1,4 @@
-//! Who holds what belongs to a presentity, and who serves it, as this process sees it (`cluster_replicas`).
+//! The nodes that hold what belongs to a presentity, and who serves it, as this process sees it (`cluster_replicas`).
 use crate::cluster::clock::ClusterSecond;
 use crate::cluster::digest::RecordKey;
 use crate::cluster::old_documents::RemovedDocuments;
@@ -163,7 +163,7 @@ impl Parts {
         view.serving(uri).filter_map(|node| Some((node, address(node)?))).collect()
     }
 
-    /// This node among those that records are placed on.
+    /// Returns the place of this node among those that hold records.
     pub(crate) fn own_place(&self) -> (NodeId, u64, bool) {
         (NodeId::HERE, RecordKey::of(&[self.node_name()]).0, self.shared.cluster_state.placing.is_ready())
     }

@@ -121,7 +121,7 @@ fn select_row(
 /// What a row is to the decision that finds it in its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum RowInPlace {
-    /// That of somebody else, who was faster with it: it counts.
+    /// A row that another process wrote first: it counts.
     Counts,
     /// The one before it.
     IsOlder,

@@ -16,7 +16,7 @@ const SYNC_BURST: usize = 50;
 /// Whose subscriptions are announced to a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Owners {
-    /// Those that we own.
+    /// The subscriptions that this node owns.
     Here,
     /// All we know of, but those of stock's nodes: these announce their own.
     All,

@@ -202,7 +202,7 @@ fn take_new(
     Ok(())
 }
 
-/// Who says that a subscription is ours may not know that another node has gone on with it; the arbiter does.
+/// A node that says a subscription is ours may not know that another one has gone on with it; the arbiter does.
 fn objections(context: &Context<'_>) -> Objections {
     if context.config.has_arbiter() { Objections::NotAwaited } else { Objections::Awaited }
 }

@@ -14,8 +14,8 @@ use crate::server::shared::Parts;
 use crate::server::tables::resource_entry::ResourceEntry;
 use crate::sip::uri;
 
-/// Who notifies the watchers of a change that is announced: with `skip_notify_dmq` the node that announces it.
-/// Where ours share subscriptions each notifies its own watchers and no others, so that a change of ours is never
+/// Says which node notifies the watchers of a change that is announced: with `skip_notify_dmq` the node that announces
+/// it. Where ours share subscriptions each notifies its own watchers and no others, so that a change of ours is never
 /// left to it.
 fn notified_by(parts: &Parts, from: Option<&Address>) -> NotifiedBy {
     let by_stock = from.is_none_or(|from| parts.shared.stock_nodes.has(from));

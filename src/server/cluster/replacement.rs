@@ -38,7 +38,7 @@ const STRANGERS_AFTER: Seconds = Seconds(10);
 /// A node serves its share so long after its start even if it has not got all of it, in seconds.
 const LONGEST_FILL: Seconds = Seconds(300);
 
-/// Nothing is moved before the nodes have been the same for so long.
+/// Records are not moved before the nodes have been the same for so long.
 const STABLE: Millis = Millis(2_000);
 
 /// How long a node waits before it looks again for records that are not in their place while it hands subscriptions

@@ -29,7 +29,7 @@ enum Decision {
     Accept,
     /// A node has notified the watcher: ours goes on from there.
     Count,
-    /// That node does not know what the watcher has asked for here.
+    /// A node does not know what the watcher has asked for here.
     Correct,
     /// The message is no news.
     Ignore,

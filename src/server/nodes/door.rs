@@ -1,5 +1,5 @@
-//! Who may speak with this node as a node of its cluster, and receive what it sends: the addresses in `cluster_peers`,
-//! and nodes that know `cluster_secret`.
+//! The check of who may speak with this node as a node of its cluster, and receive what it sends: the addresses in
+//! `cluster_peers`, and nodes that know `cluster_secret`.
 use crate::cluster::clock::Stamp;
 use crate::cluster::mark::{About, RelayMark};
 use crate::cluster::seal::{Refusal, Sealed, Secrets};
@@ -154,7 +154,7 @@ impl Door {
         address.is_some_and(|address| self.peers.iter().any(|network| network.contains(address)))
     }
 
-    /// Who has sent a message that came from an address without a port; `None` where nobody has to say so.
+    /// Names the sender of a message that came from an address without a port; `None` where nobody has to say so.
     ///
     /// # Errors
     /// The message must not be accepted.

@@ -1,4 +1,4 @@
-//! This node's lease, and what has become of those of the others, as all its processes see it.
+//! The lease of this node, and what has become of those of the others, as all its processes see it.
 use crate::cluster::arbiter::Arbiter;
 use crate::cluster::digest::RecordKey;
 use crate::cluster::inheritance::{self, LeaseOutcome, LeaseRow, Successor, resolve};

@@ -242,7 +242,7 @@ impl Nodes {
         self.change(id, |node| node.has_left = true);
     }
 
-    /// This node was frozen for so long. What dmq says of the others is from before, or of messages whose
+    /// Notes that this node was frozen for so long. What dmq says of the others is from before, or of messages whose
     /// answers nobody read: who was there then is there until it has had the time to answer.
     pub fn on_freeze(&self, now: Moment, time: Seconds) {
         for node in self.list.lock().iter_mut() {
@@ -369,7 +369,7 @@ pub struct OwnerKeys {
 }
 
 impl OwnerKeys {
-    /// That of an owner; what is not settled yet is ours.
+    /// Returns the key of an owner; what is not settled yet is ours.
     pub fn of(&self, owner: NodeId) -> u64 {
         let other = owner.place().and_then(|at| self.others.get(at));
         other.copied().unwrap_or(self.own)

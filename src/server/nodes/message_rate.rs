@@ -37,7 +37,7 @@ fn second(now: Moment) -> u64 {
     ShortMoment::from(now).seconds().into()
 }
 
-/// Who has sent a message.
+/// The sender of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sender {
     /// A node of the cluster.

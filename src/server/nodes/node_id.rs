@@ -1,14 +1,14 @@
 //! Which node owns a subscription, in two bytes.
 use crate::shm_safe::shm_safe;
 
-/// Who owns a subscription: this node, or the one with this place in the list.
+/// The owner of a subscription: this node, or the one with this place in the list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct NodeId(u16);
 
 shm_safe!(NodeId(value));
 
 impl NodeId {
-    /// This node.
+    /// The id of this node.
     pub const HERE: NodeId = NodeId(0);
 
     /// Some other node, no matter which.

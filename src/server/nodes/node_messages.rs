@@ -81,7 +81,7 @@ impl Nodes {
         self.change(by, |node| node.filled |= kind.bit());
     }
 
-    /// Nothing counts as sent.
+    /// Forgets which nodes were filled.
     pub fn clear_filled(&self) {
         self.list.lock().iter_mut().for_each(|node| node.filled = 0);
     }

@@ -28,7 +28,7 @@ pub struct OldDocuments {
 shm_safe!(OldDocuments { list, rule });
 
 impl OldDocuments {
-    /// Nothing was removed; call before the processes fork.
+    /// Makes an empty list; call before the processes fork.
     pub fn new(rule: UriComparison) -> OldDocuments {
         OldDocuments { list: Lock::new(HashTable::new_in(Shm)), rule }
     }

@@ -34,7 +34,7 @@ pub struct Placing {
     generation: AtomicU32,
     /// When one of them came, went, or became ready last.
     changed_at: AtomicInstant,
-    /// This node has all that it should hold.
+    /// Whether this node has all that it should hold.
     is_ready: AtomicBool,
     /// Since when it asks for that.
     filling_since: AtomicInstant,
@@ -78,7 +78,7 @@ impl Placing {
         self.is_ready() || none_is_ready()
     }
 
-    /// This node has all that it should hold.
+    /// Notes that this node has all that it should hold.
     pub fn note_ready(&self) {
         self.is_ready.store(true, Ordering::Relaxed);
     }
@@ -109,17 +109,17 @@ impl Placing {
         self.look_at.get().is_none_or(|look_at| now >= look_at)
     }
 
-    /// They are looked for as soon as possible.
+    /// Lets the records be looked for as soon as possible.
     pub fn look_now(&self) {
         self.look_at.set(None);
     }
 
-    /// They are looked for again then, or as soon as the nodes are others.
+    /// Lets the records be looked for again then, or as soon as the nodes are others.
     pub fn look_after(&self, instant: Instant) {
         self.look_at.set(Some(instant));
     }
 
-    /// They are looked for again then at the latest.
+    /// Lets the records be looked for again then at the latest.
     pub fn look_by(&self, instant: Instant) {
         self.look_at.bring_forward(instant);
     }

@@ -45,7 +45,7 @@ pub struct Tombstones {
 shm_safe!(Tombstones { list, rule });
 
 impl Tombstones {
-    /// Nothing was removed; call before the processes fork.
+    /// Makes an empty list; call before the processes fork.
     pub fn new(rule: UriComparison) -> Tombstones {
         Tombstones { list: Lock::new(HashTable::new_in(Shm)), rule }
     }

@@ -28,7 +28,7 @@ impl Default for TakenMarks {
 }
 
 impl TakenMarks {
-    /// Nothing was taken; what was made before `floor` may have been, before this node was started.
+    /// Starts with no mark taken; what was made before `floor` may have been, before this node was started.
     pub(crate) fn since(floor: Stamp) -> TakenMarks {
         TakenMarks(Lock::new(TakenList { marks: ShmVec::new_in(Shm), floor }))
     }

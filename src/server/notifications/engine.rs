@@ -81,7 +81,7 @@ pub struct Engine {
 shm_safe!(Engine { mode, secret, transactions, is_off, is_watched, answers_are_checked });
 
 impl Engine {
-    /// Nothing is under way, and tm serves; call before the processes fork.
+    /// Makes an engine with free slots, where tm serves; call before the processes fork.
     ///
     /// # Errors
     ///

@@ -114,7 +114,7 @@ pub struct HeldQueues {
 }
 
 impl HeldQueues {
-    /// Nothing is held.
+    /// Holds no queue yet.
     pub fn new(
         tables: &'static Tables,
         interrupted: &'static Interrupted,

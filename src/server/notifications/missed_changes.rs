@@ -46,7 +46,7 @@ impl OwnDialogId {
     }
 }
 
-/// Who was not notified.
+/// The watchers that were not notified.
 #[derive(Debug, Clone)]
 pub enum Whom {
     /// All watchers of a resource that learn of changes.
@@ -89,7 +89,7 @@ impl Whom {
 pub struct Missed {
     /// The resource whose watchers missed something.
     pub resource: Resource,
-    /// Those who were not notified.
+    /// The watchers that were not notified.
     pub whom: Whom,
     /// The Contact of the publisher, which is not notified; empty for nobody.
     pub sender: Vec<u8>,
@@ -252,7 +252,7 @@ pub(crate) fn tries_after(why: StoreError, tries: u8) -> u8 {
 pub enum SweepScope {
     /// The watchers that learn of changes.
     Changes,
-    /// Those that do not, too: of what their subscriptions are.
+    /// Includes those that do not: of what their subscriptions are.
     Asking,
 }
 
@@ -293,7 +293,7 @@ pub struct MissedChanges {
 shm_safe!(MissedChanges { named, sweep });
 
 impl MissedChanges {
-    /// Nothing waits; call before the processes fork.
+    /// Makes an empty list; call before the processes fork.
     ///
     /// # Errors
     ///

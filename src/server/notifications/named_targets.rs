@@ -61,7 +61,7 @@ impl ReadyNotify {
 }
 
 impl NamedTargets {
-    /// Nothing waits; call before the processes fork.
+    /// Makes an empty list; call before the processes fork.
     ///
     /// # Errors
     ///

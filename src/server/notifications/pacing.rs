@@ -25,7 +25,7 @@ pub struct SentBy {
 }
 
 impl Pacing {
-    /// Nothing is sent yet; `fan_out`: what a sender process has in its hand.
+    /// Starts before the first NOTIFY; `fan_out`: what a sender process has in its hand.
     pub fn new(senders: &Senders, fan_out: Option<FanOutSize>) -> Pacing {
         Pacing { sent: 0, answered: senders.answered.load(Ordering::Relaxed), fan_out }
     }

@@ -52,7 +52,7 @@ pub struct RowWork {
     pub(crate) counted: Option<Subscription>,
     /// Changes whose watchers have to be notified.
     pub(crate) notify_runs: Vec<RowNotifyRun>,
-    /// Who watched a resource when this entry changed its documents: later ones know the change.
+    /// The watchers of a resource when this entry changed its documents: later ones know the change.
     pub(crate) watching: Option<(Resource, Vec<Subscription>)>,
     /// The change of documents that this entry brings about, or has brought about.
     pub(crate) change: Option<ChangeNumber>,
@@ -73,7 +73,7 @@ pub struct RowWork {
 }
 
 impl RowWork {
-    /// Nothing yet; what is not sent waits in `missed`.
+    /// Starts without work; what is not sent waits in `missed`.
     pub(crate) fn new(missed: &'static MissedChanges) -> RowWork {
         let mut work = RowWork::default();
         work.missed = Some(missed);
@@ -109,7 +109,7 @@ impl RowWork {
         !self.is_second_try
     }
 
-    /// Nothing more is sent for this resource: all its watchers are notified by the timer, with those whose
+    /// Ends the sending for this resource: all its watchers are notified by the timer, with those whose
     /// subscriptions have ended.
     pub(crate) fn break_off(&mut self, resource: &Resource) {
         (self.under_way, self.counted) = (None, None);

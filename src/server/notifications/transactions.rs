@@ -70,7 +70,7 @@ struct SlotChunk<P> {
     slots: ShmVec<Lock<TransactionSlot<P>>>,
     free: Bits,
     wheel: [Bits; POSITIONS as usize],
-    /// Those without an answer: what that means is found out in another process than that of the wheel.
+    /// The slots without an answer: what that means is found out in another process than that of the wheel.
     timed_out: Bits,
 }
 

@@ -47,7 +47,8 @@ struct SearchPlace {
 shm_safe!(SearchPlace { shard, hash });
 
 struct UnreadList {
-    /// Those that were tried longest ago come first, behind them those that were not tried yet.
+    /// The resources with a name: those that were tried longest ago come first, behind them those that were not tried
+    /// yet.
     named: ShmVec<UnreadResource>,
     /// Where the search for further ones goes on.
     place: SearchPlace,
@@ -80,7 +81,7 @@ impl UnreadResource {
 }
 
 impl UnreadResources {
-    /// Nothing waits; call before the processes fork.
+    /// Makes an empty list; call before the processes fork.
     ///
     /// # Errors
     ///

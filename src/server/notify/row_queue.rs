@@ -49,7 +49,7 @@ impl NotifyQueue for RowQueue {
         work.rows.change = None;
     }
 
-    /// Who watches is read before the change is answered: a watcher that subscribes later sees the new state in the
+    /// Reads who watches before the change is answered: a watcher that subscribes later sees the new state in the
     /// answer to the SUBSCRIBE, and must not be notified again.
     fn note_change(&self, work: &mut Work, resource: &Resource) {
         self.shared.change_counts.note(resource);
@@ -349,8 +349,8 @@ impl RowQueue {
         self.miss(work, missed, error);
     }
 
-    /// Not all watchers can be notified now: they are as soon as possible, or when all that are watched are gone
-    /// through.
+    /// Notes that not all watchers can be notified now: they are as soon as possible, or when all that are watched are
+    /// gone through.
     fn miss(&self, work: &mut Work, mut missed: Missed, error: StoreError) {
         counters::count(Counter::ChangesMissed);
         missed.tries = tries_after(error, missed.tries);
@@ -380,8 +380,8 @@ impl Reached {
     }
 }
 
-/// Who is notified later where the database goes away before a pass has come to the watchers of these dialogs; `None`:
-/// all of the pass.
+/// The watchers to be notified later where the database goes away before a pass has come to the watchers of these
+/// dialogs; `None`: all of the pass.
 fn missed_at_an_outage(rest: Vec<OwnDialogId>, reached: Reached) -> Vec<Option<OwnDialogId>> {
     match reached == Reached::Nobody || rest.len() > NAMED_AT_AN_OUTAGE {
         true => vec![None],

@@ -122,7 +122,7 @@ impl PublicationStore for Cached {
         self.memory.cache_composed(resource, documents, body, valid_until);
     }
 
-    /// Nothing is forgotten while a change is in memory and not yet in the table.
+    /// Forgets a resource, unless a change of it is in memory and not yet in the table.
     fn forget(&self, resource: &Resource) {
         let _order = self.lock_for_write(resource);
         let tables = &self.shared.tables;

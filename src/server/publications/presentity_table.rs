@@ -80,7 +80,7 @@ impl BodyCell {
 pub(crate) enum RowChange {
     /// A new row.
     Insert(Publication),
-    /// Other values in the row that has this entity tag.
+    /// A change of the row that has this entity tag.
     Update { before: EntityTag, after: Publication, body: BodyCell },
     /// No row with this entity tag any more.
     Delete { etag: EntityTag, ruid: Vec<u8> },

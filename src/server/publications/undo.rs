@@ -18,7 +18,7 @@ pub(crate) struct Changed {
 }
 
 impl Changed {
-    /// Nothing was changed.
+    /// A result that changed no record.
     pub(crate) fn nothing(applied: Applied) -> Changed {
         Changed { applied, rows: Vec::new(), undo: Undo::default(), removals: Vec::new() }
     }
@@ -27,9 +27,9 @@ impl Changed {
 /// The documents that are in the list no more, with the places that they had. Dropped when the change is certain.
 #[derive(Default)]
 pub(crate) struct Undo {
-    /// Others stand in their places.
+    /// The records whose places others have taken.
     pub(crate) in_place: Vec<(usize, SharedPublication)>,
-    /// Nothing does; the last place comes first.
+    /// The records whose places are gone; the last place comes first.
     pub(crate) removed: Vec<(usize, SharedPublication)>,
     /// The same of those that wait at the end of [`ResourceEntry::removed`] for their rows to be removed.
     pub(crate) rows_to_remove: Vec<usize>,

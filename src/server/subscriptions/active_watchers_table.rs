@@ -115,10 +115,10 @@ impl NoRoute {
 /// What becomes of the columns `updated` and `updated_winfo`, by which stock's notifier processes find their rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Marks {
-    /// They are written.
+    /// The columns are written.
     Written,
-    /// They are left as they are: memory does not change them. Each is in an index of its own, which would be written
-    /// with each row.
+    /// The columns are left as they are: memory does not change them. Each is in an index of its own, which would be
+    /// written with each row.
     Left,
 }
 

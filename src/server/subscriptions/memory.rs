@@ -490,7 +490,7 @@ enum Attempt {
 enum RenewedWhere {
     /// The subscription is ours, was this before, and came from its former owner, if there is one.
     Here(SubscriptionState, Option<NodeId>),
-    /// Nothing is to be written here: this is what became of it. The row is its owner's, too.
+    /// A renewal whose row is its owner's, too: this node writes none.
     Elsewhere(Renewed),
 }
 

@@ -217,7 +217,7 @@ fn a_start_finds_what_was_written() {
     }
 }
 
-/// Other programs may have written the row: it is ended as one that has run out, and gone (stock does the same).
+/// Another program may have written the row: it is ended as one that has run out, and gone (stock does the same).
 #[test]
 fn a_row_whose_end_is_no_time_ends() {
     for expires in [-1_i64, -5, i64::from(i32::MIN) - 1, 0, 5] {

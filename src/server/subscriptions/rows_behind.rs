@@ -61,7 +61,7 @@ pub(crate) trait RowsBehind {
     }
 }
 
-/// Nothing stands behind the memory.
+/// A memory without a table behind it.
 pub(crate) struct NoRows;
 
 impl RowsBehind for NoRows {

@@ -105,7 +105,7 @@ impl CacheShard {
         }
     }
 
-    /// Those that the table does not have yet.
+    /// Returns the decisions that the table does not have yet.
     fn unwritten(&self) -> impl Iterator<Item = &CachedAuthorization> {
         self.owed.iter().filter_map(|owed| self.table.find(*owed, |cached| cached.hash == *owed && !cached.written))
     }

@@ -131,7 +131,8 @@ impl Judgements {
         self.note(resource, judgement, Outstanding::Subscribed, (now, WhyUnjudged::Shut))
     }
 
-    /// Not all decisions of the judgement with this count could be carried out. `false`: there is no room to note that.
+    /// Notes that not all decisions of the judgement with this count could be carried out. `false`: there is no room to
+    /// note that.
     pub fn leave(&self, resource: &Resource, judgement: u32, outstanding: Outstanding, now: Moment) -> bool {
         self.note(resource, judgement, outstanding, (now, WhyUnjudged::Failed))
     }

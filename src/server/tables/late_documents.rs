@@ -85,7 +85,8 @@ impl LateDocuments {
         Some(Late { resource: resource.clone(), etag, body, tries, is_broken_off })
     }
 
-    /// Those whose time has come, or all, in the order in which they came; they stay held, and are due again later.
+    /// Returns the documents whose time has come, or all, in the order in which they came; they stay held, and are due
+    /// again later.
     pub fn due(&self, rule: UriComparison, now: Moment, taken: Taken) -> Vec<Late> {
         if self.is_empty() {
             return Vec::new();
@@ -115,7 +116,7 @@ impl LateDocuments {
         list.iter_mut().filter(is_it).for_each(|held| held.is_broken_off = true);
     }
 
-    /// This document is held no longer: it is stored, or nothing that is stored can be it any more.
+    /// Releases a document: it is stored, or nothing that is stored can be it any more.
     pub fn release(&self, late: &Late) {
         let mut list = self.list.lock();
         let is_it =

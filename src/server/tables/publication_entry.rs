@@ -52,7 +52,7 @@ const _: () = assert!(size_of::<SharedPublication>() <= 56, "a document beside i
 
 /// The dialogs a document speaks of.
 struct SharedDialogs {
-    /// Those that have an id, sorted by it.
+    /// The dialogs that have an id, sorted by it.
     marks: ShmVec<Mark>,
     /// What is known of all of them together.
     sum: DialogSum,
@@ -168,7 +168,7 @@ impl StoredDocument for SharedPublication {
 /// What the table lacks of a document in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum PublicationRowState {
-    /// Nothing.
+    /// The row has all that the record has.
     #[default]
     Nothing,
     /// The publication's row has older values.

@@ -14,7 +14,7 @@ use crate::time::Moment;
 pub enum Documents {
     /// The table has to be asked.
     Unknown,
-    /// These, in the order they were stored.
+    /// The documents, in the order they were stored.
     Known(ShmVec<SharedPublication>),
 }
 

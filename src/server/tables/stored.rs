@@ -191,7 +191,7 @@ impl Tables {
         self.shard(resource.hash).entry(self.rule(), resource).is_some_and(|entry| entry.unjudged)
     }
 
-    /// They have been asked.
+    /// Notes that the watchers have been judged.
     pub(crate) fn clear_unjudged(&self, resource: &Resource) {
         let mut shard = self.shard(resource.hash);
         let was_unjudged = shard.entry(self.rule(), resource).is_some_and(|entry| std::mem::take(&mut entry.unjudged));
@@ -257,7 +257,7 @@ impl Tables {
         shard.find(dialog).map(|stored| stored.notify_history).unwrap_or_default()
     }
 
-    /// Who is sending for a resource.
+    /// Returns which process sends for a resource, if one does.
     pub(crate) fn queue_state(&self, resource: &Resource) -> QueueState {
         let mut shard = self.shard(resource.hash);
         let entry = shard.entry(self.rule(), resource);

@@ -15,7 +15,7 @@ use std::num::{NonZeroU32, NonZeroU64};
 /// A subscription whose strings are in shared memory.
 pub type SharedSubscription = Subscription<ShmBox<[u8]>>;
 
-/// Who owns a subscription, and how often that has changed.
+/// The owner of a subscription, and how often that has changed.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Ownership {
     /// The owner; whatever another node owns is a replica here.

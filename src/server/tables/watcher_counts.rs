@@ -15,7 +15,7 @@ shm_safe!(WatcherCount { hash, count });
 /// Whether the subscriptions of each watcher are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Counting {
-    /// Those of each watcher, because they are limited.
+    /// The subscriptions of each watcher are counted, because they are limited.
     PerWatcher,
     /// Nobody's.
     Off,

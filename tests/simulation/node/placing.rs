@@ -14,7 +14,7 @@ const PARTITIONS: usize = 32;
 const ALONE_AFTER: u64 = 1_500;
 /// For so long after a change of the nodes every node learns of everything: others may see other nodes than this one.
 const UNSETTLED: u64 = 3_000;
-/// Nothing is moved before the nodes have been the same for so long.
+/// Records are not moved before the nodes have been the same for so long.
 const STABLE: u64 = 2_000;
 /// So often what is not in its place is offered.
 const OFFER_EVERY: u64 = 5_000;
@@ -126,7 +126,7 @@ impl Node {
         self.keep_removal(presentity, removal);
     }
 
-    /// Those that hold such records learn of a removal, even when this node is none of them by then.
+    /// Nodes that hold such records learn of a removal, even when this node is none of them by then.
     pub fn keep_removal(&mut self, presentity: PresentityId, removal: Record) {
         if self.places.replicas.is_some() {
             self.places.removals.push((presentity, removal));

@@ -89,7 +89,7 @@ impl AuthorizationCache {
         found.into_iter().map(|(_, row)| row).collect()
     }
 
-    /// Those of one presentity and event package.
+    /// Returns the decisions of one presentity and event package that are not written.
     pub fn unwritten_of(&self, presentity: &[u8], event: &[u8]) -> Vec<UnwrittenAuthorization> {
         let mut found = Vec::new();
         for shard in self.shards.iter() {
