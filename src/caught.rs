@@ -20,6 +20,12 @@ pub fn guarded<T>(name: &str, fallback: T, on_panic: impl FnOnce() -> T, work: i
     }
 }
 
+/// One of several things that are done one after the other: a panic in it becomes a line in the log, and does not keep
+/// the others from being done.
+pub fn each_on_its_own(what: &str, work: impl FnOnce()) {
+    guarded(what, (), || (), work);
+}
+
 /// What `work` comes to, or what a panic in it has said. Where `work` is one of many it does not hold up the others;
 /// what it has changed half is for its guards.
 ///

@@ -4,6 +4,7 @@ pub mod authorizations;
 pub mod cluster;
 pub mod context;
 pub mod history;
+pub mod housekeeping;
 pub mod inventory;
 pub mod judging;
 pub mod nodes;

@@ -1,5 +1,6 @@
 //! NOTIFY (RFC 6665 4.2.2): the queue of each resource and the sender processes for large fan-outs.
 pub mod by_tm;
+pub mod completion;
 pub mod fan_out;
 pub mod missed_sweep;
 pub mod named_sender;

@@ -98,7 +98,7 @@ fn layers_use_what_is_below_them() {
 }
 
 /// The rooms of the server, lowest first: each uses those before it alone.
-const ROOMS: [&str; 21] = [
+const ROOMS: [&str; 22] = [
     "settings",
     "nodes",
     "tables",
@@ -119,6 +119,7 @@ const ROOMS: [&str; 21] = [
     "cluster",
     "notify",
     "ports",
+    "housekeeping",
     "storage",
 ];
 

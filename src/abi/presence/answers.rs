@@ -1,7 +1,8 @@
 //! Answers to NOTIFYs that went out without tm, and their timers.
 use crate::abi::c_types::sip_msg_t;
 use crate::abi::presence::state;
-use crate::abi::presence::timers::{completed, each_on_its_own};
+use crate::abi::presence::timers::completed;
+use crate::caught::each_on_its_own;
 use crate::host::clock;
 use crate::host::datagram::Datagram;
 use crate::host::direct::AGAIN;

@@ -159,10 +159,3 @@ fn refresh_for(message: &Placed) {
         why.log("pres_refresh_watchers on another node");
     }
 }
-
-/// The server ends: the others go on with its subscriptions at once.
-pub(crate) fn announce_leave() {
-    if let Some(context) = state::context() {
-        messages::announce_leave(&context);
-    }
-}

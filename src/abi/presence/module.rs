@@ -3,22 +3,18 @@ use crate::abi::c_types::{param_export_t, rpc_export_t, sip_msg_t, str_t};
 use crate::abi::commands;
 use crate::abi::presence::calls::{NotRefreshed, auth_status, refresh_hard_state, refresh_watchers, resource_of};
 use crate::abi::presence::commands::COMMANDS;
-use crate::abi::presence::dmq::announce_leave;
 use crate::abi::presence::requests::{GivenWatcher, handle_publish, handle_subscribe, who};
 use crate::abi::presence::start::{
     self, restore, start, start_beating, start_named_sender, start_notifiers, start_senders,
 };
 use crate::abi::presence::state;
-use crate::abi::presence::timers::{each_on_its_own, show_late_documents, write_what_waits};
-use crate::common::row_groups::Pass;
 use crate::host::msg::SipMsg;
 use crate::host::{last_process, log, process, warm_up};
 use crate::log;
 use crate::presence::config::Config;
 use crate::presence::error::Failure;
-use crate::presence::late::Taken;
 use crate::presence::ports::subscriptions::Subscriptions;
-use crate::server::context::Context;
+use crate::server::housekeeping;
 use std::ffi::{CStr, c_char, c_int};
 
 /// The parameters that the module exports, for the host's parser to fill.
@@ -105,21 +101,7 @@ pub unsafe extern "C" fn kr_presence_destroy() {
     entry!(kr_presence_destroy, (), {
         last_process::be_the_last_process();
         let Some(process) = state::process() else { return };
-        // The table of leases may be in a database that does not answer: what belongs in ours is written before.
-        let waits_for_leases = process.leases.is_some();
-        if !waits_for_leases {
-            each_on_its_own("leaving the cluster", announce_leave);
-        }
-        if process.database.is_configured() {
-            each_on_its_own("late documents", || show_late_documents(Taken::All));
-            write_what_waits(|| Context::new(process), Pass::Last);
-        }
-        if waits_for_leases {
-            each_on_its_own("leaving the cluster", announce_leave);
-        }
-        if process.database.is_configured() {
-            process.database.disconnect();
-        }
+        housekeeping::end(process);
     })
 }
 

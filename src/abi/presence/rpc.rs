@@ -1,13 +1,14 @@
 //! The RPC commands of presence.
 use crate::abi::c_types::rpc_t;
 use crate::abi::presence::calls::{self, as_stored};
-use crate::abi::presence::{state, timers};
+use crate::abi::presence::state;
 use crate::host::rpc::{Rpc, Struct};
 use crate::host::{log, msg};
 use crate::presence::ports::subscriptions::Subscriptions;
 use crate::presence::publication::Publication;
 use crate::presence::resource::Resource;
 use crate::presence::subscription_field::Field;
+use crate::server::housekeeping;
 use crate::server::inventory::Inventory;
 use crate::sip::{text, uri};
 use std::ffi::{CStr, CString, c_void};
@@ -207,9 +208,10 @@ pub(crate) fn answered(rpc: &Rpc, run: fn(&Rpc) -> Result<(), String>) {
 }
 
 fn cleanup(rpc: &Rpc) {
-    match timers::clean_up() {
-        Ok(()) => rpc.add_text(b"Reload OK"),
-        Err(why) => fault(rpc, &why),
+    if let Some(process) = state::process() {
+        housekeeping::clean(process);
+        housekeeping::update(process);
+        rpc.add_text(b"Reload OK");
     }
 }
 
