@@ -321,7 +321,8 @@ parameters! {
         /// go through db_sqlite.
         sqlite_direct: bool = switch(c"sqlite_direct", true).ours("1.0.0").example("0");
         /// 1: with db_mysql and db_postgres, a statement whose texts need no escaping is printed here, with the bytes
-        /// that the driver would print, and handed to the driver as text. 0: the driver prints each.
+        /// that the driver would print, and handed to the driver as text; documents for PostgreSQL are written as
+        /// `E'\\x...'`. 0: the driver prints each.
         print_statements: bool = switch(c"print_statements", true).ours("1.0.0").example("0");
         /// 1: with `subs_db_mode` 2, the row of `watchers` of a watcher that the table does not know is written within
         /// the second after its SUBSCRIBE was answered, with those of others (`watchers_queued`). A crash loses it

@@ -214,6 +214,7 @@ impl Driver {
             scheme: self.scheme(),
             prints: self.prints_statements(),
             table: TableName::default(),
+            may_be_lost: false.into(),
         })
     }
 }

@@ -51,6 +51,7 @@ pub(crate) fn connection() -> Connection {
         scheme: driver.scheme(),
         prints: false,
         table: Default::default(),
+        may_be_lost: false.into(),
     };
     Connection { driver, way: Way::Sqlite(database, link) }
 }

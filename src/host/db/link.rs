@@ -7,6 +7,7 @@ use crate::host::db::statement_text::StatementText;
 use crate::host::db::table_name::TableName;
 use crate::host::db::value::{Cell, Columns, Cond, Value, raw_op};
 use crate::sys;
+use std::cell::Cell as StdCell;
 
 type RawConnection = *mut sys::db1_con_t;
 
@@ -20,6 +21,8 @@ pub(super) struct Link {
     /// Whether statements are printed here where nothing has to be escaped.
     pub(super) prints: bool,
     pub(super) table: TableName,
+    /// A statement has failed: the connection may be lost.
+    pub(super) may_be_lost: StdCell<bool>,
 }
 
 /// Another module's connection, with the table it has chosen.
@@ -156,7 +159,8 @@ impl Link {
         // SAFETY: an open connection of the driver.
         let quote = unsafe { (*self.raw).tquote };
         // SAFETY: null, or a constant of the driver that ends with a NUL.
-        print(StatementText::new(if quote.is_null() { b"" } else { unsafe { c_text(quote) } }))
+        let quote = if quote.is_null() { b"" } else { unsafe { c_text(quote) } };
+        print(StatementText::new(quote, self.is_postgres()))
     }
 
     /// Runs a printed statement; the result is none where the driver gives none.
@@ -200,12 +204,27 @@ impl Link {
         }
     }
 
-    /// Selects a table.
+    fn is_postgres(&self) -> bool {
+        self.scheme == b"postgres"
+    }
+
+    /// Has the driver of PostgreSQL connect before it prints a statement, where it may have lost its connection:
+    /// without one its library escapes as very old servers want it, and what a new one stores has other bytes.
+    fn connect_again(&self) -> Result<(), DbError> {
+        if self.is_postgres() && self.may_be_lost.get() {
+            self.plain_query(b"select 1").map_err(|_| DbError::Away)?;
+            self.may_be_lost.set(false);
+        }
+        Ok(())
+    }
+
+    /// Selects a table, for a statement that the driver prints.
     ///
     /// # Errors
     ///
     /// Fails when the driver cannot use the table.
     pub(super) fn on_table(&self, table: &[u8]) -> Result<StatementTarget<'_>, DbError> {
+        self.connect_again()?;
         let use_table = self.functions.use_table.ok_or(DbError::Away)?;
         // SAFETY: the driver's own function and connection; the name stays where it is until this function is called
         // again, or the connection was closed.
@@ -278,6 +297,7 @@ impl Link {
         let mut result = std::ptr::null_mut();
         // SAFETY: the text outlives the call.
         if unsafe { query(self.raw, &*lend(text), &mut result) } < 0 {
+            self.may_be_lost.set(true);
             return Err(DbError::Unexplained);
         }
         Ok((!result.is_null()).then(|| self.found(result)))
@@ -303,6 +323,7 @@ impl Drop for Link {
 impl Link {
     /// What a statement of this connection failed for, right after it: only MariaDB says.
     pub(super) fn failed(&self) -> DbError {
+        self.may_be_lost.set(true);
         if self.scheme != b"mysql" {
             return DbError::Unexplained;
         }
@@ -371,10 +392,11 @@ impl Link {
             TransactionWay::None => return Ok(false),
         };
         // SAFETY: the driver's own function and its open connection, which takes no lock.
-        match unsafe { start(self.raw, sys::db_locking_t_DB_LOCKING_NONE) } {
-            ..0 => Err(DbError::Unexplained),
-            _ => Ok(true),
+        if unsafe { start(self.raw, sys::db_locking_t_DB_LOCKING_NONE) } < 0 {
+            self.may_be_lost.set(true);
+            return Err(DbError::Unexplained);
         }
+        Ok(true)
     }
 
     /// Commits the transaction that was begun.

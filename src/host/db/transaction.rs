@@ -93,6 +93,7 @@ mod tests {
             scheme: b"sqlite",
             prints: false,
             table: Default::default(),
+            may_be_lost: false.into(),
         };
         database.text("create table if not exists t (id integer primary key, n integer)").unwrap();
         let ways = Ways { sqlite: SqliteWay::Direct, printing: Printing::Driver };
