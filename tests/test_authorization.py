@@ -26,9 +26,17 @@ def rules(**watchers):
     return text + "</cr:ruleset>\n"
 
 
-def put(server, user, document):
+def forget(server, user):
+    """The rules of a user are gone."""
     connection = sqlite3.connect(str(server.db_path), timeout=10)
     connection.execute("delete from xcap where username=?", (user,))
+    connection.commit()
+    connection.close()
+
+
+def put(server, user, document):
+    forget(server, user)
+    connection = sqlite3.connect(str(server.db_path), timeout=10)
     connection.execute("insert into xcap (username, domain, doc, doc_type, etag, source, doc_uri, port) "
                        "values (?, 'example.org', ?, 2, 'e', 0, ?, 0)",
                        (user, document.encode(), "/pres-rules/users/%s/index" % user))

@@ -100,6 +100,10 @@ ROWS = {
     "the next call of a publication": "test_composition.py::test_the_next_call_on_stock_and_on_ours",
     "PUBLISH without tag for one dialog": "test_composition.py::test_of_several_dialogs_the_rest_stays",
     "updateWatchers": "test_compat.py::test_winfo_of_changed_rules",
+    "refreshWatchers with 1": "test_explore.py::test_what_is_declared_occurs",
+    "rules that change, a watcher": "test_explore.py::test_what_is_declared_occurs",
+    "rules document that is gone": "test_refresh_commands.py::test_rules_that_are_gone",
+    "presence_xml `disable_presence`": "test_winfo.py::test_of_a_package_that_is_switched_off",
     "two processes on SQLite": "test_storage.py::test_everybody_at_once_on_sqlite",
     "MariaDB write-through": "test_databases.py::test_cell",
     "PostgreSQL, database-only, notifier: refresh": "test_databases.py::test_cell",
@@ -155,6 +159,8 @@ ROWS = {
 
 # Where the scenario above runs ours alone, and one runs stock: what the column of stock says.
 STOCK = {
+    "presence_xml `disable_presence`":
+        "test_stock_column.py::test_winfo_of_a_package_that_is_switched_off_ends_the_server",
     "`Event: presence;id=x`": "test_stock_column.py::test_parameters_of_event_are_unknown_packages",
     "memory only, winfo subscription": "test_stock_column.py::test_winfo_in_memory_only_ends_the_server",
     "database-only, subscription expires": "test_stock_column.py::test_the_last_notify_is_repeated_from_the_table",

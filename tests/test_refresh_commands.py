@@ -6,6 +6,7 @@ import pytest
 
 from conftest import MODES
 from kit.sip import dialog_info, pidf
+from test_authorization import XML, forget, put, rules
 
 URI = "sip:alice@example.org"
 FILE = ', "http://example.org/index", "index"'
@@ -78,3 +79,33 @@ def test_commands(both, mode):
             trace.note(" ".join(map(str, [name] + words)), "%s, NOTIFYs: %s" % (sorted(answer)[0:1], counts))
 
     both(scenario, workers=1, http=True, modules=("presence_xml", "presence_dialoginfo"), **MODES[mode])
+
+
+@pytest.mark.parametrize("mode", sorted(set(MODES) - {"memory"}))
+def test_rules_that_cannot_be_read(both, mode):
+    """With nobody to judge, too: the answer is for those who have put that document."""
+    def scenario(server, phone, trace):
+        put(server, "alice", "")
+        trace.note("answer", server.rpc("presence.updateWatchers", URI, "presence"))
+
+    both(scenario, workers=1, **dict(MODES[mode], **XML))
+
+
+@pytest.mark.parametrize("mode", sorted(set(MODES) - {"memory"}))
+def test_rules_that_are_gone(both, mode):
+    """Stock answers an error and leaves each watcher what it was; ours judges them, and answers an error where there
+    is nothing to judge any more."""
+    def scenario(server, phone, trace):
+        alice, bob = phone("alice"), phone("bob")
+        put(server, alice.user, rules(**{bob.user: "allow"}))
+        watch = bob.subscribe(alice.uri)
+        watch.wait(1)
+        forget(server, alice.user)
+        answers = [server.rpc("presence.updateWatchers", alice.uri, "presence") for _ in range(2)]
+        bob.quiet(0.4)
+        states = [notify.get("Subscription-State").split(";")[0] for notify in watch.notifies]
+        error = "error: 500 - Processing error\n"
+        expected = ([error, error], ["active"]) if trace.which == "stock" else (["", error], ["active", "pending"])
+        assert (answers, states) == expected
+
+    both(scenario, workers=1, **dict(MODES[mode], **XML))

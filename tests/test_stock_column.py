@@ -167,6 +167,12 @@ def test_winfo_in_memory_only_ends_the_server(stock, phones):
     assert server.process.wait(5) != 0
 
 
+def test_winfo_of_a_package_that_is_switched_off_ends_the_server(stock, phones):
+    server = stock(modules=("presence_xml",), extra_params='modparam("presence_xml", "disable_presence", 1)\n')
+    phones(server, "alice").subscribe("sip:alice@example.org", event="presence.winfo")
+    assert server.process.wait(5) != 0
+
+
 def test_an_unreadable_row_empties_the_notifies(stock, phones):
     server = stock(workers=1, **MODES["table"])
     alice, bob = phones(server, "alice"), phones(server, "bob")

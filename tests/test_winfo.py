@@ -79,6 +79,18 @@ def test_in_memory_only(ours, phones):
     assert watch.wait(2)[-1].body
 
 
+@pytest.mark.parametrize("mode", sorted(MODES))
+def test_of_a_package_that_is_switched_off(ours, phones, mode):
+    """Stock dies here with signal 11; RFC 3858 4.2: the list names the package that is watched."""
+    server = ours(modules=("presence_xml",), extra_params='modparam("presence_xml", "disable_presence", 1)\n',
+                  **MODES[mode])
+    alice = phones(server, "alice")
+    watch = alice.subscribe(alice.uri, event="presence.winfo")
+    assert watch.reply.code == 200
+    assert '<watcher-list resource="%s" package="presence"/>' % alice.uri in watch.wait(1)[0].text
+    assert alice.subscribe(alice.uri).reply.code == 489
+
+
 def test_all_that_is_known_of_a_watcher(ours, phones):
     """winfo_details 1: how long a watcher has subscribed and still does (RFC 3858 4.2)."""
     server = ours(presence=dict(subs_db_mode=0, publ_cache=2, winfo_details=1))

@@ -109,6 +109,11 @@ impl Package {
         self.has(Trait::Winfo)
     }
 
+    /// The name of the package that a winfo package reports on (RFC 3857 5), whether that is registered or not.
+    pub fn watched_name(&self) -> &'static [u8] {
+        self.name.strip_suffix(b".winfo").unwrap_or(self.name)
+    }
+
     /// Whether documents are dialog-info (RFC 4235), whose dialogs have ids and final states.
     pub fn is_dialog(&self) -> bool {
         self.name == b"dialog" || self.name.starts_with(b"dialog;")

@@ -18,18 +18,18 @@ const MOST_JUDGEMENTS: usize = 4;
 /// The rules of a presentity may have changed: its watchers are judged again, and those are notified whose
 /// authorization is another one. A watcher with whom that fails does not keep the others; what could not be carried out
 /// is tried again until it can, and until then nobody is shown what it might not be allowed to see. Rules that cannot
-/// be read change nothing.
+/// be read change nothing. `true`: somebody has another authorization now.
 ///
 /// # Errors
 ///
 /// Fails when the rules or the subscriptions cannot be read, or with the first failure among the watchers, after all of
 /// them.
-pub fn authorizations<P: Ports>(ports: &mut P, resource: &Resource) -> Result<(), Failure> {
+pub fn authorizations<P: Ports>(ports: &mut P, resource: &Resource) -> Result<bool, Failure> {
     let package = *ports.packages().get(resource.event);
     if !package.has(Trait::NeedsAuthorization) {
-        return Ok(());
+        return Ok(false);
     }
-    let mut done = Ok(());
+    let (mut done, mut is_changed) = (Ok(()), false);
     for _ in 0..MOST_JUDGEMENTS {
         let judgement = begin_judging(ports, resource);
         let mut pass = JudgementPass::default();
@@ -40,13 +40,14 @@ pub fn authorizations<P: Ports>(ports: &mut P, resource: &Resource) -> Result<()
             _ => ports.judged(resource, judgement),
         }
         send_due(ports, resource, pass.winfo.take());
+        is_changed |= pass.changed;
         done = pass.first.map_or(Ok(()), Err);
         // Who has begun later may have read other rules, and what was decided by older ones must not stand.
         if done.is_err() || ports.judgements(resource) == judgement {
             break;
         }
     }
-    done
+    done.map(|()| is_changed)
 }
 
 /// The subscriptions of a resource come from rows that may be older than the last decisions: what its rules deny by now
@@ -152,6 +153,7 @@ fn known_authorizations<P: Ports>(ports: &mut P, resource: &Resource, pass: &mut
         match ports.evaluate_rules(resource.event, &watcher, watcher.state.status) {
             Ok(authorization) if authorization != authorization_of(&watcher) => {
                 let stored = ports.store_authorization(&watcher, &authorization);
+                pass.changed |= stored.is_ok();
                 pass.note(stored.map_err(Failure::from), Outstanding::Remembered);
             }
             Ok(_) | Err(NoVerdict::Unclear) => {}

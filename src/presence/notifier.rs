@@ -537,11 +537,11 @@ fn winfo_body<P: Ports>(
     let version = notify.subscription.state.version;
     let details = ports.config().winfo_details.then(|| winfo::Details { now: ports.now() });
     let resource = body.resource.uri.clone();
-    let peer = package.peer.map(|peer| ports.packages().get(peer).name).unwrap_or_default();
+    let watched = package.watched_name();
     if !is_full_list(notify_run, notify) {
-        return winfo::document(version, Extent::Partial, &resource, peer, &notify_run.changes, details);
+        return winfo::document(version, Extent::Partial, &resource, watched, &notify_run.changes, details);
     }
-    winfo::document(version, Extent::Full, &resource, peer, body.all_watchers(ports, package), details)
+    winfo::document(version, Extent::Full, &resource, watched, body.all_watchers(ports, package), details)
 }
 
 fn watcher_content<'b, P: Ports>(

@@ -113,7 +113,7 @@ class Comparison:
             if one.matches(case):
                 self.counts[one.name] = self.counts.get(one.name, 0) + 1
                 if one.apart and subject:
-                    self.apart.add(subject)
+                    self.apart.add(self._registered(subject))
                 return
         self.findings.append(Finding(kind, seen.number, what, stock, ours))
 
@@ -129,11 +129,16 @@ class Comparison:
             return self.slots.get(slot, subject)
         return None
 
+    def _registered(self, subject):
+        """A subject by the package that serves it: `dialog;sla` is `dialog` where no module has registered it."""
+        who, event = subject
+        is_plain = event == "dialog;sla" and not self.life["config"].get("sla")
+        return who, "dialog" if is_plain else event or ""
+
     def _is_apart(self, subject):
         if not subject:
             return False
-        who, event = subject
-        event = event or ""
+        who, event = self._registered(subject)
         return (who, event) in self.apart or (event.endswith(".winfo") and (who, event[:-6]) in self.apart)
 
     # -- one step ------------------------------------------------------------------------------------------------

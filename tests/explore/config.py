@@ -165,7 +165,9 @@ def make(which, config, url):
     if which == "ours":
         presence.update(config.get("ours", {}))
     modules = list(config["packages"])
-    extra = 'modparam("tm", "fr_timer", 1000)\nmodparam("tm", "wt_timer", 1000)\n'
+    # A process that dies is found at once, and not when its memory is in a file.
+    extra = "disable_core_dump=yes\n"
+    extra += 'modparam("tm", "fr_timer", 1000)\nmodparam("tm", "wt_timer", 1000)\n'
     if config["rules"] and "presence_xml" in config["packages"]:
         extra += 'modparam("presence_xml", "integrated_xcap_server", 1)\n'
     for module, params in config.get("companions", {}).items():

@@ -145,6 +145,20 @@ LIVES = [
         mode=0, cache=2,
     ),
     life(
+        ["versions of documents that are sent again"],
+        [
+            sub("d", "alice", event="dialog"), pub("s1", event="dialog"),
+            dict(do="rpc", words=["presence.refreshWatchers", "sip:alice@example.org", "dialog", 1]),
+            again("d"),
+        ],
+    ),
+    life(
+        ["changed rules of a watcher whose connection is gone"],
+        [sub("p", "alice"), restart(), rules("alice", bob="block")],
+        transport="ws", mode=2, rules=True,
+    ),
+    life(["one tuple id in memory"], [pub("s1"), sub("p", "alice"), pub("s1")], cache=2),
+    life(
         ["PUBLISH below min_expires"],
         [pub("s1", expires=30)],
         params={"min_expires": 60, "min_expires_action": 2},
@@ -299,7 +313,22 @@ LIVES = [
          again("p")],
         rules=True,
     ),
+    life(
+        ["rules that are gone"],
+        [rules("alice", bob="allow"), pub("s1"), sub("p", "alice"), dict(rules("alice"), kind="gone"), again("p")],
+        rules=True,
+    ),
+    life(
+        ["documents that have run out"],
+        [pub("s1", expires=1), pub("s2"), dict(do="wait", seconds=2.6), sub("p", "alice")],
+        cache=0, params={"startup_mode": 0},
+    ),
     life(["the line of a SUBSCRIBE"], [sub("l", "carol", event="dialog;sla", contact=80)], sla=True),
+    life(
+        ["the line of a SUBSCRIBE"],
+        [sub("l", "carol", event="dialog;sla"), again("l", headers={"Contact": "<sip:other@{at}>"})],
+        sla=True,
+    ),
     life(
         ["letters that a database does not tell apart"],
         [pub("s1", event="reg", shape="case"), pub("s1", op="modify", event="reg")],

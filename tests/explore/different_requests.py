@@ -10,6 +10,7 @@ from .judging import (
     escaped,
     event,
     event_more,
+    event_of,
     expires,
     fields,
     given,
@@ -158,7 +159,7 @@ TABLE = [
         "RFC 6665 3.1.2",
         True,
         lambda case: any(
-            step.get("event") == "dialog;sla"
+            event_of(case, step) == "dialog;sla"
             and ({"contact", "from", "ruri"} & set(step) or {"Contact", "From"} & set(given(step)))
             for step in case.so_far
         )
@@ -256,6 +257,14 @@ TABLE = [
             step["do"] == "rules" and step.get("kind") in BROKEN_RULES
             for step in case.so_far
         ),
+    ),
+    (
+        "rules that are gone",
+        "rules document that is gone, updateWatchers",
+        "RFC 3856 6.6: a decision stands as long as the rules by which it was made",
+        True,
+        lambda case: (case.kind == "rpc" or str(event(case)).split(".")[0] in ("presence", "None"))
+        and any(step["do"] == "rules" and step.get("kind") == "gone" for step in case.so_far),
     ),
     (
         "strings that no column holds",

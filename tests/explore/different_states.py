@@ -7,6 +7,7 @@ from .judging import (
     SECONDS_APART,
     SEEN_KINDS,
     VERSION,
+    begins_again,
     code,
     codes,
     event,
@@ -17,11 +18,13 @@ from .judging import (
     has_another_call,
     has_been,
     has_been_killed,
+    has_blocked,
     has_refused,
     has_subscribed,
     header,
     host_at_its_end,
     in_other_letters,
+    is_ahead,
     is_over_at_once,
     is_refusing,
     long,
@@ -29,8 +32,10 @@ from .judging import (
     not_timed_out,
     publishes,
     raised_at_starts,
+    refreshes,
     seconds_apart,
     several,
+    shows_less,
 )
 
 # As in differences.py.
@@ -85,6 +90,16 @@ TABLE = [
         "one state, from wherever it is asked",
         True,
         lambda case: case.kind in ("NOTIFY body", "NOTIFY header") and event(case) in ALONE and several(case),
+    ),
+    (
+        "one tuple id in memory",
+        "memory, two presence documents with one tuple id",
+        "RFC 3863 4.1.2: a device that publishes anew has forgotten its entity tag",
+        True,
+        lambda case: case.config["cache"] == 2
+        and case.kind == "NOTIFY body"
+        and event(case) == "presence"
+        and begins_again(case),
     ),
     (
         "refreshed in memory",
@@ -161,6 +176,17 @@ TABLE = [
         and not_timed_out(case.stock) == not_timed_out(case.ours),
     ),
     (
+        "documents that have run out",
+        "startup_mode",
+        "RFC 3903 6: what has run out is no state; stock shows it in the next second, or until its timer removes it",
+        True,
+        lambda case: (
+            case.kind == "NOTIFY header" and case.what.endswith("content-type") and not case.ours
+            or case.kind == "NOTIFY body" and shows_less(case)
+        )
+        and has_been(case, event(case), expires=(1, 2)),
+    ),
+    (
         "status without a rule",
         None,
         "pres_auth_status: stock answers what was in memory where no rule names the watcher",
@@ -205,6 +231,33 @@ TABLE = [
         and "active_watchers.version" in case.what
         and int(case.ours) > int(case.stock)
         and any(step["do"] == "rules" for step in case.so_far),
+    ),
+    (
+        "versions of documents that are sent again",
+        "refreshWatchers with 1, documents with a version",
+        "RFC 4235 4.1.1, RFC 4575 5.1: each document has the next version",
+        False,
+        lambda case: case.subject and refreshes(case) > 0
+        and (
+            case.kind == "NOTIFY body"
+            and is_ahead(case, refreshes(case), VERSION)
+            or case.kind == "row" and "active_watchers.version" in case.what
+            and 0 < int(case.ours) - int(case.stock) <= refreshes(case)
+        ),
+    ),
+    (
+        "changed rules of a watcher whose connection is gone",
+        "rules that change, a watcher whose connection is gone",
+        "RFC 3856 6.6: the rules hold for each watcher, whether the NOTIFY finds a way or not",
+        True,
+        lambda case: case.config["transport"] != "udp"
+        and case.sides[1].restarted_before(case.seen.number)
+        and (
+            case.kind == "rpc" and case.stock.startswith("error: 500") and not case.ours
+            # Who is blocked has no subscription any more.
+            or case.kind == "rows" and case.what.startswith("active_watchers") and not case.ours
+            and has_blocked(case)
+        ),
     ),
     (
         "versions in documents after a start",

@@ -39,6 +39,7 @@ def odd_rules(kind, watchers):
     written = {
         "cut": lambda: text[: len(text) * 2 // 3],
         "nothing": lambda: "",
+        "gone": lambda: None,
         "garbage": lambda: "nonsense <",
         "huge": lambda: text.replace("</cr:ruleset>", "<!-- %s --></cr:ruleset>" % ("x" * 600000)),
         "many": lambda: text.replace("<cr:identity>", "<cr:identity>" + others),

@@ -37,6 +37,12 @@ def of_dialog(case):
     return [step for step in case.so_far if step.get("dialog") == case.step.get("dialog")]
 
 
+def event_of(case, step):
+    """The event of a request; that of the dialog where the request is one in a dialog and names no other."""
+    opened = [one for one in case.so_far if one["do"] == "subscribe" and one["dialog"] == step.get("dialog")]
+    return step.get("event", opened[-1]["event"] if opened else None)
+
+
 def odd_expires(case):
     if case.step["do"] not in ("subscribe", "refresh", "publish"):
         return False
@@ -106,6 +112,20 @@ def raised_at_starts(case, found=None):
     return ahead > 0 and ahead % 1000 == 0 and ahead <= 1000 * starts
 
 
+def refreshes(case):
+    """So often the documents of this resource have been sent again without a change."""
+    words = ["presence.refreshWatchers", "sip:%s@example.org" % case.subject[0], case.subject[1], 1]
+    return sum(step.get("words") == words for step in case.so_far)
+
+
+def is_ahead(case, most, version):
+    """Both show the same, and ours has a version that is greater by so much at most."""
+    found = [version.search(text) for text in (case.stock, case.ours)]
+    if not all(found) or version.sub("", case.stock) != version.sub("", case.ours):
+        return False
+    return 0 < int(found[1][1]) - int(found[0][1]) <= most
+
+
 def host_at_its_end(case):
     """The host's TCP processes lose each other while the server stops."""
     lines = case.ours.splitlines() if case.kind == "errors" else []
@@ -136,6 +156,12 @@ def has_been(case, event, **wanted):
     )
 
 
+def shows_less(case):
+    """Ours shows some of the documents that stock shows, or none."""
+    stock, ours = [set(re.findall(r"mark\d+x", str(text))) for text in (case.stock, case.ours)]
+    return ours < stock
+
+
 def not_timed_out(notifies):
     """The NOTIFYs of a step but those that say that a subscription has run out."""
     return [one for one in notifies if one[0] != "terminated;reason=timeout"]
@@ -146,9 +172,20 @@ def has_been_killed(case):
     return any(step["do"] == "restart" and step["how"] == "kill" for step in case.so_far)
 
 
+def has_blocked(case):
+    """Rules that block somebody have been among the steps so far."""
+    return any(step["do"] == "rules" and "block" in step["watchers"].values() for step in case.so_far)
+
+
 def has_subscribed(case, event):
     """A SUBSCRIBE to this event has been among the steps so far."""
     return any(step["do"] == "subscribe" and step["event"] == event for step in case.so_far)
+
+
+def begins_again(case):
+    """A publication of this resource has begun while the one before it, with the same ids, was there."""
+    first = [step["slot"] for step in case.so_far if is_about(case, step) and step["op"] == "initial"]
+    return len(set(first)) < len(first)
 
 
 def is_about(case, step):

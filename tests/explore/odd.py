@@ -277,6 +277,7 @@ RULES = (
     "unknown",
     "comment",
     "quote",
+    "gone",
 )
 # Those of them that nobody can read, and those that say the same as the plain document does.
 BROKEN_RULES = ("cut", "nothing", "garbage", "deep", "bomb", "unknown", "blank", "upper")

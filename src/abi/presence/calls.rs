@@ -114,11 +114,12 @@ pub(crate) fn refresh_watchers_here(uri: &[u8], event: &[u8], kind: i32) -> Resu
             }
             let crate::sip::uri::PlainUri { user, host: domain } = crate::sip::uri::split(&resource.uri);
             let has_rules = process.registry.has_rules(resource.event, user, domain);
-            match judgement::authorizations(&mut context, &resource) {
-                Ok(()) if has_rules == Ok(false) => {
-                    return Err(NotRefreshed::NoRules(log::show(&resource.uri).into_owned()));
-                }
-                done => done,
+            match (judgement::authorizations(&mut context, &resource), has_rules) {
+                // Where they are gone since the last decision, there was something to judge.
+                (Ok(false), Ok(false)) => return Err(NotRefreshed::NoRules(log::show(&resource.uri).into_owned())),
+                // There may be nobody to judge by rules that cannot be read.
+                (Ok(_), Err(why)) => Err(why.into()),
+                (done, _) => done.map(drop),
             }
         }
         _ => {
