@@ -471,14 +471,16 @@ def test_what_the_script_sees_and_who_may_send(both):
         publish("form", body="<presence")
         for number, sender in enumerate(("none", "not a uri", "sip:", "<sip:x@y>", "sip:x@y", "tel:+49301")):
             publish("sender %d" % number, body=pidf(), extra=["X-Sender: " + sender])
-        publish("sender too long", body=pidf(), extra=["X-Sender: sip:%s@y" % ("x" * 260)])
+        for length in (253, 254, 255, 256, 266):
+            publish("sender of %d" % length, body=pidf(), extra=["X-Sender: sip:%s@y" % ("x" * (length - 6))])
         publish("remove", etag=etag, expires=0)
 
     route = 'if ($hdr(X-Sender) == $null) { handle_publish(); $var(rc) = $rc; }' \
             ' else if ($hdr(X-Sender) == "none") { handle_publish(""); $var(rc) = $rc; }' \
             ' else { handle_publish("$hdr(X-Sender)"); $var(rc) = $rc; } xlog("L_NOTICE", "result $var(rc) of $ci\\n")'
     both(scenario, workers=1, publish=route, **MODES["write-through"], different={
-        "sender too long": ("the request is bad, not the server", lambda text: text == "(400, ['-1'])")})
+        "sender of %d" % length: ("the request is bad, not the server", lambda text: text == "(400, ['-1'])")
+        for length in (254, 255, 256, 266)})
 
 
 def test_what_is_stored_never_reads_as_removed(ours, phones):

@@ -170,10 +170,12 @@ def test_sequence_numbers_after_a_crash(responder):
         used = [m.cseq for m in responder.requests]
         responder.expires = 5
         kamailio.stop(signal.SIGKILL)
+        row = kamailio.rows("pua")[0]["cseq"]
         kamailio.start()
         subscribe(kamailio, responder, 1000)
         last = responder.wait(len(used) + 1)[-1]
         assert last.get("Call-ID") == responder.requests[0].get("Call-ID") and last.cseq > max(used)
+        assert (row, last.cseq) == (used[0], used[0] + 1_000 + 1)
 
 
 def test_a_publication_outlives_the_grant_of_a_busy_server(responder):

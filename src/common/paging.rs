@@ -146,6 +146,33 @@ fn by_list(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::common::metrics::Owner;
+    use crate::presence::config::Config;
+    use crate::time::Moment;
+
+    /// What pages of so many rows each have of a table with `count` rows, which lie far apart.
+    fn pages(count: i64, rows: i32) -> Vec<usize> {
+        let database = Database::in_memory(Owner::Presence);
+        database.carry_out(&format!(
+            "with recursive n(i) as (select 1 union all select i + 1 from n where i < {count}) \
+             insert into watchers select i * 1000, 'sip:a@b', i, 'b', 'presence', 1, '', 0 from n"
+        ));
+        let mut pages = Vec::new();
+        let all = each_page(&database, b"watchers", rows, |db, page| {
+            let found = db.select_with_keys::<KeyOnly>(b"watchers", &page.conditions, page.order)?;
+            pages.push(found.len());
+            Ok(BatchEnd::of(&found))
+        });
+        assert_eq!(all.expect("it can be read"), count as usize);
+        pages
+    }
+
+    #[test]
+    fn a_page_has_as_many_rows_as_are_read_at_once() {
+        let rows = Config::defaults(None, b"", b"", 0, Moment::at(0), false).fetch_rows;
+        assert_eq!(rows, crate::pua::config::Config::defaults().fetch_rows);
+        assert_eq!((pages(499, rows), pages(500, rows), pages(501, rows)), (vec![499], vec![500, 0], vec![500, 1]));
+    }
 
     #[test]
     fn keys_of_32_unsigned_bits_are_positive_where_the_driver_cuts_them() {

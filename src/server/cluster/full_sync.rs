@@ -13,6 +13,18 @@ use crate::time::Millis;
 /// After so many messages a node that announces all it has pauses.
 const SYNC_BURST: usize = 50;
 
+/// Whether a node that has announced so many of its records pauses.
+fn is_burst(sent: usize) -> bool {
+    sent > 0 && sent % SYNC_BURST == 0
+}
+
+/// Leaves the other node time to take in a burst of messages.
+pub(super) fn pause_after(sent: usize) {
+    if is_burst(sent) {
+        process::sleep(Millis(5));
+    }
+}
+
 /// Whose subscriptions are announced to a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Owners {
@@ -30,9 +42,7 @@ pub fn send_publications(inventory: &Inventory, to: &Address, reader: Reader) {
         let replica = replication::of_stored(resource, packages.get(resource.event).name, publication, now, reader);
         failed += usize::from(!inventory.send_on(Channel::Publications, to, &replica.to_json()));
         sent += 1;
-        if sent % SYNC_BURST == 0 {
-            process::sleep(Millis(5));
-        }
+        pause_after(sent);
     });
     if announced.is_err() || failed > 0 {
         limited!(Error, "not everything was announced to a node: {failed} of {sent} publications could not be sent");
@@ -57,12 +67,21 @@ pub fn send_subscriptions(parts: &Parts, to: &Address, owners: Owners) {
         for (subscription, ownership) in ours {
             failed += usize::from(!parts.send_to_node(to, &parts.announcement_text(subscription, ownership)));
             sent += 1;
-            if sent % SYNC_BURST == 0 {
-                process::sleep(Millis(5));
-            }
+            pause_after(sent);
         }
     }
     if failed > 0 {
         limited!(Error, "not everything was announced to a node: {failed} of {sent} subscriptions could not be sent");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_follows_each_burst() {
+        let pauses: Vec<usize> = (0..=3 * SYNC_BURST).filter(|sent| is_burst(*sent)).collect();
+        assert_eq!(pauses, [50, 100, 150]);
     }
 }

@@ -382,16 +382,7 @@ impl Offers {
                 let offer = Offer { kind, first: parts.node_name().to_vec(), rest: rest.clone(), records };
                 parts.send_to_node(&address, &Placed::Offer(offer).to_json(parts.node_name()))
             };
-            let (mut part, mut size) = (Vec::new(), 0);
-            for record in records {
-                if !part.is_empty() && (size + record.len() > MESSAGE_SIZE || part.len() >= MESSAGE_RECORDS) {
-                    send(std::mem::take(&mut part));
-                    size = 0;
-                }
-                size += record.len();
-                part.push(record);
-            }
-            if !part.is_empty() {
+            for part in in_messages(records) {
                 send(part);
             }
         }
@@ -399,9 +390,38 @@ impl Offers {
     }
 }
 
+/// Records as they go in messages, which are bounded in bytes and records.
+fn in_messages(records: Vec<Vec<u8>>) -> Vec<Vec<Vec<u8>>> {
+    let (mut messages, mut size): (Vec<Vec<Vec<u8>>>, usize) = (Vec::new(), 0);
+    for record in records {
+        match messages.last_mut() {
+            Some(message) if size + record.len() <= MESSAGE_SIZE && message.len() < MESSAGE_RECORDS => {
+                size += record.len();
+                message.push(record);
+            }
+            _ => {
+                size = record.len();
+                messages.push(vec![record]);
+            }
+        }
+    }
+    messages
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn messages_are_bounded_in_bytes_and_records() {
+        let counts = |records: Vec<Vec<u8>>| in_messages(records).iter().map(Vec::len).collect::<Vec<_>>();
+        assert_eq!(counts(vec![vec![]; 256]), [256]);
+        assert_eq!(counts(vec![vec![]; 257]), [256, 1]);
+        assert_eq!(counts(vec![vec![0; 6_000]; 2]), [2]);
+        assert_eq!(counts(vec![vec![0; 6_000], vec![0; 6_001]]), [1, 1]);
+        assert_eq!(counts(vec![vec![0; 12_001], vec![], vec![0; 12_000]]), [1, 2]);
+        assert!(counts(Vec::new()).is_empty());
+    }
 
     #[test]
     fn a_node_serves_requests_when_it_has_its_share_or_in_time() {

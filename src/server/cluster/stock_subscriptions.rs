@@ -2,25 +2,22 @@
 //! notifies the watchers of what happens to it, and announces to the others how far it has counted.
 use crate::cluster::numbers::Ceiling;
 use crate::common::counters::{self, Counter};
+use crate::host::clock;
 use crate::host::dmq::{self, Address, Channel};
-use crate::host::{clock, process};
 use crate::presence::cluster::Ending;
 use crate::presence::error::StoreError;
 use crate::presence::stock_subscription::{self, StockDialog, StockMessage};
 use crate::presence::subscription::{Status, Subscription};
 use crate::presence::subscription_field::Field;
 use crate::server::cluster::merging::{MergeBasis, Merging, TRIES};
-use crate::server::cluster::{activation, merging, replicas};
+use crate::server::cluster::{activation, full_sync, merging, replicas};
 use crate::server::context::Context;
 use crate::server::nodes::node_id::NodeId;
 use crate::server::nodes::stock_nodes::Outcome;
 use crate::server::shared::Parts;
 use crate::server::tables::subscription_entry::{Ownership, SubscriptionEntry};
-use crate::time::{Millis, Moment, Seconds};
+use crate::time::{Moment, Seconds};
 use std::cmp::Ordering;
-
-/// After so many messages a node that announces all it has pauses.
-const SYNC_BURST: usize = 50;
 
 /// What to do with what a node says of a subscription that is here.
 #[derive(Debug, PartialEq, Eq)]
@@ -75,9 +72,7 @@ fn announce_all(parts: &Parts, to: &Address) {
             let text = parts.stock_text(&subscription, Some(subscription.state.expires_at));
             parts.send_to_stock(std::slice::from_ref(to), &text);
             sent += 1;
-            if sent % SYNC_BURST == 0 {
-                process::sleep(Millis(5));
-            }
+            full_sync::pause_after(sent);
         }
     }
 }

@@ -74,3 +74,20 @@ pub(super) fn send_missed(process: &'static Process) {
         }
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pass_ends_with_its_fourth_failure() {
+        for (failing, tried) in [(3, 10), (4, 4), (10, 4)] {
+            let mut count = 0;
+            let all = until_failed(0..10, FAILED_READS, |at| {
+                count += 1;
+                if at < failing { ItemOutcome::Failed } else { ItemOutcome::Done }
+            });
+            assert_eq!((count, all), (tried, failing < 4), "{failing}");
+        }
+    }
+}

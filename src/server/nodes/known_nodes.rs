@@ -191,7 +191,7 @@ impl Nodes {
     /// The nodes that are to be sent what we have.
     pub fn take_owed(&self, now: Moment) -> Vec<(Address, u8)> {
         let mut list = self.list.lock();
-        let rests = |node: &Node| node.notified_at.is_some_and(|at| now - at <= FULL_STATE_INTERVAL);
+        let rests = |node: &Node| node.notified_at.is_some_and(|at| now - at < FULL_STATE_INTERVAL);
         let due = list.iter_mut().filter(|node| node.owed && node.answers() && !rests(node));
         due.filter_map(|node| {
             node.owed = false;
@@ -485,8 +485,8 @@ mod tests {
         nodes.note_missed(&at(2));
         assert_eq!(nodes.take_owed(Moment::at(100)), [(at(2), 0)]);
         nodes.note_missed(&at(2));
-        assert!(nodes.take_owed(Moment::at(102)).is_empty(), "not so soon");
-        assert_eq!(nodes.take_owed(Moment::at(110)), [(at(2), 0)]);
+        assert!(nodes.take_owed(Moment::at(104)).is_empty(), "not so soon");
+        assert_eq!(nodes.take_owed(Moment::at(105)), [(at(2), 0)]);
     }
 
     #[test]

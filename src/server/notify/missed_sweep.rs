@@ -132,3 +132,42 @@ pub fn step(context: &mut Context<'_>) -> Result<(), StoreError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::common::database::Database;
+    use crate::common::metrics::Owner;
+    use crate::host::db::row_columns;
+
+    row_columns! {
+        #[allow(dead_code, reason = "rows are only counted")]
+        enum Counted {
+            Status = "status",
+        }
+    }
+
+    #[test]
+    fn a_second_goes_through_a_bounded_number_of_rows() {
+        let portions = |count: usize| {
+            let database = Database::in_memory(Owner::Presence);
+            for n in 0..count {
+                database.carry_out(&format!("insert into watchers values ({n}, 'sip:a@b', {n}, 'b', 'e', 1, '', 0)"));
+            }
+            let (mut after, mut found) = (None, Vec::new());
+            loop {
+                let portion = paging::portion_of(&database, SWEPT_ROWS, &[], after, |db, page| {
+                    let rows = db.select_with_keys::<Counted>(b"watchers", &page.conditions, page.order)?;
+                    Ok((rows.len(), paging::BatchEnd::of(&rows)))
+                });
+                let (rows, next) = portion.expect("it can be read");
+                found.push(rows);
+                after = next;
+                if after.is_none() {
+                    return found;
+                }
+            }
+        };
+        assert_eq!((portions(255), portions(256), portions(257)), (vec![255], vec![256, 0], vec![256, 1]));
+    }
+}
