@@ -132,7 +132,9 @@ class Comparison:
     def _registered(self, subject):
         """A subject by the package that serves it: `dialog;sla` is `dialog` where no module has registered it."""
         who, event = subject
-        is_plain = event == "dialog;sla" and not self.life["config"].get("sla")
+        config = self.life["config"]
+        is_passive = config.get("companions", {}).get("presence_xml", {}).get("passive_mode")
+        is_plain = event == "dialog;sla" and (is_passive or not config.get("sla"))
         return who, "dialog" if is_plain else event or ""
 
     def _is_apart(self, subject):

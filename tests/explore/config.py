@@ -119,15 +119,27 @@ event_route[presence:notify-reply] {
 """ % dict(show=SHOW)
 
 LUA = """
+local function seen(name, result)
+    KSR.info("SEEN " .. name .. " " .. tostring(result) .. " ci=" .. KSR.pv.gete("$ci") .. "\\n")
+end
 function ksr_request_route()
     if KSR.is_OPTIONS() then KSR.sl.sl_send_reply(200, "OK"); return 1 end
     if not (KSR.is_PUBLISH() or KSR.is_SUBSCRIBE()) then KSR.sl.sl_send_reply(404, "Not here"); return 1 end
     local new = KSR.tm.t_newtran()
     if new < 0 then KSR.sl.sl_reply_error() end
     if new <= 0 then return 1 end
-    local done
-    if KSR.is_PUBLISH() then done = KSR.presence.handle_publish() else done = KSR.presence.handle_subscribe() end
-    KSR.info("SEEN lua " .. tostring(done) .. " ci=" .. KSR.pv.gete("$ci") .. "\\n")
+    local uri, subject = "sip:" .. KSR.pv.gete("$rU") .. "@" .. KSR.pv.gete("$rd"), KSR.pv.gete("$hdr(Subject)")
+    if KSR.pv.gete("$rU") ~= "" then
+        seen("status", KSR.presence.pres_auth_status(KSR.pv.gete("$fu"), uri))
+        seen("watched", KSR.presence.pres_has_subscribers(uri, "presence"))
+    end
+    if KSR.is_SUBSCRIBE() then
+        seen("lua", KSR.presence.handle_subscribe())
+    else
+        seen("lua", KSR.presence.handle_publish())
+        if subject:find("again") then seen("refreshed", KSR.presence.pres_refresh_watchers(uri, "presence", 1)) end
+        if subject:find("rules") then seen("updated", KSR.presence.pres_update_watchers(uri, "presence")) end
+    end
     KSR.tm.t_release()
     return 1
 end

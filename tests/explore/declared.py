@@ -157,6 +157,12 @@ LIVES = [
         [sub("p", "alice"), restart(), rules("alice", bob="block")],
         transport="ws", mode=2, rules=True,
     ),
+    life(["strings that no column holds"], [sub("u", "alice", ruri="sip:\U0001f600@example.org")], driver="mysql"),
+    life(
+        ["parameters of Event"],
+        [sub("l", "alice", event="dialog;sla"), pub("s1", event="dialog;sla")],
+        sla=True, companions={"presence_xml": {"passive_mode": 1}},
+    ),
     life(["one tuple id in memory"], [pub("s1"), sub("p", "alice"), pub("s1")], cache=2),
     life(
         ["PUBLISH below min_expires"],

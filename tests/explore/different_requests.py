@@ -25,6 +25,7 @@ from .judging import (
     of_dialog,
 )
 from .odd import BROKEN_RULES
+from .side import is_beyond
 
 # As in differences.py.
 TABLE = [
@@ -277,9 +278,8 @@ TABLE = [
             long(case)
             and not odd_expires(case)
             or "event_more" in case.step
-            # What the columns of MariaDB (utf8mb3) do not hold; stock learns it from the refused statement.
-            or case.life.get("driver") == "mysql"
-            and any(ord(letter) > 0xFFFF for letter in str(given(case.step)))
+            # What the columns of MariaDB do not hold; stock learns it from the refused statement.
+            or is_beyond(case.step, case.life.get("driver"))
         ),
     ),
     (

@@ -280,7 +280,7 @@ def publish(draw, config):
         step["event_more"] = draw(st.sampled_from((";id=7", ";x=y")))
     elif odd == 5:
         step["contact"] = True
-    elif odd in (6, 7) and config["route"] == "functions":
+    elif odd in (6, 7) and config["route"] in ("functions", "lua"):
         step["headers"] = {"Subject": draw(st.sampled_from(("again", "rules", "again rules")))}
     elif odd == 8:
         step["ruri"] = draw(st.sampled_from(odd_values.URIS))

@@ -37,6 +37,18 @@ def named_event(step):
     return re.match(r"[^;\s\x00]*", written.lstrip())[0]
 
 
+def is_beyond(step, driver):
+    """A string of a SUBSCRIBE fits no column: it is too long, or MariaDB's columns (utf8mb3) lack its letters."""
+    if any(isinstance(step.get(name), int) and step[name] > room for name, room in ROOM.items()):
+        return True
+    headers, event_id = step.get("headers", {}), step.get("event_more", "").partition("id=")[2]
+    names = "%s@%s@%s" % (step.get("from"), step.get("ruri"), headers.get("From"))
+    if max(map(len, [event_id] + re.split("[<>@:]", names))) > 64:
+        return True
+    written = names + "".join(str(headers.get(name)) for name in ("To", "Contact"))
+    return driver == "mysql" and any(ord(letter) > 0xFFFF for letter in written)
+
+
 class Dialog:
     """The watcher's view of a subscription."""
 
@@ -180,9 +192,6 @@ class Side:
             self.dialogs["%s of step %d" % (old.key, seen.number)] = old
             old.over = True
         dialog = self.dialogs[step["dialog"]] = Dialog(step["dialog"], step["who"], named(step), step["event"])
-        dialog.beyond = any(isinstance(step.get(name), int) and step[name] > room for name, room in ROOM.items()) or (
-            len(step.get("from", "")) > 64
-        )
         # The watcher goes on under the name and the URI that opened the dialog.
         dialog.own = {name: step[name] for name in ("from", "ruri") if name in step}
         dialog.headers = {name: value for name, value in step.get("headers", {}).items() if name in ("From", "To")}
@@ -227,6 +236,7 @@ class Side:
         self._reply(seen, reply)
         if reply is None or reply.message.code // 100 != 2:
             return
+        dialog.beyond = dialog.beyond or is_beyond(step, self.backend.name)
         dialog.to_tag = dialog.to_tag or reply.message.tag("To")
         self.names.learn(dialog.to_tag, "TAG(%s)" % dialog.key)
         dialog.granted = (math.floor(sent - COARSE), math.floor(reply.at))
