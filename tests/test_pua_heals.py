@@ -244,6 +244,35 @@ def test_a_contact_that_nothing_can_be_sent_to_is_no_target(responder):
         assert end.start.startswith("SUBSCRIBE sip:server@") and end.get("Expires") == "0"
 
 
+def dialog_after(which, said):
+    """What is sent when the first SUBSCRIBE was answered 200 with this line, and the owner then wants another interval
+    and the end: Expires, whether it goes out in a dialog, and in the first one."""
+    made = Responder(lambda message: (200, [said]))
+    try:
+        with server(which, params=dict(check_remote_contact=0)) as kamailio:
+            subscribe(kamailio, made, 600)
+            made.wait(1), time.sleep(0.3)
+            made.script = lambda message: 200
+            for count, expires in enumerate((700, 0)):
+                subscribe(kamailio, made, expires)
+                made.wait(count + 2, timeout=2), time.sleep(0.3)
+            return [(m.get("Expires"), bool(m.tag("To")), m.get("Call-ID") == made.requests[0].get("Call-ID"))
+                    for m in made.requests]
+    finally:
+        made.close()
+
+
+def test_an_answer_that_cannot_be_read_leaves_no_second_dialog():
+    """The server has made a dialog: it is gone on with and ended (RFC 6665 4.1.2.2), as stock does with an answer that
+    it can read."""
+    expected = dialog_after("stock", "Expires: 600")
+    assert expected == [("610", False, True), ("710", True, True), ("0", True, True)]
+    assert dialog_after("stock", "Expires: abc")[1] == ("710", False, False)
+    assert dialog_after("stock", "Contact: foo") == expected[:1]
+    for said in ("Expires:", "Expires: abc", "Contact:", "Contact: *", "Contact: foo"):
+        assert dialog_after("ours", said) == expected, said
+
+
 def test_refresh_goes_along_the_route_set(responder):
     responder.expires = 8
     routes = ["Record-Route: <sip:127.0.0.1:%d;lr;n=1>" % responder.port,

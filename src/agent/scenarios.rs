@@ -246,6 +246,30 @@ fn one_dialog_has_the_tag_and_the_target_of_one_branch() {
     assert_eq!(refresh.target, "sip:one@server");
 }
 
+fn an_answer_that_lacks_something_keeps_the_dialog(answer: FinalResponse) {
+    let mut bench = Bench::new();
+    bench.subscribe(-1, 1).unwrap();
+    let (begun, interval) = (bench.wire[0].target.clone(), bench.wire[0].header("Expires").to_owned());
+    bench.answer(&answer);
+    bench.pass(interval.parse().unwrap());
+    assert_eq!(bench.wire.len(), 2, "it is refreshed");
+    bench.answer(&FinalResponse { expires: None, ..granted("t", 0) });
+    bench.subscribe(0, 2).unwrap();
+    let target = if answer.contact.is_empty() { &begun } else { "sip:t@server" };
+    assert_eq!((bench.wire[1].target.as_str(), bench.wire[2].target.as_str()), (target, "sip:t@server"));
+    assert_eq!((bench.wire[1].header("Expires"), bench.wire[2].header("Expires")), (interval.as_str(), "0"));
+    assert!(bench.wire[1..].iter().all(|sent| sent.call_id == bench.wire[0].call_id));
+    bench.answer(&FinalResponse { expires: None, ..granted("t", 0) });
+    bench.pass(2 * interval.parse::<i64>().unwrap());
+    assert_eq!((bench.wire.len(), bench.pending_requests.count()), (3, 0));
+}
+
+table! { an_answer_that_lacks_something_keeps_the_dialog:
+    expires => FinalResponse { expires: None, ..granted("t", 0) };
+    contact => FinalResponse { contact: Vec::new(), ..granted("t", 3600) };
+    both => FinalResponse { expires: None, contact: Vec::new(), ..granted("t", 0) };
+}
+
 fn a_step_of_the_wall_clock_forgets_no_request(step: i64) {
     let mut bench = Bench::new();
     bench.publish("i", Some("one"), -1, 1).unwrap();

@@ -52,6 +52,15 @@ pub fn settled_by<P: AgentPorts>(
     answer: &FinalResponse,
 ) {
     let (authorized, verdict) = headers::read_answer(ports, sent, answer);
+    let stated;
+    let answer = if verdict == ResponseMeaning::Done && answer.expires.is_none() {
+        // No server may grant more than was asked for (RFC 6665 4.2.1.1); its NOTIFYs say if it is less.
+        let expires = Some(headers::subscription_interval(ports.config(), &sent.request));
+        stated = FinalResponse { expires, ..answer.clone() };
+        &stated
+    } else {
+        answer
+    };
     let mut undone = None;
     let next = match authorized {
         Some(request) => afresh(ports, sent, &mut undone, request),
@@ -59,8 +68,7 @@ pub fn settled_by<P: AgentPorts>(
     };
     ports.settled(pending, undone.as_ref(), next.at_once());
     if !matches!(next, Next::Quietly(_)) {
-        let misses = verdict == ResponseMeaning::Done && answer.expires.is_none();
-        queue::report(ports, pending, sent, RequestOutcome::of(misses));
+        queue::report(ports, pending, sent, RequestOutcome::Answered);
     }
     match undone {
         None => queue::follow(ports, pending, next, None),
@@ -78,6 +86,8 @@ pub(crate) fn unread(now: Moment, sent: &PendingRequest, answer: &FinalResponse)
     let mut changes: Vec<(RecordField, &[u8])> = Vec::new();
     if !answer.contact.is_empty() {
         changes.push((RecordField::RemoteContact, &answer.contact));
+    } else if record.get(RecordField::RemoteContact).is_empty() {
+        changes.push((RecordField::RemoteContact, sent.request.first_target()));
     }
     if record.is_temporary() {
         changes.push((RecordField::ToTag, &answer.to_tag));
@@ -256,8 +266,8 @@ pub(crate) fn confirm<P: AgentPorts>(
     if of_dialog && !answer.contact.is_empty() {
         changes.push((RecordField::RemoteContact, &answer.contact));
     } else if stored.get(RecordField::RemoteContact).is_empty() {
-        remove_dialog(ports, record)?;
-        return Err(RequestError::BadBody("no Contact in it".into()));
+        // Until a NOTIFY names a Contact, the dialog is found where it was begun.
+        changes.push((RecordField::RemoteContact, request.first_target()));
     }
     if stored.is_temporary() {
         changes.push((RecordField::ToTag, &answer.to_tag));

@@ -128,12 +128,16 @@ pub fn subscribe(config: &Config, event: &Event, request: &Request) -> Vec<u8> {
     out.extend_from_slice(b"Contact: <");
     out.extend_from_slice(request.get(RequestField::Contact));
     out.extend_from_slice(b">\r\n");
-    let asked_for = match asked(config, request) {
+    seconds_line(&mut out, b"Expires: ", subscription_interval(config, request));
+    own_lines(&mut out, request);
+    out
+}
+
+/// The interval that a SUBSCRIBE asks for.
+pub fn subscription_interval(config: &Config, request: &Request) -> Seconds {
+    match asked(config, request) {
         None => Seconds::ZERO,
         Some(brief) if brief <= config.min_expires => config.min_expires,
         Some(time) => time + Seconds(10),
-    };
-    seconds_line(&mut out, b"Expires: ", asked_for);
-    own_lines(&mut out, request);
-    out
+    }
 }

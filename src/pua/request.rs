@@ -227,6 +227,14 @@ impl<B: AsRef<[u8]>> Request<B> {
         !self.get(RequestField::WatcherUri).is_empty()
     }
 
+    /// Where a request outside of a dialog goes.
+    pub fn first_target(&self) -> &[u8] {
+        match self.get(RequestField::RemoteTarget) {
+            b"" => self.get(RequestField::PresUri),
+            given => given,
+        }
+    }
+
     /// What its record is looked for by.
     pub fn search(&self, target: RemoteTarget) -> Search<'_> {
         Search {

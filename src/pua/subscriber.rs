@@ -64,10 +64,7 @@ fn open_dialog<P: AgentPorts>(
     let event = ports.event(request.options.event).ok_or(RequestError::UnknownEvent(request.options.event))?;
     let mut headers = headers::subscribe(ports.config(), &event, request);
     let pres_uri = request.get(RequestField::PresUri);
-    let target = match request.get(RequestField::RemoteTarget) {
-        b"" => pres_uri,
-        given => given,
-    };
+    let target = request.first_target();
     headers::credentials(ports, &mut headers, request, "SUBSCRIBE", target);
     let RequestIds { call_id, from_tag } = ports.new_ids(target);
     let record = first_record(ports.now(), request, &call_id, &from_tag);
