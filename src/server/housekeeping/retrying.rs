@@ -14,9 +14,9 @@ const FAILED_READS: usize = 4;
 
 /// Sends for the resources whose sending was broken off.
 pub(super) fn send_again(process: &'static Process) {
-    process.shared.interrupted.find_more(&process.shared.tables);
-    for _ in 0..process.shared.interrupted.len() {
-        let Some(hash) = process.shared.interrupted.take() else { return };
+    let interrupted = process.shared.interrupted;
+    interrupted.find_more(&process.shared.tables);
+    for hash in (0..interrupted.len()).map_while(|_| interrupted.take()) {
         each_on_its_own("sending again", || retries::send_again(Context::new(process).paced(), hash));
     }
 }
