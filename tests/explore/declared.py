@@ -11,7 +11,7 @@ ALL = (
 
 # What the clock or the host decides, and no sequence of steps brings about each time.
 BY_CHANCE = (
-    "seconds in lines of the script", "the moment of the end", "end of the host",
+    "seconds in lines of the script", "the moment of the end", "end of the host", "publications that a crash loses",
     # Mostly the server is found to be gone in the same step.
     "watcher information in memory",
 )

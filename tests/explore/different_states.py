@@ -289,6 +289,9 @@ TABLE = [
         and "db_table_lock_type" not in case.config["params"]
         and (
             case.kind == "notifies" and not case.stock
+            # A NOTIFY that stock does not try, and that finds no way.
+            or case.kind == "row" and "active_watchers.version" in case.what
+            and case.step["do"] == "publish" and int(case.ours) > int(case.stock)
             or case.config["notifiers"] > 0
             and (case.kind in ("rows", "script") + SEEN_KINDS or codes(("publish",), 412, 200)(case))
         ),
@@ -374,6 +377,20 @@ TABLE = [
         and case.what.startswith("watchers")
         and len(case.ours) < len(case.stock)
         and has_been_killed(case),
+    ),
+    (
+        "publications that a crash loses",
+        "publ_update_period",
+        "what has changed since the last period is not in the table when the server is killed",
+        True,
+        lambda case: case.config.get("ours", {}).get("publ_update_period")
+        and has_been_killed(case)
+        and (
+            case.kind in SEEN_KINDS
+            or case.kind in ("rows", "row") and case.what.startswith("presentity")
+            or codes(("publish",), 200, 412)(case)
+            or codes(("publish",), 412, 200)(case)
+        ),
     ),
     (
         "another order of refusals",
