@@ -15,7 +15,9 @@ has() { # name, how to get it, command...
 # Like `has`, for tools that Debian does not have: passed over also where lints are required.
 extra() { (unset REQUIRE_LINTS; has "$@"); }
 
-! has rustfmt rustfmt cargo fmt || cargo fmt --check
+! has rustfmt rustfmt cargo fmt || for crate in . fuzz benches/load; do
+	cargo fmt --check --manifest-path "$crate/Cargo.toml"
+done
 ! has clippy "rust-clippy, for rustc-web rust-web-clippy" cargo clippy ||
 	cargo clippy --release --quiet --all-targets -- -D warnings
 ! has rustdoc rustc rustdoc ||
@@ -23,7 +25,8 @@ extra() { (unset REQUIRE_LINTS; has "$@"); }
 		--document-private-items
 # Warnings and errors; what is left out is style.
 ! has shellcheck shellcheck shellcheck ||
-	shellcheck -x -S warning -e SC1090,SC1091 -s sh scripts/*.sh packaging/kamailio-presence-divert packaging/debian/prerm
+	shellcheck -x -S warning -e SC1090,SC1091 -s sh scripts/*.sh examples/pbx/*.sh \
+		packaging/kamailio-presence-divert packaging/debian/prerm
 ! has shellcheck shellcheck shellcheck || shellcheck -S warning -e SC1090,SC1091 .ci/run
 python=/usr/bin/python3
 [ -x $python ] || python=python3

@@ -105,6 +105,8 @@ def test_a_cut_leaves_one_side_speaking(database):
         lamps = [Lamp(b, phone.uri) for phone in (near, far) for _ in range(3)]
         all_show(lamps, "early", 5)
         wait_for(lambda: count(a) == 6, 5)
+        # A node that waits for its first lease runs.
+        assert not any("did not run for" in node.log() for node in (a, b))
         # Both reach the database: the owner goes on alone, and nothing is taken over.
         cut((a, b), ((a,), (b,)))
         listen(lamps, 9)

@@ -24,8 +24,11 @@ fuzz_target!(|data: &[u8]| {
     }
     if let Ok(user) = UserPart::new(data) {
         let transient_body = user.bytes().to_vec();
-        assert!(UserPart::new(&transient_body).is_ok_and(|again| again.bytes() == transient_body), "one form stays \
-            one");
+        assert!(
+            UserPart::new(&transient_body).is_ok_and(|again| again.bytes() == transient_body),
+            "one form stays \
+            one"
+        );
         assert!(is_clean(&transient_body) && std::str::from_utf8(&transient_body).is_ok());
     }
     assert!(unfolded(data).is_none_or(|text| is_clean(&text)));

@@ -313,7 +313,7 @@ fn nothing_new_is_published_while_it_cannot_be_remembered() {
     bench.pass(20);
     bench.answer(&granted("t1", 3600));
     assert_eq!((bodies(&bench), words(&bench)), (vec!["one"], vec![1]));
-    // Who decides about another try itself is answered at once.
+    // A caller that decides about another try itself is answered at once.
     bench.store_away = true;
     let request = publication("j", Some("one"), 60, 2);
     let waits = request.with_options(RequestOptions { flag: 1 << 7, ..request.options });

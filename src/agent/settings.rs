@@ -9,7 +9,8 @@ use crate::sip::uri::is_sip_uri;
 /// Reads and checks the parameters.
 ///
 /// # Errors
-/// A parameter has a value that it cannot have.
+///
+/// Fails when a parameter has a value that it cannot have.
 pub fn read(params: &ParameterBlock) -> Result<Config, BadParameter> {
     let (config, warnings) = Config::read(&|at| params.value(at))?;
     if !digest::are_readable(config.credentials) {

@@ -209,7 +209,7 @@ pub fn on_message<P: ExchangePorts>(ports: &mut P, from: P::Peer, message: Excha
             ports.note_exchanged(from);
             records.into_iter().for_each(|record| ports.merge(from, record));
         }
-        // Who asks asks again.
+        // The other node asks again by itself.
         ExchangeMessage::Pull(_) if !ports.has_room() => {}
         ExchangeMessage::Pull(pull) => send_page(ports, from, pull),
         ExchangeMessage::Part(page, part, records) => {
@@ -610,7 +610,7 @@ mod tests {
             }
         }
         assert_eq!((sent, wanted), (MOST_RECORDS, MOST_RECORDS));
-        // Who is asked for more sends no more.
+        // A node that is asked for more sends no more.
         on_message(&mut node, (), ExchangeMessage::Want((0..300).map(RecordKey).collect()), Instant::at(1));
         assert_eq!(node.sent.len(), MOST_RECORDS / 2, "two records in each message");
     }

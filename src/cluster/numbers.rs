@@ -243,7 +243,7 @@ mod tests {
     fn each_change_of_hands_that_was_not_announced_counts() {
         let first = above_takeover_margin(1001, 1);
         let second = above_takeover_margin(first + BLOCK, 1);
-        // Who has learnt of neither begins where the second would, and the second is a step above the first.
+        // A node that has learnt of neither begins where the second would, and the second is a step above the first.
         assert!(above_takeover_margin(1001, 2) > first + 50 * BLOCK && second > above_takeover_margin(1001, 2));
         assert_eq!(above_takeover_margin(HIGHEST, 3), HIGHEST);
     }

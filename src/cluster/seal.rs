@@ -92,7 +92,7 @@ impl Secrets {
                 );
             }
             if secret.len() < SHORTEST {
-                return Err("a secret of at least 16 characters");
+                return Err("a secret of at least 16 characters (a comma separates two secrets)");
             }
             secrets.push(Secret { id: id.to_string(), secret: secret.as_bytes().to_vec() });
         }

@@ -30,7 +30,7 @@ impl<R, T> EndedStep<'_, R, T> {
     ///
     /// # Errors
     ///
-    /// As [`EndedStep::take`].
+    /// Fails as [`EndedStep::take`] does.
     pub fn resume(mut self, place: &'static LocalKey<Cell<Option<i64>>>, limit: usize) -> Result<Vec<T>, StoreError> {
         let ended = self.take(place.take(), limit);
         place.set(self.next);

@@ -73,7 +73,7 @@ impl ProcessMutex {
             return tried;
         }
         let began = clock::micro_tick();
-        // SAFETY: as above; it was in another process's hand, which the system waits for.
+        // SAFETY: the mutex was initialised by `leak`; another process holds it, and the system waits for that.
         let taken = unsafe { libc::pthread_mutex_lock(self.raw.get()) };
         if let Some(measured) = measured() {
             measured.database_locks.record(clock::micro_tick().since(began));

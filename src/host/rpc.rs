@@ -44,7 +44,8 @@ impl Rpc {
     /// value for what another command takes.
     ///
     /// # Errors
-    /// One of them is no text and no number, or is too long, or there are too many: a sentence.
+    ///
+    /// Fails with a sentence when one of them is no text and no number, or is too long, or there are too many.
     pub fn read_arguments(&self, most: usize) -> Result<(), String> {
         let mut arguments = self.arguments.borrow_mut();
         let mut number = 1;

@@ -56,7 +56,7 @@ struct Class {
     block: usize,
     /// The first chunk with room.
     roomy: *mut Chunk,
-    /// The first of the chunks that no block of is in use, which are kept for the next burst.
+    /// The first of the chunks without a block in use, which are kept for the next burst.
     spare: *mut Chunk,
     /// How many there are of them, and the fewest since the last look.
     spares: usize,

@@ -6,7 +6,8 @@ use crate::sip::event::EventHeader;
 /// The package that an Event header names, and the header itself.
 ///
 /// # Errors
-/// 489 with the packages there are: there is no Event, it cannot be read, or it names none of them.
+///
+/// Fails with 489 and the packages there are when there is no Event, it cannot be read, or it names none of them.
 pub fn asked_for<'a>(packages: &Packages, event: Option<&'a [u8]>) -> Result<(PackageId, EventHeader<'a>), Failure> {
     let refuse = |why: &str| Failure::bad_event(&packages.allow_events(), why);
     let event = event.ok_or_else(|| refuse("no Event header"))?;

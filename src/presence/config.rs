@@ -343,7 +343,7 @@ parameters! {
         /// 1: nodes exchange publications, where `enable_dmq` is 1.
         replicates: bool = switch(c"enable_pres_dmq", true).origin(Origin::StockSince("6.1")).example("0");
         /// 1: a node that joins asks for the publications of the others.
-        asks_for_all: bool = switch(c"enable_pres_sync_dmq", true).origin(Origin::StockSince("6.1")).example("0");
+        sync_on_join: bool = switch(c"enable_pres_sync_dmq", true).origin(Origin::StockSince("6.1")).example("0");
         /// 1: nodes exchange subscriptions, where `enable_dmq` is 1, and another node takes over those of a lost one.
         /// Stock's nodes of 6.1 and later take part; see [clustering](clustering.md#with-stocks-nodes). Not used with
         /// `subs_db_mode` 3, where the nodes share the table.
@@ -358,12 +358,13 @@ parameters! {
         /// 1: what other nodes announce is stored, and watchers are not notified of it: the node where it happened does
         /// that. Between nodes of ours that share subscriptions (`enable_subs_dmq`) the owner of each notifies its
         /// watcher all the same.
-        replicas_are_silent: bool = switch(c"skip_notify_dmq", false).origin(Origin::StockSince("6.1")).example("1");
+        skips_notify_of_replicas: bool = switch(c"skip_notify_dmq", false)
+            .origin(Origin::StockSince("6.1")).example("1");
         /// The secret of the cluster: messages among its nodes are authenticated (HMAC-SHA-256), and others are
         /// refused. Several secrets, each with a name before a colon and separated by commas, are all accepted, and the
         /// first one is used: so it can be changed node by node. See [clustering](clustering.md).
         cluster_secret: &'static [u8] = text(c"cluster_secret", "").empty("messages are not authenticated")
-            .range(Allowed::Text("at least 16 characters, or several as 2:NEW,1:OLD")).longest(LONGEST_LIST)
+            .range(Allowed::Text("at least 16 characters, no comma, or several as 2:NEW,1:OLD")).longest(LONGEST_LIST)
             .ours("1.0.0").shown(ConfigDisplay::Secret).example("2:correct horse battery,1:an older secret here");
         /// The addresses and networks of the nodes, separated by commas: no other address is accepted as a node, or is
         /// sent what nodes exchange.

@@ -1,4 +1,4 @@
-//! The dialog of a subscription (RFC 6665 4.5), seen from the notifier's side.
+//! The dialog of a subscription (RFC 6665 4.4.1), seen from the notifier's side.
 
 /// A dialog from the watcher's first SUBSCRIBE: `to_tag` is ours, `from_tag` the watcher's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,6 +7,7 @@ use foldhash::quality::FixedState;
 use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};
 use std::hash::{BuildHasher, Hasher};
+use std::num::NonZeroU32;
 
 /// Deeper documents are not looked at.
 const MAX_DEPTH: usize = 32;
@@ -35,8 +36,8 @@ shm_safe!(
 pub struct Mark {
     /// The hash of its id.
     pub id: u64,
-    /// Digests of its call-id, local-tag and remote-tag; 0: it has none.
-    pub call: [u32; 3],
+    /// Digests of its call-id, local-tag and remote-tag, where it has them.
+    pub call: [Option<NonZeroU32>; 3],
     /// How far it has come.
     pub phase: DialogState,
 }
@@ -46,17 +47,20 @@ shm_safe!(Mark { id, call, phase });
 impl Mark {
     /// Whether both say which call they belong to, and it is not the same.
     pub fn is_other_call(&self, other: &Mark) -> bool {
-        self.call.iter().zip(&other.call).any(|(mine, theirs)| *mine != 0 && *theirs != 0 && mine != theirs)
+        self.call
+            .iter()
+            .zip(&other.call)
+            .any(|(mine, theirs)| matches!((mine, theirs), (Some(mine), Some(theirs)) if mine != theirs))
     }
 
     /// Whether both name the same SIP dialog in full (RFC 3261 12): once it has ended it never lives again.
     pub fn is_same_sip_dialog(&self, other: &Mark) -> bool {
-        self.call == other.call && !self.call.contains(&0)
+        self.call == other.call && self.call.iter().all(Option::is_some)
     }
 
     /// Whether both name the same Call-ID.
     pub fn is_same_call_id(&self, other: &Mark) -> bool {
-        self.call[0] != 0 && self.call[0] == other.call[0]
+        self.call[0].is_some() && self.call[0] == other.call[0]
     }
 }
 
@@ -125,9 +129,9 @@ impl DialogInfo {
 
     fn add_dialog(&mut self, attributes: &[u8], depth: usize) -> OpenDialog {
         self.dialogs += 1;
-        let (mut id, mut call) = (None, [0; 3]);
+        let (mut id, mut call) = (None, [None; 3]);
         for (name, value) in Attributes(attributes) {
-            let digest = || crc32fast::hash(&xml_value::of_attribute(value)).max(1);
+            let digest = || NonZeroU32::new(crc32fast::hash(&xml_value::of_attribute(value)).max(1));
             match name {
                 b"id" => id = Some(hash_of_id(value)),
                 b"call-id" => call[0] = digest(),

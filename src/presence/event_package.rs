@@ -1,4 +1,4 @@
-//! Event packages (RFC 6665 7): what presence knows of each; the package's own code stays behind the ports.
+//! Event packages (RFC 6665 5): what presence knows of each; the package's own code stays behind the ports.
 use super::expires::Expires;
 use crate::shm_safe::shm_safe;
 use crate::sip::event::EventHeader;

@@ -42,7 +42,7 @@ pub fn authorizations<P: Ports>(ports: &mut P, resource: &Resource) -> Result<bo
         send_due(ports, resource, pass.winfo.take());
         is_changed |= pass.changed;
         done = pass.first.map_or(Ok(()), Err);
-        // Who has begun later may have read other rules, and what was decided by older ones must not stand.
+        // A judgement that began later may have read newer rules: what was decided by older ones must not stand.
         if done.is_err() || ports.judgements(resource) == judgement {
             break;
         }
@@ -65,7 +65,7 @@ pub fn restored<P: Ports>(ports: &mut P, resource: &Resource) -> Result<(), Fail
     let is_another = |judged: &Judged<'_>| judged.authorization != authorization_of(judged.subscription);
     judge_subscriptions(ports, resource, &package, &mut pass, is_another);
     watcher_changes::send(ports, pass.winfo);
-    // Whom the package cannot judge stays what it was.
+    // A watcher that the package cannot judge keeps its authorization.
     pass.outstanding.and(pass.first).map_or(Ok(()), Err)
 }
 

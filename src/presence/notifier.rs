@@ -354,8 +354,8 @@ fn compose<P: Ports>(
     Ok(Composed { body: shown.body, valid_until })
 }
 
-/// Everybody who watches the presentity a winfo resource reports on. Who has let the time of a subscription run out
-/// watches no longer, whenever that is noticed.
+/// Returns the watchers of the presentity that a winfo resource reports on. A watcher whose subscription has run out
+/// is none any more, even before that is noticed.
 fn watchers_of<P: Ports>(ports: &mut P, resource: &Resource, package: &Package) -> Result<Vec<Watcher>, StoreError> {
     let Some(peer) = package.peer else { return Ok(Vec::new()) };
     let rule = ports.uri_rule();

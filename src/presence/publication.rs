@@ -41,7 +41,7 @@ impl Dialogs {
     /// Without what could show that they are late: the caller vouches for their order.
     pub fn in_order(mut self) -> Dialogs {
         self.sum.version = None;
-        self.marks.iter_mut().for_each(|mark| mark.call = [0; 3]);
+        self.marks.iter_mut().for_each(|mark| mark.call = [None; 3]);
         self
     }
 

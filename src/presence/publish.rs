@@ -39,7 +39,7 @@ pub fn handle<P: Ports>(ports: &mut P, request: &PublishRequest<'_>) -> Result<(
     let (package, _) = bad_event::asked_for(ports.packages(), request.event)?;
     ports.note_package(package);
     let description = *ports.packages().get(package);
-    // Who names no interval is granted the package's, whatever the least one is that may be asked for.
+    // A request without Expires is granted the package's interval, even below `min_expires`.
     let granted = ports.config().grant(request.expires, description.default_expires);
     let expires = match request.expires {
         Some(_) => granted?,

@@ -1,4 +1,4 @@
-//! The sphere (RFC 4480 3.10) in a published document: rules may depend on it.
+//! The sphere (RFC 4480 3.11) in a published document: rules may depend on it.
 use super::error::StoreError;
 use super::ports::Ports;
 use super::resource::Resource;

@@ -54,7 +54,8 @@ impl<'a> Reading<'a> {
     /// The next setting.
     ///
     /// # Errors
-    /// The value is not in its parameter's range, and the parameter has no other in its place.
+    ///
+    /// Fails when the value is not in its parameter's range, and the parameter has no other in its place.
     pub fn next_setting<T: SettingField>(&mut self) -> Result<T, BadParameter> {
         let (entry, given) = (&self.table[self.at], (self.given)(self.at));
         self.at += 1;

@@ -40,7 +40,8 @@ macro_rules! parameters {
             /// Reads the values that are given for the table; says what was corrected.
             ///
             /// # Errors
-            /// A parameter has a value that it cannot have.
+            ///
+            /// Fails when a parameter has a value that it cannot have.
             pub fn read(
                 given: &dyn Fn(usize) -> $crate::reference::setting::ParameterValue,
                 $($other: $other_type,)*

@@ -9,7 +9,8 @@ use crate::reference::reading::BadParameter;
 /// Reads and checks the parameters; `commit` and `host_version` say which module this is.
 ///
 /// # Errors
-/// A parameter has a value that it cannot have.
+///
+/// Fails when a parameter has a value that it cannot have.
 pub fn read(
     params: &ParameterBlock,
     commit: &'static [u8],

@@ -48,7 +48,7 @@ pub struct Shared {
     /// When watchers were judged, and what of that is not carried out yet.
     pub judgements: &'static Judgements,
     /// One of these is held while a resource's publications are written to the database.
-    pub order: Vec<&'static ProcessMutex>,
+    pub write_locks: Vec<&'static ProcessMutex>,
     /// Held while publications that waited are written.
     pub publication_writer: &'static ProcessMutex,
     /// Changes of publications that wait to be written.
@@ -121,12 +121,12 @@ impl Shared {
         let rule = UriComparison { ignore_case: config.ignore_case, seed: config.hash_seed };
         #[cfg(feature = "fault-injection")]
         crate::host::fault::install();
-        let order = (0..WRITE_LOCKS).map(|_| ProcessMutex::leak()).collect::<Result<_, _>>()?;
+        let write_locks = (0..WRITE_LOCKS).map(|_| ProcessMutex::leak()).collect::<Result<_, _>>()?;
         Ok(Shared {
             tables: Tables::new(rule, counting(config), sharing(config))?,
             authorizations: AuthorizationCache::new(rule)?,
             judgements: shm::leak(Judgements::new()?)?,
-            order,
+            write_locks,
             publication_writer: ProcessMutex::leak()?,
             unwritten_publications: shm::leak(UnwrittenRows::default())?,
             senders: shm::leak(Senders::new()?)?,
@@ -235,7 +235,7 @@ impl Parts {
 
     /// Changes of one resource are written one after the other.
     pub(crate) fn lock_for_write(&self, resource: &Resource) -> ProcessMutexGuard {
-        self.shared.order[write_lock_of(resource)].lock()
+        self.shared.write_locks[write_lock_of(resource)].lock()
     }
 }
 

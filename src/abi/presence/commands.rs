@@ -163,13 +163,15 @@ commands! {
     rpc::kr_presence_rpc_refresh_watchers = command(c"presence.refreshWatchers")
         .arguments("uri event type [file_uri filename]")
         .example("kamcmd presence.refreshWatchers sip:alice@example.org presence 0");
-    /// Evaluates the rules for the watchers of a presentity again, as `pres_update_watchers()` does.
+    /// Evaluates the rules for the watchers of a presentity again, as `pres_update_watchers()` does. Where they
+    /// cannot be evaluated, as with a presentity that has none, the answer is 500, and the log says why.
     rpc::kr_presence_rpc_update_watchers = command(c"presence.updateWatchers").arguments("uri event")
         .example("kamcmd presence.updateWatchers sip:alice@example.org presence");
-    /// Lists the publications in memory (`publ_cache` 2).
+    /// Lists the publications in memory (`publ_cache` 2); `presence.publications` lists those of every mode.
     rpc::kr_presence_rpc_presentity_list = command(c"presence.presentity_list").arguments("[full|basic]")
         .answer(Answer::Many(&PUBLICATION)).example("kamcmd presence.presentity_list full");
-    /// Shows the publications in memory of one presentity; 404 when there is none.
+    /// Shows the publications in memory (`publ_cache` 2) of one presentity; 404 when there is none. Those of every mode
+    /// are in `presence.publications`.
     rpc::kr_presence_rpc_presentity_show = command(c"presence.presentity_show").arguments("uri [full|basic]")
         .answer(Answer::Many(&PUBLICATION)).example("kamcmd presence.presentity_show sip:alice@example.org");
     /// Lists the subscriptions to a presentity.

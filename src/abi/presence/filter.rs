@@ -23,7 +23,8 @@ pub(crate) struct Name {
 
 impl Name {
     /// # Errors
-    /// It names nobody.
+    ///
+    /// Fails when it names nobody.
     pub(crate) fn read(given: &[u8]) -> Result<Name, String> {
         if !given.iter().any(|c| c.is_ascii_alphanumeric() || !c.is_ascii()) || given.iter().any(u8::is_ascii_control) {
             return Err(format!("{} names nobody: write bob, bob@host or sip:bob@host", log::show(given)));

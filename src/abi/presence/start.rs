@@ -154,7 +154,8 @@ fn open_leases(config: &Config, db_url: DbUrl) -> Result<Option<&'static Databas
     match found {
         Ok(_) => Ok(Some(database)),
         Err(error) => Err(format!(
-            "the table {} of the leases cannot be read: {error}; docs/clustering.md has the statement that creates it",
+            "the table {} of the leases cannot be read: {error}. Is it there? docs/clustering.md has the statement \
+             that creates it",
             log::show(table)
         )),
     }

@@ -16,7 +16,8 @@ impl Config {
     /// Makes the settings those that apply; answers with warnings: one sentence each, with what to do.
     ///
     /// # Errors
-    /// Two parameters contradict each other.
+    ///
+    /// Fails when two parameters contradict each other.
     pub fn settle(&mut self) -> Result<Vec<String>, BadParameter> {
         let asked_notifiers = self.notifier_processes;
         self.looks_names_up = self.sender_processes > 0;
@@ -89,7 +90,7 @@ impl Config {
         if !self.dmq || !self.shares_subscriptions {
             return refuse("all unless enable_dmq and enable_subs_dmq are 1: nodes have to exchange what they hold");
         }
-        if !self.replicates || !self.asks_for_all || !self.asks_for_subscriptions {
+        if !self.replicates || !self.sync_on_join || !self.asks_for_subscriptions {
             return refuse("all unless enable_pres_dmq, enable_pres_sync_dmq and enable_subs_sync_dmq are 1");
         }
         if self.shared_table() {
@@ -120,7 +121,7 @@ impl Config {
         let alone = !self.dmq && self.shares_subscriptions;
         self.replicates &= self.dmq;
         self.shares_subscriptions &= self.dmq && !unused;
-        self.asks_for_all &= self.replicates;
+        self.sync_on_join &= self.replicates;
         self.asks_for_subscriptions &= self.shares_subscriptions;
         if alone {
             return vec!["enable_subs_dmq 1 has no effect without enable_dmq: set enable_dmq 1".into()];
@@ -231,7 +232,7 @@ mod tests {
             dmq: true,
             shares_subscriptions: true,
             replicates: true,
-            asks_for_all: true,
+            sync_on_join: true,
             asks_for_subscriptions: true,
             cluster_replicas: b"2",
             ..defaults()
@@ -245,7 +246,7 @@ mod tests {
             (Config { dmq: false, ..shared() }, "enable_dmq"),
             (Config { shares_subscriptions: false, ..shared() }, "enable_subs_dmq"),
             (Config { replicates: false, ..shared() }, "enable_pres_dmq"),
-            (Config { asks_for_all: false, ..shared() }, "enable_pres_sync_dmq"),
+            (Config { sync_on_join: false, ..shared() }, "enable_pres_sync_dmq"),
             (Config { asks_for_subscriptions: false, ..shared() }, "enable_subs_sync_dmq"),
             (Config { subscriptions: SubscriptionMode::Database, ..shared() }, "subs_db_mode 3"),
             (Config { publications: PublicationMode::Database, ..shared() }, "publ_cache 0"),

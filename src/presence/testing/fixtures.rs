@@ -41,7 +41,7 @@ pub fn config() -> Config {
         publications: PublicationMode::Memory,
         force_active: true,
         replicates: false,
-        asks_for_all: false,
+        sync_on_join: false,
         asks_for_subscriptions: false,
         secondary_timer: false,
         watchers_cache: Some(Seconds(60)),

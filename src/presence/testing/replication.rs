@@ -37,7 +37,7 @@ fn life() -> Vec<Replica> {
 
 fn receive(server: &mut MemoryPorts, messages: &[&Replica]) -> Option<String> {
     for message in messages {
-        let notified_by = match server.config().replicas_are_silent {
+        let notified_by = match server.config().skips_notify_of_replicas {
             true => NotifiedBy::Announcer,
             false => NotifiedBy::ThisNode,
         };
@@ -88,7 +88,7 @@ table! { messages_in_any_order_change_nothing_back:
 fn silent_replicas_are_stored_and_nobody_is_notified() {
     let announced = life();
     let mut server = node();
-    server.config.replicas_are_silent = true;
+    server.config.skips_notify_of_replicas = true;
     Subscribe::new("bob", "alice", "presence").send(&mut server).expect("subscribed");
     assert_eq!(receive(&mut server, &[&announced[0]]), Some(pidf("one")));
     assert_eq!(server.sent.len(), 1);

@@ -22,12 +22,14 @@ impl Parts {
         if !self.config.shares_subscriptions {
             return true;
         }
-        if self.config.has_arbiter() && !self.shared.cluster_state.arbitration.is_held(clock::instant()) {
+        let now = clock::instant();
+        let is_held = !self.config.has_arbiter() || self.shared.cluster_state.arbitration.is_held(now);
+        if !is_held {
             self.shared.nodes.joining.note_waiting();
-            return false;
         }
-        match self.shared.cluster_state.lease.look(clock::instant()) {
-            LeaseState::Speaks => true,
+        // A node that waits for its lease runs, and looks at the clock all the same.
+        match self.shared.cluster_state.lease.look(now) {
+            LeaseState::Speaks => is_held,
             LeaseState::Asks => false,
             LeaseState::WasAway(time) => {
                 limited!(Notice, "this node did not run for {} ms: it asks the others before it sends NOTIFYs", time.0);

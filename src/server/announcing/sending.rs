@@ -79,7 +79,8 @@ impl Parts {
     /// has arrived.
     ///
     /// # Errors
-    /// It was not, as far as can be seen.
+    ///
+    /// Fails when the request was not sent on by a node, as far as its address and its header show.
     pub(crate) fn admit_request(
         &self,
         address: &str,

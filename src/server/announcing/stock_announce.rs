@@ -71,7 +71,7 @@ impl Parts {
             return false;
         }
         let is_announced = origin == ChangeOrigin::OtherNode;
-        let notifies_them = self.config.replicates && !self.config.replicas_are_silent;
+        let notifies_them = self.config.replicates && !self.config.skips_notify_of_replicas;
         match event {
             StateChange::State { .. } => is_announced || notifies_them,
             StateChange::Watchers { .. } => is_announced,

@@ -12,37 +12,44 @@ pub trait AuthorizationStore {
     /// What was decided about the watcher of a subscription.
     ///
     /// # Errors
-    /// The table cannot be read.
+    ///
+    /// Fails when the table cannot be read.
     fn find(&self, subscription: &Subscription) -> Result<Option<Authorization>, StoreError>;
 
     /// Remembers a decision.
     ///
     /// # Errors
-    /// The table cannot be read or written.
+    ///
+    /// Fails when the table cannot be read or written.
     fn store(&self, subscription: &Subscription, authorization: &Authorization) -> Result<(), StoreError>;
 
     /// Remembers the first decision about a watcher.
     ///
     /// # Errors
-    /// The table cannot be written.
+    ///
+    /// Fails when the table cannot be written.
     fn store_first(&self, subscription: &Subscription, authorization: &Authorization) -> Result<(), StoreError>;
 
     /// The watchers of a resource about whom anything was decided.
     ///
     /// # Errors
-    /// The table cannot be read.
+    ///
+    /// Fails when the table cannot be read.
     fn known(&self, resource: &Resource) -> Result<Vec<Subscription>, StoreError>;
 
     /// The watchers of a resource about whom nobody has decided.
     ///
     /// # Errors
-    /// The table cannot be read.
+    ///
+    /// Fails when the table cannot be read.
     fn waiting(&self, resource: &Resource) -> Result<Vec<Watcher>, StoreError>;
 
     /// Writes the decisions that could not be written when they were made.
     ///
     /// # Errors
-    /// The database cannot be reached or written: what is not written yet stays due, and is written next time.
+    ///
+    /// Fails when the database cannot be reached or written: what is not written yet stays due, and is written next
+    /// time.
     fn write(&self, pass: Pass) -> Result<(), StoreError>;
 
     /// Forgets the decisions in memory that were read long ago.
@@ -51,6 +58,7 @@ pub trait AuthorizationStore {
     /// Forgets those too, and the watchers about whom nobody has decided for a day.
     ///
     /// # Errors
-    /// The database cannot be written.
+    ///
+    /// Fails when the database cannot be written.
     fn clean(&self) -> Result<(), StoreError>;
 }

@@ -31,8 +31,8 @@ pub(super) enum Objections {
 /// How often the numbers of a subscription are moved on because its watcher answers 500, between two SUBSCRIBEs.
 const MOST_RAISES: u8 = 3;
 
-/// Ours counts, but another node has sent NOTIFYs with higher numbers meanwhile; or another node says that it is
-/// ours, and may not know who has gone on with it.
+/// Moves a subscription of this node above the numbers of the NOTIFYs that another node has sent meanwhile; or takes
+/// one back of which another node says that it is ours, though a third one may have gone on with it.
 ///
 /// # Errors
 ///
@@ -69,7 +69,7 @@ pub(crate) fn go_above_refused(context: &mut Context<'_>, dialog: DialogId<'_>, 
     let mut is_raised = false;
     context.shared.tables.change_numbers(dialog, |stored| is_raised = raise(stored));
     if is_raised {
-        if let Err(error) = go_on_with(context, dialog) {
+        if let Err(error) = activate_replica(context, dialog) {
             limited!(Error, "the row of a subscription whose numbers were moved on cannot be written: {error}");
         }
     }
@@ -112,11 +112,11 @@ pub(super) fn of_replica(
 
 fn announce_takeover(context: &mut Context<'_>, dialog: DialogId<'_>) -> Result<(), StoreError> {
     counters::count(Counter::TakenOver);
-    go_on_with(context, dialog)
+    activate_replica(context, dialog)
 }
 
 /// The row, the other nodes and the watcher get numbers that were moved on.
-fn go_on_with(context: &mut Context<'_>, dialog: DialogId<'_>) -> Result<(), StoreError> {
+fn activate_replica(context: &mut Context<'_>, dialog: DialogId<'_>) -> Result<(), StoreError> {
     let written = context.storage.subscriptions.write_taken_over(dialog);
     context.announce_subscription(dialog);
     if is_claimed(context, dialog) {

@@ -81,7 +81,7 @@ pub fn note_refused(context: &Context, message: SipMsg<'_>) {
 ///
 /// # Errors
 ///
-/// How a message is answered that is not accepted, or was carried out before.
+/// Fails with the answer to a message that is not accepted, or was carried out before.
 pub fn admit(context: &Context, channel: Channel, message: SipMsg<'_>, body: &[u8]) -> Result<(), StatusLine> {
     let shared = context.process().shared;
     if shared.door.is_open() {

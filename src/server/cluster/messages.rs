@@ -156,7 +156,7 @@ fn on_hello(context: &mut Context, from: &Address, their_name: &[u8], (reply, co
         return;
     }
     let common = |kind: RecordKind| kinds & compares & kind.bit() != 0;
-    if config.replicates && config.asks_for_all {
+    if config.replicates && config.sync_on_join {
         match common(RecordKind::Publications) {
             true => comparison::pull_all(context, id, RecordKind::Publications),
             false => _ = context.send_on(Channel::Publications, from, replica::SYNC_YOU),
@@ -195,7 +195,7 @@ pub fn step(context: &mut Context) {
     if nodes.joining.is_alone_since_joining(clock::now())
         && nodes.joining.take_question()
         && config.replicates
-        && config.asks_for_all
+        && config.sync_on_join
     {
         if dmq::nodes().iter().any(|node| node.active && !node.local) {
             nodes.joining.note_asked_all(clock::now());

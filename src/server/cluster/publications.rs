@@ -19,7 +19,7 @@ use crate::sip::uri;
 /// left to it.
 fn notified_by(parts: &Parts, from: Option<&Address>) -> NotifiedBy {
     let by_stock = from.is_none_or(|from| parts.shared.stock_nodes.has(from));
-    match parts.config.replicas_are_silent && (by_stock || !parts.config.shares_subscriptions) {
+    match parts.config.skips_notify_of_replicas && (by_stock || !parts.config.shares_subscriptions) {
         true => NotifiedBy::Announcer,
         false => NotifiedBy::ThisNode,
     }

@@ -48,7 +48,7 @@ pub(super) fn notify_claimed(context: &mut Context<'_>) {
 /// Whether the other nodes are still announcing to us what is published: a watcher notified now would see its lamp
 /// go out and on.
 pub(super) fn wait_for_publications(parts: &Parts) -> bool {
-    let asks = parts.config.replicates && parts.config.asks_for_all;
+    let asks = parts.config.replicates && parts.config.sync_on_join;
     asks && parts.shared.nodes.joining.has_just_joined(clock::now(), parts.config.started)
 }
 

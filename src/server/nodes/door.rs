@@ -80,7 +80,8 @@ impl Door {
     /// As the parameters say.
     ///
     /// # Errors
-    /// A parameter has a value that it cannot have; secrets are not named.
+    ///
+    /// Fails when a parameter has a value that it cannot have; secrets are not named.
     pub fn new(config: &Config) -> Result<Door, String> {
         let secrets = Secrets::parse(config.cluster_secret)
             .map_err(|allowed| format!("parameter cluster_secret must be {allowed}"))?;
@@ -129,7 +130,8 @@ impl Door {
     /// secret.
     ///
     /// # Errors
-    /// It was not, as far as can be seen.
+    ///
+    /// Fails when the request was not sent on by a node, as far as its address and its header show.
     pub fn admit_request(
         &self,
         source: &[u8],
@@ -157,7 +159,8 @@ impl Door {
     /// Names the sender of a message that came from an address without a port; `None` where nobody has to say so.
     ///
     /// # Errors
-    /// The message must not be accepted.
+    ///
+    /// Fails when the sender may not speak as a node.
     pub fn admit(&self, channel: Channel, source: &[u8], message: &[u8]) -> Result<Option<Sealed>, Closed> {
         let is_listed = self.lists(address_of(source));
         if !self.peers.is_empty() && !is_listed {

@@ -6,13 +6,13 @@ use crate::time::{AtomicMoment, Moment, Seconds};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// For so long after we found the cluster, its nodes are new to us, not we to them.
-const JOINING: Seconds = Seconds(10);
+const NODES_ARE_NEW_FOR: Seconds = Seconds(10);
 
 /// How long after the question to all what comes may be an answer to it.
-const ANSWERING: Seconds = Seconds(60);
+const SYNC_MAY_BE_ANSWERED_FOR: Seconds = Seconds(60);
 
 /// For so long after we found the cluster, watchers wait for what is published elsewhere.
-const FILLING: Seconds = Seconds(2);
+const INITIAL_SYNC_TIME: Seconds = Seconds(2);
 
 /// So long after the start a node that sees no other begins to serve what it read from the table.
 const ALONE_AFTER: Seconds = Seconds(3);
@@ -46,7 +46,7 @@ impl Joining {
     /// Whether what we asked the others for may still be on its way.
     pub fn has_just_joined(&self, now: Moment, started: Moment) -> bool {
         // Others may announce subscriptions to us before dmq has notified us that we joined.
-        now - self.joined_at.get().unwrap_or(started).max(started) < FILLING
+        now - self.joined_at.get().unwrap_or(started).max(started) < INITIAL_SYNC_TIME
     }
 
     /// All nodes were asked what there is: none is of our kind.
@@ -56,7 +56,7 @@ impl Joining {
 
     /// Whether a message may be a node's answer to the question to all.
     pub fn may_be_answered(&self, now: Moment) -> bool {
-        self.asked_all_at.get().is_some_and(|asked_at| now - asked_at < ANSWERING)
+        self.asked_all_at.get().is_some_and(|asked_at| now - asked_at < SYNC_MAY_BE_ANSWERED_FOR)
     }
 
     /// Watchers wait for what is published elsewhere.
@@ -92,6 +92,6 @@ impl Joining {
 
     /// Whether the nodes that are seen now are new to us, not we to them.
     pub(crate) fn are_others_new(&self, now: Moment) -> bool {
-        self.joined_at.get().is_some_and(|joined_at| now - joined_at <= JOINING)
+        self.joined_at.get().is_some_and(|joined_at| now - joined_at <= NODES_ARE_NEW_FOR)
     }
 }

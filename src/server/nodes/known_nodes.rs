@@ -31,13 +31,13 @@ const MOST: usize = 256;
 /// A node that misses messages again and again is sent everything this often at most.
 const FULL_STATE_INTERVAL: Seconds = Seconds(5);
 
-/// A node is lost when it has not answered for so long; dmq has tried for a while before.
+/// The time without an answer after which a node is lost; dmq has tried for a while before.
 const LOST_AFTER: Seconds = Seconds(2);
 
-/// A node that was there so long before this one was frozen was there when it was.
+/// A node that was given up no longer than this before the freeze counts as one that was there when it began.
 const FROZEN_MARGIN: Seconds = Seconds(3);
 
-/// So long nodes have to answer the questions of a node that was frozen.
+/// The time that nodes have to answer the questions of a node that was frozen.
 const ANSWER_TIME: Seconds = Seconds(5);
 
 /// A node that others speak of is lost when it has not been seen for so long.

@@ -188,7 +188,7 @@ mod tests {
         assert_eq!(left_after(1), all - silence, "one more is waited for");
         // What was silent so long is not waited for any more.
         assert_eq!([WINDOW, 1].map(&mut left_after), [all - silence, all - 2 * silence]);
-        // Who is answered does not wait.
+        // Those that are answered do not wait.
         for _ in 0..10 * WINDOW {
             senders.note_answer(MicroTick::at(0));
             left_after(1);

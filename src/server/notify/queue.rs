@@ -168,7 +168,7 @@ impl NotifyQueue for ResourceQueues {
         let mut spare = SpareBlocks::of_batch(most);
         while let Some(entry) = shard.entry(tables.rule(), resource) {
             let Some(slot) = entry.subscriptions().get(notify_run.cursor).copied() else {
-                // Who comes later is due by a change of its own.
+                // A subscription that is added later is due by a change of its own.
                 notify_run.is_at_end = true;
                 break;
             };

@@ -76,7 +76,8 @@ impl Inventory {
     /// Calls `show` with every publication that is alive and ends some time.
     ///
     /// # Errors
-    /// The table cannot be read.
+    ///
+    /// Fails when the table cannot be read.
     pub fn each_publication(&self, mut show: impl FnMut(&Resource, &Publication)) -> Result<(), StoreError> {
         let now = clock::now();
         for resource in self.storage.publications.published()? {

@@ -17,13 +17,15 @@ pub trait PublicationStore {
     /// See [`crate::presence::ports::publications::Publications::publish`].
     ///
     /// # Errors
-    /// Nothing has changed where memory or the database fails.
+    ///
+    /// Fails when memory or the database does; nothing has changed then.
     fn change(&self, resource: &Resource, change: &Change) -> Result<Applied, StoreError>;
 
     /// The live documents of a resource, in the order in which they are put together.
     ///
     /// # Errors
-    /// The table cannot be read.
+    ///
+    /// Fails when the table cannot be read.
     fn documents(&self, resource: &Resource) -> Result<Vec<Publication>, StoreError>;
 
     /// Reads the documents that memory should know, and does not since the start.
@@ -47,19 +49,22 @@ pub trait PublicationStore {
     /// Removes at most `limit` publications that ended before `now` (seconds since 1970); returns whose they were.
     ///
     /// # Errors
-    /// The table cannot be read, and none was removed.
+    ///
+    /// Fails when the table cannot be read; none was removed then.
     fn take_ended(&self, now: Moment, limit: usize) -> Result<Vec<Resource>, StoreError>;
 
     /// The resources that have publications, or may have, in a stable order.
     ///
     /// # Errors
-    /// The table cannot be read.
+    ///
+    /// Fails when the table cannot be read.
     fn resources(&self, wanted: ResourceFilter<'_>) -> Result<Vec<Resource>, StoreError>;
 
     /// The resources that have publications now, as the table says once it was brought up to date.
     ///
     /// # Errors
-    /// The table cannot be read.
+    ///
+    /// Fails when the table cannot be read.
     fn published(&self) -> Result<Vec<Resource>, StoreError>;
 
     /// When rows are written. The store's own question; others ask what follows from it.
@@ -82,7 +87,8 @@ pub trait PublicationStore {
     /// Learns at start which resources have rows; returns how many rows there are.
     ///
     /// # Errors
-    /// The table cannot be read.
+    ///
+    /// Fails when the table cannot be read.
     fn restore(&self) -> Result<usize, StoreError> {
         Ok(0)
     }
@@ -91,7 +97,8 @@ pub trait PublicationStore {
     /// table.
     ///
     /// # Errors
-    /// The table cannot be read.
+    ///
+    /// Fails when the table cannot be read.
     fn sync(&self) -> Option<Result<(), StoreError>> {
         None
     }
@@ -99,7 +106,8 @@ pub trait PublicationStore {
     /// Writes what the table lacks; returns how many rows changed.
     ///
     /// # Errors
-    /// The database cannot be written.
+    ///
+    /// Fails when the database cannot be written.
     fn write(&self, pass: Pass) -> Result<usize, StoreError> {
         let _ = pass;
         Ok(0)
@@ -109,7 +117,8 @@ pub trait PublicationStore {
     /// memory get the times of day at which these end now. All are tried; the first failure is returned.
     ///
     /// # Errors
-    /// Not all rows could be written.
+    ///
+    /// Fails when not all rows could be written.
     fn clock_was_set(&self, before: Seconds) -> Result<(), StoreError> {
         let _ = before;
         Ok(())

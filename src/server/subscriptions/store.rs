@@ -60,7 +60,8 @@ pub trait SubscriptionStore {
     /// Stores a new subscription in a dialog that was looked for before, see [`SubscriptionStore::find_recent`].
     ///
     /// # Errors
-    /// Nothing is stored where memory or the database fails.
+    ///
+    /// Fails when memory or the database does; nothing is stored then.
     fn subscribe(
         &self,
         work: &mut RowWork,
@@ -72,25 +73,29 @@ pub trait SubscriptionStore {
     /// The subscription of a dialog, by its hash, where the same SUBSCRIBE may have made it just now.
     ///
     /// # Errors
-    /// The database cannot be read.
+    ///
+    /// Fails when the database cannot be read.
     fn find_recent(&self, dialog: DialogId<'_>, hash: u64) -> Result<Option<Subscription>, StoreError>;
 
     /// The subscription of a dialog.
     ///
     /// # Errors
-    /// The database cannot be read.
+    ///
+    /// Fails when the database cannot be read.
     fn find(&self, dialog: DialogId<'_>) -> Result<Option<Subscription>, StoreError>;
 
     /// Renews a subscription that was just found.
     ///
     /// # Errors
-    /// Nothing has changed where memory or the database fails.
+    ///
+    /// Fails when memory or the database does; nothing has changed then.
     fn renew(&self, work: &mut RowWork, current: &Subscription, renewal: &Renewal<'_>) -> Result<Renewed, StoreError>;
 
     /// Ends a subscription that was just found, as its watcher asks for, and makes its last NOTIFY due.
     ///
     /// # Errors
-    /// The subscription stays where memory or the database fails.
+    ///
+    /// Fails when memory or the database does; the subscription stays then.
     fn unsubscribe(
         &self,
         work: &mut RowWork,
@@ -101,31 +106,36 @@ pub trait SubscriptionStore {
     /// Ends a subscription for this reason and makes its last NOTIFY due; `false` when it was gone.
     ///
     /// # Errors
-    /// The subscription stays where memory or the database fails.
+    ///
+    /// Fails when memory or the database does; the subscription stays then.
     fn end(&self, work: &mut RowWork, dialog: DialogId<'_>, reason: &[u8]) -> Result<bool, StoreError>;
 
     /// Removes a subscription without a NOTIFY.
     ///
     /// # Errors
-    /// The subscription stays where the database fails.
+    ///
+    /// Fails when the database does; the subscription stays then.
     fn remove(&self, dialog: DialogId<'_>) -> Result<Option<Subscription>, StoreError>;
 
     /// The subscriptions to a resource.
     ///
     /// # Errors
-    /// The database cannot be read.
+    ///
+    /// Fails when the database cannot be read.
     fn subscriptions_to(&self, resource: &Resource) -> Result<Vec<Subscription>, StoreError>;
 
     /// How many subscriptions there are to a resource.
     ///
     /// # Errors
-    /// The database cannot be read.
+    ///
+    /// Fails when the database cannot be read.
     fn watcher_count(&self, resource: &Resource) -> Result<usize, StoreError>;
 
     /// How many subscriptions the watcher of this one has.
     ///
     /// # Errors
-    /// The database cannot be read.
+    ///
+    /// Fails when the database cannot be read.
     fn count_of_watcher(&self, subscription: &Subscription) -> Result<usize, StoreError>;
 
     /// Whether anybody may subscribe to a resource; `false` is certain.
@@ -139,14 +149,16 @@ pub trait SubscriptionStore {
     /// Ends at most `limit` subscriptions that ran out before `now` (seconds since 1970).
     ///
     /// # Errors
-    /// The database cannot be read, and none was ended.
+    ///
+    /// Fails when the database cannot be read; none was ended then.
     fn end_expired(&self, work: &mut RowWork, now: Moment, limit: usize) -> Result<Vec<Subscription>, StoreError>;
 
     /// Gives a subscription another authorization; `true` when it was another one before: its watcher has to be
     /// notified.
     ///
     /// # Errors
-    /// The database cannot be written.
+    ///
+    /// Fails when the database cannot be written.
     fn set_authorization(
         &self,
         work: &mut RowWork,
@@ -157,7 +169,8 @@ pub trait SubscriptionStore {
     /// Calls `take` with every subscription, in a stable order, until it returns `false`.
     ///
     /// # Errors
-    /// The database cannot be read.
+    ///
+    /// Fails when the database cannot be read.
     fn each(&self, take: &mut dyn FnMut(Subscription) -> bool) -> Result<(), StoreError>;
 
     /// When rows are written. The store's own question; others ask what follows from it.
@@ -192,7 +205,8 @@ pub trait SubscriptionStore {
     /// Writes the row of a subscription that was taken over from another node, where that is done at once.
     ///
     /// # Errors
-    /// The database cannot be written; the timer tries again.
+    ///
+    /// Fails when the database cannot be written; the timer tries again.
     fn write_taken_over(&self, dialog: DialogId<'_>) -> Result<(), StoreError>;
 
     /// Deletes the row of a subscription that another node has ended, where it is not the subscription itself.
@@ -201,13 +215,15 @@ pub trait SubscriptionStore {
     /// Fills the memory from the table; returns how many rows were read.
     ///
     /// # Errors
-    /// The table cannot be read, or memory is too small for it.
+    ///
+    /// Fails when the table cannot be read, or memory is too small for it.
     fn restore(&self) -> Result<usize, StoreError>;
 
     /// Writes the rows that are older than the memory; returns how many were written.
     ///
     /// # Errors
-    /// The database cannot be written.
+    ///
+    /// Fails when the database cannot be written.
     fn write_back(&self, pass: Pass) -> Result<usize, StoreError>;
 
     /// The wall clock was set: rows that hold times of subscriptions in memory are older than the memory now.
