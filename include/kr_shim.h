@@ -193,13 +193,13 @@ int kr_xhttp_reply(struct sip_msg *msg, int code, str *phrase, str *content_type
 #define KR_DMQ_PEERS 2
 #define KR_DMQ_CHANNELS 3
 typedef int (*kr_dmq_joined_f)(void);
-typedef void (*kr_dmq_answered_f)(int channel, str *host, unsigned short port, int code);
+typedef void (*kr_dmq_answered_f)(int channel, str *host, unsigned short port, int code, unsigned int ticket);
 typedef void (*kr_dmq_node_f)(void *context, str *host, unsigned short port, int active, int local);
 int kr_dmq_load(kr_dmq_answered_f on_answered);
 int kr_dmq_join(int which, str *name, peer_callback_t on_message, kr_dmq_joined_f on_joined);
 int kr_dmq_broadcast(int which, str *body);
-/* to the node with this address; below 0 when there is none */
-int kr_dmq_send(int which, str *body, str *host, unsigned short port);
+/* to the node with this address; below 0 when there is none. The answer is reported with the ticket, below 2^26. */
+int kr_dmq_send(int which, str *body, str *host, unsigned short port, unsigned int ticket);
 void kr_dmq_each_node(kr_dmq_node_f take, void *context);
 /* The SIP URI of a node as dmq has it; its length, or negative: there is none, or it is longer. */
 int kr_dmq_uri(str *host, unsigned short port, char *uri, int size);

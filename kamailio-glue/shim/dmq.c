@@ -14,13 +14,11 @@ static str content_type = str_init("application/json");
 
 static int answered(struct sip_msg *msg, int code, dmq_node_t *node, void *param)
 {
+	unsigned long word = (unsigned long)param;
 	if(report != NULL && node != NULL)
-		report((int)(long)param, &node->uri.host, node->uri.port_no, code);
+		report((int)(word & 15), &node->uri.host, node->uri.port_no, code, (unsigned int)(word >> 4));
 	return 0;
 }
-
-static dmq_resp_cback_t on_answer[KR_DMQ_CHANNELS] = {
-	{answered, (void *)0L}, {answered, (void *)1L}, {answered, (void *)2L}};
 
 static dmq_peer_t *peer_of(int channel)
 {
@@ -67,9 +65,11 @@ static int copy_node(const dmq_node_t *from, struct kr_node *to)
 	return parse_uri(to->uri, to->node.orig_uri.len, &to->node.uri);
 }
 
-static int send_to(int which, str *body, struct kr_node *to)
+static int send_to(int which, str *body, struct kr_node *to, unsigned int ticket)
 {
-	return dmq.send_message(peer_of(which), body, &to->node, &on_answer[which], 1, &content_type);
+	/* dmq copies it. */
+	dmq_resp_cback_t on_answer = {answered, (void *)((unsigned long)ticket << 4 | (unsigned long)which)};
+	return dmq.send_message(peer_of(which), body, &to->node, &on_answer, 1, &content_type);
 }
 
 /* The active nodes but this one, at most KR_DMQ_MOST_NODES; the caller frees the list. */
@@ -100,14 +100,14 @@ int kr_dmq_broadcast(int which, str *body)
 	if(list == NULL)
 		return -1;
 	for(i = 0; i < count; i++) {
-		if(send_to(which, body, &list[i]) < 0)
+		if(send_to(which, body, &list[i], 0) < 0)
 			done = -1;
 	}
 	pkg_free(list);
 	return done;
 }
 
-int kr_dmq_send(int which, str *body, str *host, unsigned short port)
+int kr_dmq_send(int which, str *body, str *host, unsigned short port, unsigned int ticket)
 {
 	dmq_node_t *node;
 	struct kr_node to;
@@ -118,7 +118,7 @@ int kr_dmq_send(int which, str *body, str *host, unsigned short port)
 	for(node = (*nodes)->nodes; node != NULL && !found; node = node->next)
 		found = !node->local && node->uri.port_no == port && STR_EQ(node->uri.host, *host) && copy_node(node, &to) == 0;
 	lock_release(&(*nodes)->lock);
-	return found ? send_to(which, body, &to) : -1;
+	return found ? send_to(which, body, &to, ticket) : -1;
 }
 
 void kr_dmq_each_node(kr_dmq_node_f take, void *context)

@@ -3,10 +3,13 @@
 use super::clock::Stamp;
 use super::succession::common_hash;
 use super::version::Version;
+use crate::shm_safe::shm_safe;
 
 /// A record's key: the same on every node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RecordKey(pub u64);
+
+shm_safe!(RecordKey(number));
 
 /// Makes all bits of a number depend on all others (splitmix64).
 pub fn mixed(number: u64) -> u64 {

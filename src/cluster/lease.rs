@@ -53,6 +53,12 @@ impl Lease {
         LeaseState::Speaks
     }
 
+    /// Whether the node would ask if it looked now.
+    #[cfg(test)]
+    pub fn is_over(&self, now: Instant) -> bool {
+        self.asking_since.get().is_some() || self.looked_at.get().is_some_and(|looked_at| now.since(looked_at) > LEASE)
+    }
+
     /// Since when the node asks; `None` while it speaks.
     pub fn asking_since(&self) -> Option<Instant> {
         self.asking_since.get()

@@ -11,8 +11,8 @@ pub type MessageFn = unsafe extern "C" fn(*mut sys::sip_msg, *mut sys::peer_repo
 pub type JoinedFn = unsafe extern "C" fn() -> i32;
 
 /// The callback for an answer to one of our messages: the number of its channel, host and port of the node, status
-/// code.
-pub type AnsweredFn = unsafe extern "C" fn(c_int, *mut sys::_str, u16, c_int);
+/// code, the ticket that the message was sent with, or 0.
+pub type AnsweredFn = unsafe extern "C" fn(c_int, *mut sys::_str, u16, c_int, u32);
 
 /// What a message is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,8 +103,13 @@ pub fn broadcast(channel: Channel, body: &[u8]) -> bool {
 
 /// Sends a message to one node; `false` when there is none with this address.
 pub fn send(channel: Channel, to: &Address, body: &[u8]) -> bool {
+    send_with_ticket(channel, to, body, 0)
+}
+
+/// The same, and the answer is reported with this ticket, which is below 2^26.
+pub fn send_with_ticket(channel: Channel, to: &Address, body: &[u8], ticket: u32) -> bool {
     // SAFETY: the host copies the body, and compares the address.
-    unsafe { sys::kr_dmq_send(channel as c_int, &mut *lend(body), &mut *lend(&to.host), to.port) >= 0 }
+    unsafe { sys::kr_dmq_send(channel as c_int, &mut *lend(body), &mut *lend(&to.host), to.port, ticket) >= 0 }
 }
 
 /// The longest SIP URI of a node.

@@ -2,6 +2,7 @@
 //! whether this node may speak at all.
 pub mod arbitration;
 pub mod asking;
+pub(crate) mod claims;
 pub mod holders;
 pub mod leases_table;
 pub mod node_clocks;

@@ -3,6 +3,7 @@
 pub mod activation;
 pub mod admission;
 pub mod comparison;
+pub mod consent;
 pub mod full_sync;
 pub mod membership;
 pub mod merging;

@@ -11,6 +11,7 @@ pub mod message_rate;
 pub mod node_id;
 pub(crate) mod node_messages;
 pub mod old_documents;
+pub(crate) mod open_claims;
 pub(crate) mod own_removals;
 pub mod placing;
 pub mod removals;

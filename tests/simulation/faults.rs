@@ -42,6 +42,8 @@ pub struct Plan {
     pub presentities: u32,
     pub dialogs: usize,
     pub skewed: bool,
+    /// Phones refresh at several nodes at almost the same time, and there is one voice all the time.
+    pub roams: bool,
     /// The version of the messages of all nodes at first.
     pub first_version: u8,
     pub watch_every: u64,
@@ -78,6 +80,7 @@ impl Plan {
             presentities: 3 + random.below(8) as u32,
             dialogs: if large { 1_500 } else { 10 + random.below(40) as usize },
             skewed: random.one_in(2),
+            roams: false,
             first_version: MESSAGES,
             watch_every: 100 + random.below(200),
             publish_every: 100 + random.below(300),
@@ -137,6 +140,22 @@ impl Plan {
                 self.faults.push(Timed { fault: Fault::DatabaseAway(away), at: at + random.below(2_000), lasts });
             }
         }
+        self
+    }
+
+    /// The same life with phones that roam, where no message is lost.
+    pub fn roaming(mut self, random: &mut Random) -> Plan {
+        (self.roams, self.watch_every, self.publish_every) = (true, 20 + random.below(60), 10 + random.below(40));
+        let mut at = FAULTS_FROM;
+        self.faults = (0..2 + random.below(3))
+            .map(|_| {
+                at += 8_000 + random.below(6_000);
+                let node = random.below(self.nodes as u64) as usize;
+                let late = Fault::Bad { loss: 0, doubled: random.below(40), delay: 50 + random.below(400) };
+                let fault = if random.one_in(2) { Fault::Freeze(node) } else { late };
+                Timed { fault, at, lasts: 300 + random.below(6_000) }
+            })
+            .collect();
         self
     }
 

@@ -66,6 +66,11 @@ fn live_on_four_nodes(seed: u64) -> (u64, u64) {
     live_in(Simulation::with_replicas(seed, 3))
 }
 
+/// On all nodes, on two, and on three.
+fn live_with_phones_that_roam(seed: u64) -> (u64, u64) {
+    live_in(Simulation::roaming(seed, [None, Some(1), Some(2)][(seed % 3) as usize]))
+}
+
 /// Half of them with an arbiter.
 fn live_while_upgraded(seed: u64) -> (u64, u64) {
     live_in(Simulation::upgraded(seed, seed % 2 == 0))
@@ -99,6 +104,13 @@ fn whatever_happens_every_lamp_shows_what_is() {
 #[test]
 fn with_an_arbiter_one_node_speaks_whatever_happens() {
     live_many(live_with_arbiter, LIVES / 2);
+}
+
+/// Without one there is never more than one either, as long as nodes receive what the others say within the length of
+/// a lease: however phones change from node to node, and however long nodes are frozen.
+#[test]
+fn without_an_arbiter_one_node_speaks_while_nothing_is_cut() {
+    live_many(live_with_phones_that_roam, LIVES / 2);
 }
 
 /// Each record is on two, three or four nodes alone, and requests go to the one that serves them.

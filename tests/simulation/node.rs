@@ -2,12 +2,13 @@
 use crate::arbitration::{Leases, Registry};
 use crate::layers::cluster::arbiter::{self, Arbiter, LeaseChange};
 use crate::layers::cluster::clock::{HybridClock, LocalTime, Stamp};
+use crate::layers::cluster::consent::{self, NodeSet, OpenClaim};
 use crate::layers::cluster::exchange::{self, Pulling};
 use crate::layers::cluster::inheritance::{LeaseOutcome, LeaseRow, Successor, resolve};
 use crate::layers::cluster::lease::{ANSWERS_AFTER, Lease, LeaseState};
 use crate::layers::cluster::numbers::{BLOCK, Ceiling, above_takeover_margin, reserve};
 use crate::layers::cluster::old_documents::RemovedDocuments;
-use crate::layers::cluster::succession::{candidates, successor};
+use crate::layers::cluster::succession::candidates;
 use crate::layers::cluster::unsettled::{self, Difference};
 use crate::layers::cluster::version::Version;
 use crate::time::{Instant, Millis, UnixMillis};
@@ -15,9 +16,11 @@ use crate::wire::{REFRESHES, unchanged_of};
 use placing::Places;
 use std::collections::BTreeMap;
 
+mod consenting;
 mod documents;
 mod merging;
 mod placing;
+mod takeover;
 
 pub use crate::wire::{CLOCKED, DialogId, Doc, MESSAGES, NodeId, PresentityId, Record, Refresh, Removal, Sub, Wire};
 
@@ -64,6 +67,11 @@ pub struct Node {
     due: BTreeMap<DialogId, ()>,
     /// Since when it claims what it has taken over; others may object.
     claimed: BTreeMap<DialogId, u64>,
+    /// What it has taken from another node, and sends for once all others know.
+    consenting: BTreeMap<DialogId, ()>,
+    open_claims: Vec<OpenClaim>,
+    /// Nodes that have not answered when they should have.
+    silent: NodeSet,
     /// What was read from disk and may have gone to others.
     restored: BTreeMap<DialogId, ()>,
     /// Hands over nothing any more: it has announced that it leaves.
@@ -131,6 +139,9 @@ impl Node {
             removed: BTreeMap::new(),
             due: BTreeMap::new(),
             claimed: BTreeMap::new(),
+            consenting: BTreeMap::new(),
+            open_claims: vec![OpenClaim::default(); consent::MOST_CLAIMS],
+            silent: NodeSet::NONE,
             restored: BTreeMap::new(),
             left: false,
             speaks: MESSAGES,
@@ -225,12 +236,12 @@ impl Node {
     /// Whether it sends the NOTIFYs of a dialog, as far as it knows.
     pub fn speaks_for(&self, dialog: DialogId) -> bool {
         let is_allowed = self.lease.asking_since().is_none() && !self.left && self.holds_lease(self.now);
-        self.owns(dialog) && !self.claimed.contains_key(&dialog) && is_allowed
+        self.owns(dialog) && !self.waits(dialog) && is_allowed
     }
 
     /// Whether it would send one at that time, if it were asked to.
     pub fn would_speak_for(&self, dialog: DialogId, now: u64) -> bool {
-        self.speaks_for(dialog) && self.holds_lease(now)
+        self.speaks_for(dialog) && self.holds_lease(now) && !self.lease.is_over(Instant::at(now))
     }
 
     fn holds_lease(&self, now: u64) -> bool {
@@ -285,6 +296,7 @@ impl Node {
         };
         let steps = if is_owned { Some(0) } else { self.steps_to_us(owner, owners_lease) };
         let is_arbitrated = self.arbiter.is_some();
+        let takes = !is_arbitrated && (!is_owned || self.waits(dialog));
         let Some(sub) = self.subs.get_mut(&dialog) else { return false };
         if sub.version.word >= word {
             return true;
@@ -307,8 +319,12 @@ impl Node {
         (sub.version.word, sub.version.stamp) = (word, stamp);
         self.restored.remove(&dialog);
         self.claimed.remove(&dialog);
-        self.announce(dialog);
-        self.send_to_former(dialog, owner);
+        if takes {
+            self.claim(dialog, owner);
+        } else {
+            self.announce(dialog);
+            self.send_to_former(dialog, owner);
+        }
         self.notify(dialog);
         true
     }
@@ -341,7 +357,7 @@ impl Node {
     }
 
     fn notify(&mut self, dialog: DialogId) {
-        if !self.owns(dialog) || self.left || self.claimed.contains_key(&dialog) {
+        if !self.owns(dialog) || self.left || self.waits(dialog) {
             return;
         }
         if !self.holds_lease(self.now) {
@@ -413,6 +429,7 @@ impl Node {
         self.arbitrate();
         self.may_resume();
         self.speak_for_claimed();
+        self.end_waiting();
         self.place_records();
         let stamp = self.tick();
         let now = Instant::at(self.now);
@@ -467,73 +484,6 @@ impl Node {
         self.now.saturating_sub(self.received.get(&peer).copied().unwrap_or_default()) < LOST_AFTER
     }
 
-    fn take_over_lost(&mut self) {
-        if self.arbiter.is_some() {
-            let wanted = |sub: &&Sub| !self.owns(sub.dialog) && self.steps_to_us(sub.owner, sub.lease).is_some();
-            let ours: Vec<DialogId> = self.subs.values().filter(wanted).map(|sub| sub.dialog).collect();
-            ours.into_iter().for_each(|dialog| self.take_over(dialog));
-            return;
-        }
-        let silent = |peer: &NodeId| self.now.saturating_sub(self.received.get(peer).copied().unwrap_or_default());
-        let lost: Vec<(NodeId, u64)> =
-            self.peers.iter().map(|peer| (*peer, silent(peer))).filter(|(_, age)| *age >= LOST_AFTER).collect();
-        let mut names: Vec<[u8; 1]> =
-            self.peers.iter().filter(|p| silent(p) < LOST_AFTER).map(|p| [*p as u8]).collect();
-        names.push([self.id as u8]);
-        let names: Vec<&[u8]> = names.iter().map(|name| name.as_slice()).collect();
-        let own = [self.id as u8];
-        let mut ours = Vec::new();
-        for sub in self.subs.values() {
-            let Some((_, age)) = lost.iter().find(|(peer, _)| *peer == sub.owner) else { continue };
-            let turn = ((age - LOST_AFTER) / TURN) as usize;
-            let is_lost = |node: NodeId| lost.iter().any(|(peer, _)| *peer == node);
-            let is_successor = match self.places.replicas {
-                None => successor(&names, &[&sub.dialog.to_be_bytes()], turn) == Some(&own),
-                Some(_) => self.is_successor(sub.presentity, turn, is_lost),
-            };
-            if is_successor {
-                ours.push(sub.dialog);
-            }
-        }
-        ours.into_iter().for_each(|dialog| self.take_over(dialog));
-    }
-
-    fn take_over(&mut self, dialog: DialogId) {
-        let (stamp, lease, is_arbitrated) = (self.tick(), self.own_lease(), self.arbiter.is_some());
-        let Some((owner, owners_lease)) = self.subs.get(&dialog).map(|sub| (sub.owner, sub.lease)) else { return };
-        let Some(steps) = self.steps_to_us(owner, owners_lease) else { return };
-        let Some(sub) = self.subs.get_mut(&dialog) else { return };
-        (sub.owner, sub.lease) = (self.id, lease);
-        sub.version = Version { epoch: sub.version.epoch + steps, stamp, owner: self.id as u64, ..sub.version };
-        if is_arbitrated {
-            sub.ceiling = above_takeover_margin(sub.ceiling, steps);
-        } else {
-            self.claimed.insert(dialog, self.now);
-        }
-        self.raise(dialog);
-    }
-
-    fn speak_for_claimed(&mut self) {
-        let due: Vec<DialogId> =
-            self.claimed.iter().filter(|(_, at)| self.now - **at >= OBJECTIONS).map(|(dialog, _)| *dialog).collect();
-        for dialog in due {
-            self.claimed.remove(&dialog);
-            self.notify(dialog);
-        }
-    }
-
-    /// Goes on above all that another node may have sent, and notifies the watcher.
-    fn raise(&mut self, dialog: DialogId) {
-        let stamp = self.tick();
-        let Some(sub) = self.subs.get_mut(&dialog) else { return };
-        sub.local = sub.ceiling;
-        sub.version.stamp = stamp;
-        sub.ceiling = reserve(sub.local, Ceiling::at(sub.ceiling)).unwrap_or(sub.ceiling);
-        self.restored.remove(&dialog);
-        self.announce(dialog);
-        self.notify(dialog);
-    }
-
     /// The table of leases as it is now.
     pub fn leases(&self) -> Vec<LeaseRow> {
         self.leases.borrow().clone()
@@ -564,6 +514,7 @@ impl Node {
             return;
         }
         self.has_received = true;
+        self.silent.remove(from);
         match &wire {
             Wire::Leave(successor) => {
                 self.received.insert(from, 0);
@@ -585,6 +536,8 @@ impl Node {
             Wire::Offer { record, first, rest } => self.on_offer(record, first, rest),
             Wire::Held(record) => self.on_held(&record),
             Wire::Record(record) => exchange::ExchangePorts::merge(self, from, record),
+            Wire::Claim { sub, ticket } => self.on_claim(from, sub, ticket),
+            Wire::Taken(ticket, is_newest) => self.on_taken(from, ticket, is_newest),
             Wire::Exchange(message) => {
                 let now = Instant::at(self.now);
                 self.places.with = Some(from);

@@ -1,5 +1,6 @@
 //! What simulated nodes hold, and what they say to each other.
 use crate::layers::cluster::clock::{ClusterSecond, Stamp};
+use crate::layers::cluster::consent::Ticket;
 use crate::layers::cluster::digest::mixed;
 use crate::layers::cluster::exchange::ExchangeMessage;
 use crate::layers::cluster::version::{DocumentVersion, Version};
@@ -93,6 +94,13 @@ pub enum Wire {
     /// A message could not be read (400).
     Unread,
     Record(Record),
+    /// The sender has taken a subscription from another node, and sends its NOTIFYs once this is answered.
+    Claim {
+        sub: Sub,
+        ticket: Ticket,
+    },
+    /// What dmq answers to the message with this ticket, once it is carried out: whether the sender knew nothing newer.
+    Taken(Ticket, bool),
     Exchange(ExchangeMessage<Record>),
     /// The sender ends, and has handed its lease over to this node.
     Leave(Option<NodeId>),

@@ -1,5 +1,6 @@
 //! The callbacks of dmq: what comes from other nodes is admitted and carried out by [`crate::server::cluster`].
 use crate::abi::presence::{calls, state};
+use crate::cluster::consent::Ticket;
 use crate::common::counters::{self, Counter};
 use crate::host::clock;
 use crate::host::dmq::{self, Address, Channel};
@@ -7,7 +8,7 @@ use crate::host::msg::{Header, SipMsg};
 use crate::presence::config::Config;
 use crate::presence::placed::Placed;
 use crate::server::cluster::admission::{BAD, StatusLine, TOO_MANY, admit, is_within_rate, note_refused, with_sender};
-use crate::server::cluster::messages;
+use crate::server::cluster::{consent, messages};
 use crate::server::context::Context;
 use crate::server::nodes::stock_nodes::Outcome;
 use crate::sys;
@@ -56,12 +57,15 @@ unsafe extern "C" fn on_joined_nodes() -> c_int {
 }
 
 /// A node has answered one of our messages, or has not.
-unsafe extern "C" fn on_answered(channel: c_int, host: *mut sys::_str, port: u16, code: c_int) {
+unsafe extern "C" fn on_answered(channel: c_int, host: *mut sys::_str, port: u16, code: c_int, ticket: u32) {
     entry!(on_answered, {
         // SAFETY: the shim lends the host.
         let address = unsafe { Address::of_raw(host, port) };
         let (Some(address), Some(process)) = (address, state::process()) else { return };
         let (nodes, stock) = (process.shared.nodes, process.shared.stock_nodes);
+        if let (Some(ticket), Some(mut context)) = (Ticket::of_number(ticket), state::context()) {
+            consent::on_answer(&mut context, ticket, &address, code);
+        }
         match (Channel::of_number(channel), code) {
             (_, 408) => nodes.note_missed(&address),
             // dmq there does not know our channel.

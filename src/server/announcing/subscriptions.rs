@@ -156,7 +156,7 @@ impl Parts {
 
     /// A subscription of ours as it is announced: with a new stamp, and enough numbers reserved; and the digest of what
     /// was announced last.
-    fn stamped(&self, dialog: DialogId<'_>) -> Option<(Subscription, Ownership, Option<NonZeroU64>)> {
+    pub(crate) fn stamped(&self, dialog: DialogId<'_>) -> Option<(Subscription, Ownership, Option<NonZeroU64>)> {
         let tables = &self.shared.tables;
         let stamp = self.shared.cluster_state.tick();
         let mut shard = tables.shard_of_dialog(tables.dialog_hash(dialog))?;

@@ -13,11 +13,11 @@ use crate::presence::ports::server::Server;
 use crate::presence::subscription::SubscriptionState;
 use crate::presence::subscription_field::Field;
 use crate::server::announcing::subscriptions::{skip_sequence_numbers, take_over};
-use crate::server::cluster::watchers;
+use crate::server::cluster::{consent, watchers};
 use crate::server::context::Context;
 use crate::server::nodes::node_id::NodeId;
 use crate::server::shared::Parts;
-use crate::server::tables::subscription_entry::{Ownership, SubscriptionEntry};
+use crate::server::tables::subscription_entry::{Awaited, Ownership, SubscriptionEntry};
 
 /// Whether other nodes may object to a takeover before the watcher is notified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +46,9 @@ pub(super) fn raise_above(
     let claim = |stored: &mut SubscriptionEntry| {
         let steps = context.steps_to_us(&stored.ownership).unwrap_or_default();
         take_over(&context.shared.tables, stored, lease, steps);
-        stored.ownership.is_claimed |= objections == Objections::Awaited;
+        if stored.ownership.awaits == Awaited::Nothing && objections == Objections::Awaited {
+            stored.ownership.awaits = Awaited::Objections;
+        }
     };
     match context.shared.tables.change_numbers(dialog, claim) {
         true => announce_takeover(context, dialog),
@@ -100,7 +102,10 @@ pub(super) fn of_replica(
         let is_first = of(&stored.ownership) == of(&seen);
         if is_first {
             take_over(&context.shared.tables, stored, lease, steps);
-            stored.ownership.is_claimed = objections == Objections::Awaited;
+            stored.ownership.awaits = match objections {
+                Objections::Awaited => Awaited::Objections,
+                Objections::NotAwaited => Awaited::Nothing,
+            };
         }
         is_first
     };
@@ -118,17 +123,23 @@ fn announce_takeover(context: &mut Context<'_>, dialog: DialogId<'_>) -> Result<
 /// The row, the other nodes and the watcher get numbers that were moved on.
 fn activate_replica(context: &mut Context<'_>, dialog: DialogId<'_>) -> Result<(), StoreError> {
     let written = context.storage.subscriptions.write_taken_over(dialog);
-    context.announce_subscription(dialog);
-    if is_claimed(context, dialog) {
-        context.shared.cluster_state.note_claims(clock::instant());
-        return written;
+    let known = context.owned_subscription(dialog);
+    match known.as_ref().map_or(Awaited::Nothing, |(_, ownership)| ownership.awaits) {
+        Awaited::Nothing => {
+            context.announce_subscription(dialog);
+            watchers::notify_of_state(context, dialog);
+        }
+        Awaited::Objections => {
+            context.announce_subscription(dialog);
+            context.shared.cluster_state.note_claims(clock::instant());
+        }
+        // The answers to what was said before do not count for the new numbers.
+        Awaited::Answers => {
+            let subscription = known.map(|(subscription, _)| subscription);
+            subscription.into_iter().for_each(|subscription| consent::ask_again(context, &subscription));
+        }
     }
-    watchers::notify_of_state(context, dialog);
     written
-}
-
-fn is_claimed(parts: &Parts, dialog: DialogId<'_>) -> bool {
-    parts.owned_subscription(dialog).is_some_and(|(_, ownership)| ownership.is_claimed)
 }
 
 /// Nobody else has gone on with the rest of what was read from the table at start: it is ours.

@@ -16,6 +16,8 @@ pub type StatusLine = (i32, &'static str);
 
 /// The message was carried out, or need not be.
 pub const OK: StatusLine = (200, "OK");
+/// The message was carried out, and this node knows something newer of the subscription, which it sends.
+pub const NEWER_HERE: StatusLine = (202, "Newer Here");
 /// The message cannot be read.
 pub const BAD: StatusLine = (400, "Bad Request");
 

@@ -276,7 +276,8 @@ impl ExchangePorts for Exchange<'_, '_> {
         let done = match self.kind {
             RecordKind::Subscriptions => match cluster::parse(&record, self.context.packages, clock::now()) {
                 Some((_, NodeMessage::Subscription(announcement))) => {
-                    merging::apply(self.context, &announcement, address.as_ref()).map_err(|error| error.to_string())
+                    let merged = merging::apply(self.context, &announcement, address.as_ref());
+                    merged.map(|_| ()).map_err(|error| error.to_string())
                 }
                 _ => Err("it is no subscription".into()),
             },

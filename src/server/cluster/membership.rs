@@ -5,6 +5,7 @@ use crate::presence::comparison::RecordKind;
 use crate::presence::error::StoreError;
 use crate::presence::replication::Reader;
 use crate::server::cluster::activation::{self, Objections};
+use crate::server::cluster::consent;
 use crate::server::cluster::full_sync::Owners;
 use crate::server::cluster::{comparison, full_sync, replacement, stock_subscriptions, takeover, watchers};
 use crate::server::context::Context;
@@ -63,6 +64,7 @@ pub fn step(context: &mut Context<'_>) {
         if context.shared.cluster_state.take_claims(clock::instant()) {
             watchers::notify_claimed(context);
         }
+        consent::end_waiting(context);
         if !watchers::wait_for_publications(context) && context.shared.nodes.joining.take_waiting() {
             watchers::notify_waiting(context);
         }

@@ -16,7 +16,7 @@ use crate::server::cluster::activation::{self, Objections};
 use crate::server::cluster::{replicas, watchers};
 use crate::server::context::Context;
 use crate::server::nodes::node_id::NodeId;
-use crate::server::tables::subscription_entry::Ownership;
+use crate::server::tables::subscription_entry::{Awaited, Ownership};
 use std::num::NonZeroU32;
 
 /// How often an announcement is merged again because other processes have changed its subscription meanwhile.
@@ -27,6 +27,8 @@ pub(super) const TRIES: usize = 20;
 pub(super) enum Merging {
     /// The merge is carried out.
     Done,
+    /// The same, and this node knew something newer, which the other one is sent.
+    NewerHere,
     /// Another process has changed the subscription meanwhile: nothing is changed.
     Overtaken,
 }
@@ -41,12 +43,12 @@ pub(super) struct MergeBasis {
     epoch: u32,
     lease: Option<NonZeroU32>,
     stamp: Stamp,
-    is_claimed: bool,
+    awaits: Awaited,
 }
 
 impl MergeBasis {
     pub(super) fn of<B: AsRef<[u8]>>(subscription: &Subscription<B>, ownership: &Ownership) -> MergeBasis {
-        let Ownership { owner, epoch, lease, stamp, is_claimed, .. } = *ownership;
+        let Ownership { owner, epoch, lease, stamp, awaits, .. } = *ownership;
         let (word, status) = (subscription.state.remote_cseq, subscription.state.status);
         MergeBasis {
             word,
@@ -56,7 +58,7 @@ impl MergeBasis {
             epoch,
             lease,
             stamp,
-            is_claimed,
+            awaits,
         }
     }
 }
@@ -90,10 +92,15 @@ fn going_on_above(mut subscription: Subscription, above: Option<Ceiling>) -> Sub
 /// # Errors
 ///
 /// Fails when there is no memory for the node or the subscription, and when the database fails.
-pub fn apply(context: &mut Context<'_>, other: &Announcement, from: Option<&Address>) -> Result<(), StoreError> {
+pub(super) fn apply(
+    context: &mut Context<'_>,
+    other: &Announcement,
+    from: Option<&Address>,
+) -> Result<Merging, StoreError> {
     for _ in 0..TRIES {
-        if merge(context, other, from)? == Merging::Done {
-            return Ok(());
+        match merge(context, other, from)? {
+            Merging::Overtaken => {}
+            merged => return Ok(merged),
         }
     }
     Err(StoreError::Busy)
@@ -109,7 +116,7 @@ fn merge(context: &mut Context<'_>, other: &Announcement, from: Option<&Address>
     node_clocks::observe(context, &other.claim.owner, stamp);
     let ownership = Ownership { owner, epoch, stamp, ceiling: Ceiling::at(ceiling), lease, ..Ownership::default() };
     let Some((mine, own_ownership)) = context.owned_subscription(dialog) else {
-        return take_new(context, other, ownership, from).map(|()| Merging::Done);
+        return take_new(context, other, ownership, from);
     };
     let seen = MergeBasis::of(&mine, &own_ownership);
     let is_owned = context.owns(&own_ownership);
@@ -152,7 +159,7 @@ fn merge(context: &mut Context<'_>, other: &Announcement, from: Option<&Address>
     } else if merge.speak || merge.moves && owner.is_here() && context.may_claim(&merged) {
         let objections = if merge.speak { Objections::NotAwaited } else { objections(context) };
         activation::raise_above(context, dialog, objections)?;
-        return Ok(Merging::Done);
+        return Ok(merged_by(&merge));
     }
     if merge.answers && !is_unstamped {
         if let Some((mine, ownership)) = context.owned_subscription(dialog) {
@@ -160,7 +167,11 @@ fn merge(context: &mut Context<'_>, other: &Announcement, from: Option<&Address>
             context.answer_node(from, &text);
         }
     }
-    Ok(Merging::Done)
+    Ok(merged_by(&merge))
+}
+
+fn merged_by(merge: &Merge) -> Merging {
+    if merge.answers { Merging::NewerHere } else { Merging::Done }
 }
 
 fn take_new(
@@ -168,7 +179,7 @@ fn take_new(
     other: &Announcement,
     ownership: Ownership,
     from: Option<&Address>,
-) -> Result<(), StoreError> {
+) -> Result<Merging, StoreError> {
     let subscription = &other.subscription;
     let dialog = subscription.dialog();
     let tombstones = context.shared.tombstones;
@@ -180,10 +191,10 @@ fn take_new(
             for_good: true,
         };
         context.answer_node(from, &ending.to_json(context.node_name()));
-        return Ok(());
+        return Ok(Merging::NewerHere);
     }
     if subscription.state.expires_at <= clock::now() {
-        return Ok(());
+        return Ok(Merging::Done);
     }
     let (here, may_claim) = (ownership.owner.is_here(), context.may_claim(&ownership));
     if !replicas::place(
@@ -191,7 +202,8 @@ fn take_new(
         subscription,
         if here && may_claim { Ownership { owner: NodeId::ELSEWHERE, ..ownership } } else { ownership },
     )? {
-        return Ok(());
+        // Another process was faster: what it has put there may be newer.
+        return Ok(Merging::Overtaken);
     }
     context.note_replica_of(subscription.get(Field::PresUri));
     if here && may_claim {
@@ -199,7 +211,7 @@ fn take_new(
         activation::of_replica(context, dialog, objections(context))?;
     }
     watchers::notify_of_status(context, subscription, subscription.state.status);
-    Ok(())
+    Ok(Merging::Done)
 }
 
 /// A node that says a subscription is ours may not know that another one has gone on with it; the arbiter does.

@@ -8,12 +8,14 @@ use crate::presence::replica::{self, ReplicaMessage};
 use crate::presence::replication;
 use crate::presence::replication::Reader;
 use crate::server::announcing::node_clocks;
-use crate::server::cluster::admission::{BAD, OK, StatusLine};
+use crate::server::cluster::admission::{BAD, NEWER_HERE, OK, StatusLine};
 use crate::server::cluster::full_sync::{self, Owners};
+use crate::server::cluster::merging::Merging;
 use crate::server::cluster::{
     comparison, membership, merging, publications, refreshes, replacement, replicas, stock_subscriptions,
 };
 use crate::server::context::{Context, Process};
+use crate::server::nodes::node_id::NodeId;
 
 /// Says who we are to all nodes, also to those that have not shown yet that they know the secret; whether each could be
 /// sent it.
@@ -95,7 +97,8 @@ pub fn on_node_message(
         }
     }
     nodes.mark_alive(&name, clock::now());
-    let mut done = Ok(());
+    wait_again_for(context, &name);
+    let (mut done, mut answer) = (Ok(()), OK);
     match (message, from) {
         (NodeMessage::Hello { reply, compares, speaks, stamp }, Some(from)) => {
             node_clocks::note(context, &name, stamp);
@@ -125,7 +128,11 @@ pub fn on_node_message(
         (NodeMessage::Subscription(_) | NodeMessage::Refresh(_) | NodeMessage::End(_), _)
             if !context.process().config.shares_subscriptions => {}
         (NodeMessage::Subscription(announcement), from) => {
-            done = merging::apply(context, &announcement, from.as_ref());
+            let merged = merging::apply(context, &announcement, from.as_ref());
+            if matches!(merged, Ok(Merging::NewerHere)) {
+                answer = NEWER_HERE;
+            }
+            done = merged.map(|_| ());
         }
         (NodeMessage::Refresh(refresh), from) => refreshes::apply(context, &refresh, &name, from.as_ref()),
         (NodeMessage::End(ending), _) => done = replicas::terminate(context, &ending),
@@ -133,11 +140,20 @@ pub fn on_node_message(
     }
     membership::resume(context);
     match done {
-        Ok(()) => OK,
+        Ok(()) => answer,
         Err(error) => {
             crate::limited!(Error, "a subscription of another node cannot be stored: {error}");
             (500, "Server Internal Error")
         }
+    }
+}
+
+/// A node that has said something is waited for again when subscriptions are taken.
+fn wait_again_for(context: &Context, name: &[u8]) {
+    let shared = &context.process().shared;
+    if shared.cluster_state.open_claims.has_silent() {
+        let place = shared.nodes.of_name(name, clock::now()).ok().and_then(NodeId::place);
+        place.into_iter().for_each(|place| shared.cluster_state.open_claims.note_message_of(place));
     }
 }
 

@@ -21,7 +21,7 @@ use crate::server::context::Context;
 use crate::server::nodes::node_id::NodeId;
 use crate::server::nodes::placing::{NEXT_LOOK, NEXT_OFFER, View};
 use crate::server::shared::Parts;
-use crate::server::tables::subscription_entry::{Ownership, SubscriptionEntry};
+use crate::server::tables::subscription_entry::{Awaited, Ownership, SubscriptionEntry};
 use crate::sip::entity_tag::EntityTag;
 use crate::sip::uri;
 use crate::time::{Millis, Moment, Seconds};
@@ -167,7 +167,7 @@ fn give_to(parts: &Parts, dialog: DialogId<'_>, primary: NodeId) -> Option<(Subs
     let ceiling = Ceiling::at(stored.ownership.ceiling.above(stored.subscription.state.local_cseq));
     // It goes on above all that this node has reserved.
     skip_sequence_numbers(&mut stored.subscription.state, ceiling);
-    stored.ownership = Ownership { owner: primary, stamp, ceiling, is_claimed: false, ..stored.ownership };
+    stored.ownership = Ownership { owner: primary, stamp, ceiling, awaits: Awaited::Nothing, ..stored.ownership };
     Some((stored.subscription.to_private(), stored.ownership))
 }
 
@@ -278,7 +278,7 @@ fn take_subscription(context: &mut Context<'_>, record: &[u8], from: &Address) -
     let (name, taken) = match cluster::parse(record, context.packages, clock::now())? {
         (_, NodeMessage::Subscription(announcement)) => {
             let name = called(announcement.subscription.dialog());
-            (name, merging::apply(context, &announcement, Some(from)))
+            (name, merging::apply(context, &announcement, Some(from)).map(|_| ()))
         }
         (_, NodeMessage::End(ending)) => (called(ending.dialog()), replicas::terminate(context, &ending)),
         _ => return None,

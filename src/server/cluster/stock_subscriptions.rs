@@ -15,7 +15,7 @@ use crate::server::context::Context;
 use crate::server::nodes::node_id::NodeId;
 use crate::server::nodes::stock_nodes::Outcome;
 use crate::server::shared::Parts;
-use crate::server::tables::subscription_entry::{Ownership, SubscriptionEntry};
+use crate::server::tables::subscription_entry::{Awaited, Ownership, SubscriptionEntry};
 use crate::time::{Moment, Seconds};
 use std::cmp::Ordering;
 
@@ -158,7 +158,7 @@ fn merge(
             let mut subscription = announced.with(&kept)?;
             subscription.state.since = mine.state.since;
             let seen = MergeBasis::of(&mine, &ownership);
-            let ownership = Ownership { owner, is_claimed: false, ..ownership };
+            let ownership = Ownership { owner, awaits: Awaited::Nothing, ..ownership };
             return merging::accept(context, &subscription, ownership, &seen);
         }
     }

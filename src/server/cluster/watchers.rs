@@ -10,6 +10,7 @@ use crate::presence::{notifier, watcher_changes};
 use crate::server::context::Context;
 use crate::server::shared::Parts;
 use crate::server::tables::resource_entry::{DueNotify, ResourceEntry};
+use crate::server::tables::subscription_entry::Awaited;
 
 /// The watcher is notified of the present state, as after a SUBSCRIBE. What cannot be sent is due again.
 pub(super) fn notify_of_state(context: &mut Context<'_>, dialog: DialogId<'_>) {
@@ -29,8 +30,8 @@ pub(super) fn notify_claimed(context: &mut Context<'_>) {
     let tables = &context.shared.tables;
     for index in 0..tables.shard_count() {
         let (mut shard, mut due) = (tables.nth_shard(index), Vec::new());
-        for stored in shard.subscriptions_mut().filter(|stored| stored.ownership.is_claimed) {
-            stored.ownership.is_claimed = false;
+        for stored in shard.subscriptions_mut().filter(|stored| stored.ownership.awaits == Awaited::Objections) {
+            stored.ownership.awaits = Awaited::Nothing;
             if stored.ownership.owner.is_here() {
                 stored.due = Some(NotifyReason::Subscribe);
                 due.push(stored.resource_hash);

@@ -4,6 +4,7 @@ use crate::cluster::lease::Lease;
 use crate::host::clock;
 use crate::server::nodes::held_lease::Arbitration;
 use crate::server::nodes::message_rate::MessageRates;
+use crate::server::nodes::open_claims::OpenClaims;
 use crate::server::nodes::placing::Placing;
 use crate::server::nodes::taken_marks::TakenMarks;
 use crate::shm_safe::shm_safe;
@@ -28,6 +29,8 @@ pub struct ClusterState {
     pub seen_running: AtomicU64,
     /// Since when there are subscriptions that were taken over and whose watchers are notified when nobody objects.
     claimed_at: AtomicInstant,
+    /// What it has taken from other nodes that have not answered yet.
+    pub(crate) open_claims: OpenClaims,
     /// When the node was started, by the wall clock.
     pub started: UnixMillis,
     /// The requests that others have sent on here.
@@ -47,6 +50,7 @@ shm_safe!(ClusterState {
     placing,
     seen_running,
     claimed_at,
+    open_claims,
     started,
     taken_marks,
     messages,

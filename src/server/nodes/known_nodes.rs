@@ -1,5 +1,6 @@
 //! The nodes of the cluster that run this module: their names, whether they answer, and what they still have to be
 //! sent.
+use crate::cluster::consent::NodeSet;
 use crate::cluster::digest::RecordKey;
 use crate::cluster::seal::Sealed;
 use crate::cluster::unsettled::Difference;
@@ -218,6 +219,20 @@ impl Nodes {
     pub fn address(&self, id: NodeId) -> Option<Address> {
         let list = self.list.lock();
         list.get(id.place()?).and_then(Node::address)
+    }
+
+    /// The places of those at these addresses that are ours, and there.
+    pub(crate) fn places_at(&self, addresses: &[Address]) -> NodeSet {
+        let (list, mut places) = (self.list.lock(), NodeSet::NONE);
+        let is_awaited = |node: &Node| !node.has_left && node.answers() && addresses.iter().any(|at| node.is_at(at));
+        let awaited = list.iter().enumerate().filter(|(_, node)| is_awaited(node));
+        awaited.for_each(|(place, _)| places.add(place));
+        places
+    }
+
+    /// The place of the node at an address.
+    pub(crate) fn place_at(&self, address: &Address) -> Option<usize> {
+        self.list.lock().iter().position(|node| node.is_at(address))
     }
 
     pub(super) fn change<R>(&self, id: NodeId, change: impl FnOnce(&mut Node) -> R) -> Option<R> {

@@ -12,6 +12,7 @@ use crate::presence::ports::subscriptions::{NewDialog, Renewed, Stored};
 use crate::presence::resource::Resource;
 use crate::presence::subscription::{Renewal, Status, Subscription, SubscriptionState};
 use crate::presence::subscription_field::Field;
+use crate::server::announcing::claims::SubscriptionClaim;
 use crate::server::announcing::subscriptions::Ends;
 use crate::server::nodes::node_id::NodeId;
 use crate::server::notifications::row_run::RowWork;
@@ -19,7 +20,7 @@ use crate::server::shared::Parts;
 use crate::server::subscriptions::rows_behind::RowsBehind;
 use crate::server::subscriptions::store::{End, SubscriptionRows, SubscriptionStore};
 use crate::server::tables::resource_entry::{DueNotify, ResourceEntry};
-use crate::server::tables::subscription_entry::{Ownership, SharedSubscription, SubscriptionEntry};
+use crate::server::tables::subscription_entry::{Awaited, Ownership, SharedSubscription, SubscriptionEntry};
 use crate::server::tables::watched::FinalNotify;
 use crate::server::tables::{Shard, watcher_hash};
 use crate::time::{Moment, Seconds};
@@ -80,15 +81,15 @@ impl SubscriptionStore for MemorySubscriptions {
     }
 
     fn renew(&self, _: &mut RowWork, current: &Subscription, renewal: &Renewal<'_>) -> Result<Renewed, StoreError> {
-        let (before, former) = match self.renew_where_it_is(current, renewal)? {
-            RenewedWhere::Here(before, former) => (before, former),
+        let (before, change) = match self.renew_where_it_is(current, renewal)? {
+            RenewedWhere::Here(before, change) => (before, change),
             RenewedWhere::Elsewhere(renewed) => return Ok(renewed),
         };
         if let Err(error) = self.rows.changed(current.dialog()) {
             self.take_back(current, renewal, &before);
             return Err(error);
         }
-        self.announce_renewal(current.dialog(), former);
+        self.announce_renewal(current.dialog(), &change);
         Ok(Renewed::Done)
     }
 
@@ -100,7 +101,7 @@ impl SubscriptionStore for MemorySubscriptions {
         renewal: &Renewal<'_>,
     ) -> Result<Renewed, StoreError> {
         match self.renew_where_it_is(current, renewal)? {
-            RenewedWhere::Here(_, former) => self.announce_renewal(current.dialog(), former),
+            RenewedWhere::Here(_, change) => self.announce_renewal(current.dialog(), &change),
             RenewedWhere::Elsewhere(Renewed::Done) => {}
             RenewedWhere::Elsewhere(other) => return Ok(other),
         }
@@ -290,7 +291,7 @@ impl MemorySubscriptions {
         for _ in 0..TRIES {
             return Ok(match self.renew_in_memory(current, renewal)? {
                 Attempt::ChangedHands => continue,
-                Attempt::Done(before, former) => RenewedWhere::Here(before, former),
+                Attempt::Done(before, change) => RenewedWhere::Here(before, change),
                 Attempt::Overtaken(now) => RenewedWhere::Elsewhere(Renewed::Overtaken(now)),
                 Attempt::Gone => RenewedWhere::Elsewhere(Renewed::Gone),
                 Attempt::StaysElsewhere => {
@@ -303,9 +304,12 @@ impl MemorySubscriptions {
     }
 
     /// The other nodes learn of a renewal, and its former owner that it is ours.
-    fn announce_renewal(&self, dialog: DialogId<'_>, former: Option<NodeId>) {
+    fn announce_renewal(&self, dialog: DialogId<'_>, change: &ChangeOfHands) {
+        if let Some((claim, ticket)) = change.claim.as_ref().and_then(|claim| Some((claim, claim.ticket?))) {
+            return self.announce_claim(dialog, claim, ticket);
+        }
         self.announce_subscription(dialog);
-        former.into_iter().for_each(|former| self.announce_to_former(dialog, former));
+        change.former.into_iter().for_each(|former| self.announce_to_former(dialog, former));
     }
 
     /// Renews a subscription in the tables alone.
@@ -313,6 +317,7 @@ impl MemorySubscriptions {
         let (now, stays) = (crate::host::clock::now(), self.stays_elsewhere(current.dialog()));
         // Where a subscription stays with another node, that node's socket and Contact stay, too.
         let strings = if stays { renewal.of_watcher() } else { renewal.changes() };
+        let mut claim = self.claim_of(current);
         let mut attempt = Attempt::Gone;
         self.shared.tables.change(current, &strings, |stored| {
             // What a later SUBSCRIBE has made of it stays.
@@ -323,13 +328,18 @@ impl MemorySubscriptions {
             // Under an arbiter it stays with the owner, who sends the NOTIFY when it learns of the SUBSCRIBE.
             let is_owned = self.owns(&stored.ownership);
             let steps = if is_owned { None } else { self.steps_to_us(&stored.ownership) };
-            if stays != (!is_owned && steps.is_none()) {
+            let claims = self.has_to_claim(&stored.ownership);
+            if stays != (!is_owned && steps.is_none()) || claims != claim.is_some() {
                 attempt = Attempt::ChangedHands;
                 return false;
             }
             attempt = match stays {
                 true => Attempt::StaysElsewhere,
-                false => Attempt::Done(stored.subscription.state, steps.map(|_| stored.ownership.owner)),
+                false => {
+                    let former = steps.map(|_| stored.ownership.owner);
+                    stored.ownership.awaits = claim.as_ref().map_or(Awaited::Nothing, |claim| claim.awaits);
+                    Attempt::Done(stored.subscription.state, ChangeOfHands { former, claim: claim.take() })
+                }
             };
             stored.aside = Aside::default();
             if let Some(steps) = steps {
@@ -340,7 +350,7 @@ impl MemorySubscriptions {
                     steps,
                 );
             }
-            (stored.ownership.is_claimed, stored.ownership.raised) = (false, 0);
+            stored.ownership.raised = 0;
             let state = &mut stored.subscription.state;
             state.expires_at = renewal.expires_at;
             state.remote_cseq = renewal.remote_cseq;
@@ -474,8 +484,8 @@ impl MemorySubscriptions {
 
 /// What became of a renewal in the tables.
 enum Attempt {
-    /// The subscription was this before, and went to this node from its former owner, if there is one.
-    Done(SubscriptionState, Option<NodeId>),
+    /// The subscription was this before, and may have gone to this node from another one.
+    Done(SubscriptionState, ChangeOfHands),
     /// A later SUBSCRIBE has come before it, and made this of the subscription.
     Overtaken(Box<Subscription>),
     /// There is no such subscription any more.
@@ -486,10 +496,18 @@ enum Attempt {
     StaysElsewhere,
 }
 
+/// How a subscription came to this node.
+struct ChangeOfHands {
+    /// The node that owned it; `None`: it was ours.
+    former: Option<NodeId>,
+    /// What the others are asked, where there are others.
+    claim: Option<SubscriptionClaim>,
+}
+
 /// A renewal in the tables, by whose row has to be written.
 enum RenewedWhere {
-    /// The subscription is ours, was this before, and came from its former owner, if there is one.
-    Here(SubscriptionState, Option<NodeId>),
+    /// The subscription is ours, was this before, and may have come from another node.
+    Here(SubscriptionState, ChangeOfHands),
     /// A renewal whose row is its owner's, too: this node writes none.
     Elsewhere(Renewed),
 }

@@ -15,6 +15,26 @@ use std::num::{NonZeroU32, NonZeroU64};
 /// A subscription whose strings are in shared memory.
 pub type SharedSubscription = Subscription<ShmBox<[u8]>>;
 
+/// What a node waits for before it sends the NOTIFYs of a subscription that was another node's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Awaited {
+    /// Nothing: it sends them.
+    #[default]
+    Nothing,
+    /// The subscription was taken over: other nodes may object for a while.
+    Objections,
+    /// The watcher has come here: all other nodes have to answer that they know.
+    Answers,
+}
+
+shm_safe!(
+    enum Awaited {
+        Nothing,
+        Objections,
+        Answers,
+    }
+);
+
 /// The owner of a subscription, and how often that has changed.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Ownership {
@@ -26,15 +46,15 @@ pub struct Ownership {
     pub stamp: Stamp,
     /// No node has used a CSeq above this one.
     pub ceiling: Ceiling,
-    /// The subscription was taken over, and the watcher is notified when no other node objects.
-    pub is_claimed: bool,
+    /// What is waited for before the watcher is notified of a subscription that was another node's.
+    pub awaits: Awaited,
     /// The lease of the owner that it is owned under; `None` without an arbiter.
     pub lease: Option<NonZeroU32>,
     /// How often its numbers were moved on because a watcher refused them, since its last SUBSCRIBE.
     pub raised: u8,
 }
 
-shm_safe!(Ownership { owner, epoch, stamp, ceiling, is_claimed, lease, raised });
+shm_safe!(Ownership { owner, epoch, stamp, ceiling, awaits, lease, raised });
 
 impl Ownership {
     /// A subscription that this node has just made or restored for `owner`.
@@ -44,7 +64,7 @@ impl Ownership {
 
     /// Whether this node sends its NOTIFYs now.
     pub fn speaks_here(&self) -> bool {
-        self.owner.is_here() && !self.is_claimed
+        self.owner.is_here() && self.awaits == Awaited::Nothing
     }
 }
 

@@ -51,6 +51,7 @@ impl Node {
             let (owner, lease) = if merge.moves { (theirs.owner, theirs.lease) } else { (mine.owner, mine.lease) };
             *mine = Sub { local, version: merged.version, ceiling: merged.ceiling, owner, lease, ..theirs };
             self.restored.remove(&dialog);
+            self.consenting.remove(&dialog);
         }
         mine.ceiling = merge.ceiling;
         let (now_ours, record) = (mine.owner == self.id, Record::Sub(mine.clone()));
