@@ -415,18 +415,31 @@ def test_refreshes_at_a_node_that_does_not_own_the_subscription_are_short(databa
 
 
 @pytest.mark.suite("cluster")
-def test_the_leases_are_reached_by_db_cluster(database):
+@pytest.mark.parametrize("kind", ["postgres", "mysql"])
+def test_the_leases_are_reached_by_db_cluster(database, kind):
     """With db_cluster in front of two ways to one database the second one serves when the first one is shut: the nodes
     hold their leases, and one takes over from the other."""
-    cluster = Cluster(2, modules=("db_postgres", "db_cluster"), cluster_arbiter="database")
-    database.sql("DELETE FROM presence_leases;")
-    gates = [Gate(database.port) for _ in range(2)]
+    server = database if kind == "postgres" else MariaDB()
+    try:
+        if kind == "mysql":
+            server.sql(statement())
+        leases_by_two_ways(server, kind)
+    finally:
+        if kind == "mysql":
+            server.stop()
+
+
+def leases_by_two_ways(server, kind):
+    cluster = Cluster(2, modules=("db_" + kind, "db_cluster"), cluster_arbiter="database")
+    server.sql("DELETE FROM presence_leases;")
+    gates = [Gate(server.port) for _ in range(2)]
     for node in cluster.nodes:
         for n, gate in enumerate(gates):
-            url = database.url.replace(":%d/" % database.port, ":%d/" % gate.port)
+            url = server.url.replace(":%d/" % server.port, ":%d/" % gate.port)
             node.extra_params += 'modparam("db_cluster", "connection", "way%d=>%s")\n' % (n, url)
         node.extra_params += 'modparam("db_cluster", "cluster", "leases=>way0=9s9s;way1=8s8s")\n'
-        node.extra_params += 'modparam("db_postgres", "timeout", 2)\n'
+        if kind == "postgres":
+            node.extra_params += 'modparam("db_postgres", "timeout", 2)\n'
         node.presence["cluster_arbiter_url"] = "cluster://leases"
     with cluster as (a, b):
         alice = Client(a, "alice")
