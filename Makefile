@@ -133,7 +133,7 @@ LIVES ?= 1000000
 .PHONY: simulate
 simulate: setup ## The protocol in a simulated network, life after life (SEED=201 LIVES=1000000 ONLY=part_of_everything)
 	@SEED=$(or $(SEED),201) LIVES=$(LIVES) $(CARGO) test --release --quiet --test simulation -- \
-		--nocapture $(or $(ONLY),whatever upgraded)
+		--nocapture $(or $(ONLY),whatever upgraded one_node_speaks)
 
 .PHONY: simulate-growth
 simulate-growth: setup ## What a refresh and a join cost with 3, 10 and 30 nodes, up to 10 million subscriptions
