@@ -11,6 +11,7 @@ cd "$(dirname "$0")/.."
 . scripts/lib.sh
 
 SIPJS=0.21.2
+CARGO_DENY=0.18.3
 
 server_packages="kamailio kamailio-presence-modules kamailio-sqlite-modules kamailio-extra-modules
 	kamailio-utils-modules kamailio-json-modules"
@@ -111,6 +112,19 @@ install_lints() {
 	(install_packages $missing) || say "these cannot be installed, and what they check is passed over: $missing"
 }
 
+# Debian has no package of it, and it takes minutes to build: only where every lint is required.
+provide_cargo_deny() {
+	[ -n "${REQUIRE_LINTS:-}" ] || return 0
+	! cargo deny --version >/dev/null 2>&1 || return 0
+	[ ! -x target/tools/bin/cargo-deny ] || return 0
+	say "building cargo-deny $CARGO_DENY"
+	mkdir -p target/tools
+	CARGO_TARGET_DIR=target/tools/cargo-deny "$(cargo_command)" install --quiet --locked --no-default-features \
+		--version "$CARGO_DENY" --root target/tools cargo-deny >target/tools/cargo-deny.log 2>&1 ||
+		fail "cannot build cargo-deny $CARGO_DENY: $(tail -n 1 target/tools/cargo-deny.log)"
+	rm -rf target/tools/cargo-deny
+}
+
 # deb-src lines for what the machine's own package lists name, in a private folder that leaves the system's lists alone.
 source_lists() {
 	apt-get indextargets --format '$(REPO_URI)|$(CODENAME)|$(COMPONENT)|$(SIGNED_BY)|$(TRUSTED)' 'Created-By: Packages' |
@@ -204,6 +218,6 @@ fi
 install_packages $missing 9>&-
 exec 9>&-
 install_rust
-case ${1:-} in tests | lint) install_lints ;; esac
+case ${1:-} in tests | lint) install_lints && provide_cargo_deny ;; esac
 provide_source
 [ "${1:-}" != tests ] || { provide_tools; mkdir -p target/tools; provide_browser_phone; }
