@@ -36,7 +36,7 @@ impl Parts {
         if !self.config.shares_subscriptions || self.config.has_arbiter() {
             return None;
         }
-        let (_, ownership) = self.owned_subscription(subscription.dialog())?;
+        let ownership = self.held_ownership(subscription.dialog())?;
         self.has_to_claim(&ownership).then(|| self.open_claim(subscription, ownership.owner))
     }
 

@@ -108,8 +108,7 @@ impl Parts {
 
     /// Whether this node sends the NOTIFYs of a subscription.
     pub(crate) fn is_owned(&self, dialog: DialogId<'_>) -> bool {
-        !self.config.shares_subscriptions
-            || self.owned_subscription(dialog).is_none_or(|(_, ownership)| self.owns(&ownership))
+        !self.config.shares_subscriptions || self.held_ownership(dialog).is_none_or(|ownership| self.owns(&ownership))
     }
 
     /// The name of the node that sends the NOTIFYs of a subscription; empty where nodes do not share them.
