@@ -62,7 +62,7 @@ impl PendingTable {
 
     /// The one that requests without an entity tag mean.
     fn unnamed(&mut self, key: u64) -> Option<&mut QueueEntry> {
-        self.by_key.find_mut(key, |entry| entry.key == key && !entry.beside).map(|entry| &mut **entry)
+        self.by_key.find_mut(key, |entry| entry.key == key && !entry.is_second).map(|entry| &mut **entry)
     }
 
     /// The one that is under way for what `request` is about.
@@ -103,7 +103,7 @@ impl PendingTable {
 type Joined = (Admission, Option<NextRequest>);
 
 fn join(busy: &mut QueueEntry, request: &Request, checked: Checked, now: Tick) -> Result<Joined, RequestError> {
-    if request.options.own {
+    if request.options.is_own() {
         return Ok((Admission::Covered, None));
     }
     if busy.waiting() >= LONGEST_QUEUE {
@@ -115,7 +115,10 @@ fn join(busy: &mut QueueEntry, request: &Request, checked: Checked, now: Tick) -
         }
         return Ok((Admission::Covered, None));
     }
-    if matches!(busy.phase, RequestPhase::Waiting { .. }) && !busy.stored && request.options.expires.is_end() {
+    if matches!(busy.phase, RequestPhase::Waiting { .. })
+        && busy.at_server == AtServer::Nothing
+        && request.options.expires.is_end()
+    {
         return Ok((Admission::Go(busy.id), busy.give_way(request, now)?));
     }
     if checked == Checked::NotYet && (request.options.has_body || request.etag().is_some()) {
@@ -148,7 +151,7 @@ impl PendingRequests {
             drop(table);
             return joined.map(|(departure, _)| departure);
         }
-        entry.beside = table.unnamed(key).is_some();
+        entry.is_second = table.unnamed(key).is_some();
         Ok(Admission::Go(table.insert(entry)?))
     }
 
@@ -281,8 +284,8 @@ impl PendingRequests {
         match &entry.next {
             Some(NextRequest { not_before: Some(at), .. }) if *at > now => {
                 entry.phase = RequestPhase::Waiting { at: *at };
-                entry.stored = false;
-                entry.broken_off = 0;
+                entry.at_server = AtServer::Nothing;
+                entry.was_broken_off = false;
                 let over = entry.in_hand.take();
                 drop(table);
                 drop(over);
@@ -290,7 +293,7 @@ impl PendingRequests {
             }
             Some(_) => {
                 entry.attempts = 0;
-                entry.broken_off = 0;
+                entry.was_broken_off = false;
                 return entry.hand_out_next(now);
             }
             None => {}
@@ -316,7 +319,7 @@ impl PendingRequests {
             }
         }
         entry.phase = RequestPhase::Waiting { at: now + wait };
-        entry.stored = server == AtServer::Something;
+        entry.at_server = server;
         entry.attempts += 1;
         let over = entry.in_hand.take();
         drop(table);

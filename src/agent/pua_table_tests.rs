@@ -154,12 +154,12 @@ fn a_database_that_takes_nothing_loses_nothing() {
         let one = record("one", "e.1", 1);
         bench.context().insert(&one).expect("stored");
         bench.process.records.write_back(Pass::Regular);
-        bench.process.database.set_writable(false);
+        bench.process.database.refuse_changes();
         let (old, new) = changed(&bench, &one, "e.2", 2);
         let replaced = bench.context().replace(&old, &new);
         assert_eq!(replaced.is_ok(), mode == Mode::Memory, "{mode:?}");
         bench.process.records.write_back(Pass::Regular);
-        bench.process.database.set_writable(true);
+        bench.process.database.take_changes();
         assert_eq!(bench.rows(), ["one e.1 1"], "{mode:?}");
         if mode == Mode::Database {
             assert_eq!(bench.context().replace(&old, &new).ok(), Some(true), "taken again");

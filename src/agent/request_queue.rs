@@ -3,9 +3,9 @@
 use crate::host::no_memory::NoMemory;
 use crate::host::shm::{self, Shm, ShmBox, ShmVec};
 use crate::pua::error::RequestError;
-use crate::pua::ports::{Claim, PendingRequestId};
+use crate::pua::ports::{AtServer, Claim, PendingRequestId};
 use crate::pua::record::{Record, RecordChange};
-use crate::pua::request::{Request, RequestedExpires};
+use crate::pua::request::{Request, RequestKind, RequestedExpires};
 use crate::shm_safe::shm_safe;
 use crate::sip::entity_tag::EntityTag;
 use crate::time::{Seconds, Tick};
@@ -41,11 +41,11 @@ shm_safe!(NextRequest { request, since, not_before, claims });
 pub(super) struct QueueEntry {
     pub(super) id: PendingRequestId,
     pub(super) key: u64,
-    pub(super) subscribes: bool,
+    pub(super) kind: RequestKind,
     pub(super) phase: RequestPhase,
     pub(super) attempts: u32,
-    /// The server may have something: an end of it has to be sent.
-    pub(super) stored: bool,
+    /// What the server may have of it.
+    pub(super) at_server: AtServer,
     /// For how long it was asked for last, and when.
     pub(super) asked: (RequestedExpires, Tick),
     pub(super) sent: Option<(Request<ShmBytes>, Record<ShmBytes>)>,
@@ -54,15 +54,15 @@ pub(super) struct QueueEntry {
     /// The tag before that, until the next request is sent: the record may still have it.
     pub(super) former_etag: Option<EntityTag<ShmBytes>>,
     /// There was another one of this key: requests that name no entity tag mean that one.
-    pub(super) beside: bool,
+    pub(super) is_second: bool,
     /// Callers that wait for what is under way.
     pub(super) claims: ShmVec<Claim>,
     pub(super) next: Option<NextRequest>,
     pub(super) change: Option<RecordChange<ShmBytes>>,
     /// What an entry from the host has taken and is at work on.
     pub(super) in_hand: Option<TakenPart>,
-    /// How often something was broken off since another request was taken, at most 1.
-    pub(super) broken_off: u32,
+    /// Something was broken off since another request was taken.
+    pub(super) was_broken_off: bool,
 }
 
 /// The part that learns that work on a pending request was broken off.
@@ -98,20 +98,20 @@ shm_safe!(
 shm_safe!(QueueEntry {
     id,
     key,
-    subscribes,
+    kind,
     phase,
     attempts,
-    stored,
+    at_server,
     asked,
     sent,
     etag,
     former_etag,
-    beside,
+    is_second,
     claims,
     next,
     change,
     in_hand,
-    broken_off
+    was_broken_off
 });
 
 /// How far the ends of two options may lie apart and still be the same: a SUBSCRIBE asks for ten more than
@@ -156,7 +156,7 @@ impl QueueEntry {
         if holder == RequestHolder::Caller && !self.claims.is_empty() {
             self.claims.remove(0);
         }
-        if std::mem::replace(&mut self.broken_off, 1) > 0 || holder == RequestHolder::Caller {
+        if std::mem::replace(&mut self.was_broken_off, true) || holder == RequestHolder::Caller {
             return self.give_up();
         }
         match self.in_hand.take() {
@@ -202,7 +202,7 @@ impl QueueEntry {
             }
             _ => false,
         };
-        self.subscribes
+        self.kind == RequestKind::Subscription
             && matches!(self.phase, RequestPhase::UnderWay { .. })
             && self.next.is_none()
             && self.sent.is_some()
@@ -223,7 +223,7 @@ impl QueueEntry {
         self.claims = claims;
         self.asked = (request.options.expires, now);
         self.phase = RequestPhase::UnderWay { until: now + ANSWER_TIMEOUT };
-        self.broken_off = 0;
+        self.was_broken_off = false;
         Ok(self.next.take())
     }
 
@@ -255,7 +255,7 @@ impl QueueEntry {
                 if request.body().is_none()
                     && !request.options.expires.is_end()
                     && waiting.request.options.expires.is_end()
-                    && !self.subscribes
+                    && self.kind == RequestKind::Publication
                 {
                     return Err(RequestError::NoBody);
                 }
@@ -295,19 +295,19 @@ pub(super) fn new_entry(
     shm::boxed(QueueEntry {
         id: 0,
         key,
-        subscribes: request.is_subscription(),
+        kind: request.kind(),
         phase,
         attempts: 0,
-        stored: false,
+        at_server: AtServer::Nothing,
         asked: (request.options.expires, now),
         sent: None,
         etag: None,
         former_etag: None,
-        beside: false,
+        is_second: false,
         claims,
         next: None,
         change: None,
         in_hand: None,
-        broken_off: 0,
+        was_broken_off: false,
     })
 }

@@ -1,8 +1,8 @@
 //! What becomes of requests when servers are slow, forgetful, busy, hostile or gone, and callers impatient.
 use crate::agent::records::RecordCounts;
-use crate::agent::testing::{Bench, code, granted, publication, subscription};
+use crate::agent::testing::{Bench, SendingFails, code, granted, publication, subscription};
 use crate::pua::error::RequestError;
-use crate::pua::request::{RequestField, RequestOptions, Start};
+use crate::pua::request::{RequestField, RequestKind, RequestOptions, Start};
 use crate::pua::response::Challenger;
 use crate::pua::response::{Challenge, FinalResponse};
 use crate::time::Seconds;
@@ -63,11 +63,11 @@ fn a_request_that_names_the_tag_of_the_one_before_it_goes_on_with_the_new_one() 
     assert_eq!(bench.pending_requests.count(), 0);
 }
 
-fn a_caller_is_answered_once_when_a_try_is_superseded(subscribes: bool) {
+fn a_caller_is_answered_once_when_a_try_is_superseded(kind: RequestKind) {
     let mut bench = Bench::new();
-    let ask = |bench: &mut Bench, expires, word| match subscribes {
-        true => bench.subscribe(expires, word).unwrap(),
-        false => bench.publish("i", Some("x"), expires, word).unwrap(),
+    let ask = |bench: &mut Bench, expires, word| match kind {
+        RequestKind::Subscription => bench.subscribe(expires, word).unwrap(),
+        RequestKind::Publication => bench.publish("i", Some("x"), expires, word).unwrap(),
     };
     ask(&mut bench, 600, 1);
     bench.answer(&busy(5));
@@ -82,8 +82,8 @@ fn a_caller_is_answered_once_when_a_try_is_superseded(subscribes: bool) {
 }
 
 table! { a_caller_is_answered_once_when_a_try_is_superseded:
-    publication => false;
-    subscription => true;
+    publication => RequestKind::Publication;
+    subscription => RequestKind::Subscription;
 }
 
 #[test]
@@ -100,22 +100,22 @@ fn the_end_of_what_is_not_there_is_answered() {
     assert_eq!((bench.wire.len(), bench.pending_requests.count()), (1, 0));
 }
 
-fn what_is_never_sent_is_answered(subscribes: bool) {
+fn what_is_never_sent_is_answered(kind: RequestKind) {
     let mut bench = Bench::new();
-    let request = if subscribes { subscription(600, 1) } else { publication("i", Some("x"), 600, 1) };
-    bench.dropped = true;
+    let request =
+        if kind == RequestKind::Subscription { subscription(600, 1) } else { publication("i", Some("x"), 600, 1) };
+    bench.sending_fails = Some(SendingFails::Silently);
     bench.submit(&request).unwrap();
     assert_eq!(bench.answered_callers, [(1, true)]);
-    bench.dropped = false;
-    bench.unsendable = true;
+    bench.sending_fails = Some(SendingFails::AtOnce);
     let refused = bench.submit(&request).is_err();
     assert_eq!(bench.answered_callers.len(), 1 + usize::from(!refused));
     assert_eq!(bench.pending_requests.count(), 0);
 }
 
 table! { what_is_never_sent_is_answered:
-    publication => false;
-    subscription => true;
+    publication => RequestKind::Publication;
+    subscription => RequestKind::Subscription;
 }
 
 #[test]
@@ -358,11 +358,11 @@ fn a_repair_makes_a_publication_of_its_own() {
     assert_eq!((repair.header("SIP-If-Match"), repair.body.as_deref()), ("", Some("two")));
 }
 
-fn an_end_asks_for_nothing_more_and_a_minimum_is_bounded(subscribes: bool) {
+fn an_end_asks_for_nothing_more_and_a_minimum_is_bounded(kind: RequestKind) {
     let mut bench = Bench::new();
-    let ask = |bench: &mut Bench, expires, word| match subscribes {
-        true => bench.subscribe(expires, word).unwrap(),
-        false => bench.publish("i", Some("x"), expires, word).unwrap(),
+    let ask = |bench: &mut Bench, expires, word| match kind {
+        RequestKind::Subscription => bench.subscribe(expires, word).unwrap(),
+        RequestKind::Publication => bench.publish("i", Some("x"), expires, word).unwrap(),
     };
     ask(&mut bench, 60, 1);
     bench.answer(&FinalResponse { min_expires: Some(Seconds::MAX), ..code(423) });
@@ -376,15 +376,15 @@ fn an_end_asks_for_nothing_more_and_a_minimum_is_bounded(subscribes: bool) {
 }
 
 table! { an_end_asks_for_nothing_more_and_a_minimum_is_bounded:
-    publication => false;
-    subscription => true;
+    publication => RequestKind::Publication;
+    subscription => RequestKind::Subscription;
 }
 
-fn the_first_request_is_sent_elsewhere_and_tried_again_from_the_start(subscribes: bool) {
+fn the_first_request_is_sent_elsewhere_and_tried_again_from_the_start(kind: RequestKind) {
     let mut bench = Bench::new();
-    match subscribes {
-        true => bench.subscribe(600, 1).unwrap(),
-        false => bench.publish("i", Some("x"), 600, 1).unwrap(),
+    match kind {
+        RequestKind::Subscription => bench.subscribe(600, 1).unwrap(),
+        RequestKind::Publication => bench.publish("i", Some("x"), 600, 1).unwrap(),
     }
     bench.answer(&FinalResponse { contact: b"sip:there@c".to_vec(), ..code(302) });
     assert_eq!(bench.wire[1].target, "sip:there@c");
@@ -398,15 +398,15 @@ fn the_first_request_is_sent_elsewhere_and_tried_again_from_the_start(subscribes
 }
 
 table! { the_first_request_is_sent_elsewhere_and_tried_again_from_the_start:
-    publication => false;
-    subscription => true;
+    publication => RequestKind::Publication;
+    subscription => RequestKind::Subscription;
 }
 
-fn redirects_do_not_go_round_and_round(subscribes: bool) {
+fn redirects_do_not_go_round_and_round(kind: RequestKind) {
     let mut bench = Bench::new();
-    match subscribes {
-        true => bench.subscribe(600, 1).unwrap(),
-        false => bench.publish("i", Some("x"), 600, 1).unwrap(),
+    match kind {
+        RequestKind::Subscription => bench.subscribe(600, 1).unwrap(),
+        RequestKind::Publication => bench.publish("i", Some("x"), 600, 1).unwrap(),
     }
     while bench.open().is_some() {
         bench.answer(&FinalResponse { contact: b"sip:there@c".to_vec(), ..code(302) });
@@ -415,8 +415,8 @@ fn redirects_do_not_go_round_and_round(subscribes: bool) {
 }
 
 table! { redirects_do_not_go_round_and_round:
-    publication => false;
-    subscription => true;
+    publication => RequestKind::Publication;
+    subscription => RequestKind::Subscription;
 }
 
 #[test]
@@ -451,11 +451,11 @@ fn challenge(code: u16, realm: &str, nonce: &str) -> FinalResponse {
     }
 }
 
-fn a_challenge_is_answered_and_the_caller_gets_the_last_answer(subscribes: bool) {
+fn a_challenge_is_answered_and_the_caller_gets_the_last_answer(kind: RequestKind) {
     let mut bench = Bench::new();
-    match subscribes {
-        true => bench.subscribe(600, 1).unwrap(),
-        false => bench.publish("i", Some("x"), 600, 1).unwrap(),
+    match kind {
+        RequestKind::Subscription => bench.subscribe(600, 1).unwrap(),
+        RequestKind::Publication => bench.publish("i", Some("x"), 600, 1).unwrap(),
     }
     bench.answer(&challenge(407, "a", "1"));
     bench.answer(&challenge(401, "b", "2"));
@@ -466,9 +466,9 @@ fn a_challenge_is_answered_and_the_caller_gets_the_last_answer(subscribes: bool)
     bench.answer(&granted("t1", 600));
     assert_eq!((words(&bench), bench.pending_requests.count()), (vec![1], 0));
     // A refresh answers what both have asked before; a new nonce takes the place of its own.
-    match subscribes {
-        true => bench.subscribe(900, 2).unwrap(),
-        false => bench.publish("i", None, 900, 2).unwrap(),
+    match kind {
+        RequestKind::Subscription => bench.subscribe(900, 2).unwrap(),
+        RequestKind::Publication => bench.publish("i", None, 900, 2).unwrap(),
     }
     let counted = |text: &str, nonce, count| {
         text.contains(&format!("nonce=\"{nonce}\"")) && text.contains(&format!("nc=0000000{count}"))
@@ -480,18 +480,18 @@ fn a_challenge_is_answered_and_the_caller_gets_the_last_answer(subscribes: bool)
     let (asked, again) = (&bench.wire[3], &bench.wire[4]);
     assert!(counted(again.header("Authorization"), 3, 1), "{}", again.headers);
     assert!(counted(again.header("Proxy-Authorization"), 1, 4), "{}", again.headers);
-    match subscribes {
-        true => assert_eq!((&again.call_id, again.cseq), (&asked.call_id, asked.cseq + 1)),
-        false => assert_eq!(again.header("SIP-If-Match"), "t1"),
+    match kind {
+        RequestKind::Subscription => assert_eq!((&again.call_id, again.cseq), (&asked.call_id, asked.cseq + 1)),
+        RequestKind::Publication => assert_eq!(again.header("SIP-If-Match"), "t1"),
     }
     // Refused: the password is wrong.
     bench.answer(&challenge(401, "b", "4"));
-    assert_eq!((bench.wire.len(), words(&bench)), (if subscribes { 6 } else { 5 }, vec![1, 2]));
+    assert_eq!((bench.wire.len(), words(&bench)), (if kind == RequestKind::Subscription { 6 } else { 5 }, vec![1, 2]));
 }
 
 table! { a_challenge_is_answered_and_the_caller_gets_the_last_answer:
-    publication => false;
-    subscription => true;
+    publication => RequestKind::Publication;
+    subscription => RequestKind::Subscription;
 }
 
 #[test]

@@ -49,6 +49,15 @@ impl Wire {
     }
 }
 
+/// How sending fails.
+#[derive(Clone, Copy)]
+pub(crate) enum SendingFails {
+    /// The request cannot be sent.
+    AtOnce,
+    /// The request is dropped, and no answer will come.
+    Silently,
+}
+
 /// The ports on plain memory.
 pub(crate) struct Bench {
     config: Config,
@@ -65,8 +74,8 @@ pub(crate) struct Bench {
     /// Words of callers whose callbacks were called, and whether with silence.
     pub(crate) answered_callers: Vec<(usize, bool)>,
     pub(crate) store_away: bool,
-    pub(crate) unsendable: bool,
-    pub(crate) dropped: bool,
+    /// How what is sent fails, if it does.
+    pub(crate) sending_fails: Option<SendingFails>,
     /// So many times a request that is sent, or a record that is stored, panics.
     pub(crate) panics: usize,
     /// So many times making the body `fragile` ready does.
@@ -98,8 +107,7 @@ impl Bench {
             wire: Vec::new(),
             answered_callers: Vec::new(),
             store_away: false,
-            unsendable: false,
-            dropped: false,
+            sending_fails: None,
             panics: 0,
             fragile: 0,
             in_hand: None,
@@ -443,11 +451,10 @@ impl AgentPorts for Bench {
     }
     fn send(&mut self, pending: PendingRequestId, outgoing: &ClientRequest<'_>) -> Result<SendOutcome, RequestError> {
         self.may_panic();
-        if self.unsendable {
-            return Err(RequestError::NotSent);
-        }
-        if self.dropped {
-            return Ok(SendOutcome::Dropped);
+        match self.sending_fails {
+            Some(SendingFails::AtOnce) => return Err(RequestError::NotSent),
+            Some(SendingFails::Silently) => return Ok(SendOutcome::Dropped),
+            None => {}
         }
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         self.wire.push(Wire {

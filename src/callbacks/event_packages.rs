@@ -194,12 +194,16 @@ impl PackageRegistry {
             // SAFETY: empty, or leaked in shared memory by `filled`.
             content_type: unsafe { view(&ev.content_type) },
             default_expires: ev.default_expires.into(),
-            traits: Traits::NONE
-                .with(Trait::Winfo, ev.type_ & 1 != 0)
-                .with(Trait::KeepsEntityTag, ev.etag_not_new != 0)
-                .with(Trait::NeedsAuthorization, ev.req_auth != 0)
-                .with(Trait::Aggregates, ev.agg_nbody.is_some())
-                .with(Trait::FiltersBody, ev.apply_auth_nbody.is_some()),
+            traits: [
+                (Trait::Winfo, ev.type_ & 1 != 0),
+                (Trait::KeepsEntityTag, ev.etag_not_new != 0),
+                (Trait::NeedsAuthorization, ev.req_auth != 0),
+                (Trait::Aggregates, ev.agg_nbody.is_some()),
+                (Trait::FiltersBody, ev.apply_auth_nbody.is_some()),
+            ]
+            .into_iter()
+            .filter_map(|(of, holds)| holds.then_some(of))
+            .fold(Traits::NONE, Traits::with),
             bodies: match ev.aux_body_processing.map(|make| make as usize) {
                 None => Bodies::Shared,
                 // These write the subscription's version into the common body, on every host version.

@@ -70,14 +70,39 @@ pub struct HeldNumbers {
     pub ceiling: u32,
 }
 
+/// Whose word counts of two nodes that say something of the same subscription.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// That of this node.
+    Mine,
+    /// That of the other node.
+    Theirs,
+}
+
+impl Side {
+    /// The side of the newer of two.
+    fn newer<T: PartialOrd>(mine: &T, theirs: &T) -> Side {
+        if theirs > mine { Side::Theirs } else { Side::Mine }
+    }
+
+    /// Whether it is the other node.
+    pub fn is_theirs(self) -> bool {
+        self == Side::Theirs
+    }
+
+    /// The word of this side.
+    fn of<T>(self, mine: T, theirs: T) -> T {
+        if self.is_theirs() { theirs } else { mine }
+    }
+}
+
 /// What becomes of a subscription when another node says how it holds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(clippy::struct_excessive_bools, reason = "each of them is decided on its own")]
 pub struct Merge {
-    /// The subscription is as the other node says.
-    pub take: bool,
-    /// The subscription belongs to the node that the other node says.
-    pub moves: bool,
+    /// Who says what the watcher asks for.
+    pub said_by: Side,
+    /// Who says to which node the subscription belongs.
+    pub owned_by: Side,
     /// The ceiling from now on.
     pub ceiling: u32,
     /// The subscription is ours, and another node may have sent NOTIFYs with higher numbers: it goes on above them, and
@@ -90,12 +115,12 @@ pub struct Merge {
 impl HeldNumbers {
     /// Merges what another node says of a subscription for which this node has a role.
     pub fn merge(&self, role: Role, other: &HeldNumbers) -> Merge {
-        let (take, ceiling) = (other.version > self.version, self.ceiling_with(other));
+        let (newer, ceiling) = (Side::newer(&self.version, &other.version), self.ceiling_with(other));
         Merge {
-            take,
-            moves: take,
+            said_by: newer,
+            owned_by: newer,
             ceiling,
-            speak: !take && role == Role::Owner && ceiling > self.ceiling,
+            speak: !newer.is_theirs() && role == Role::Owner && ceiling > self.ceiling,
             answers: other.version < self.version || other.ceiling < ceiling,
         }
     }
@@ -107,14 +132,15 @@ impl HeldNumbers {
         let (mine, theirs) = (self.version, other.version);
         let said = |v: &Version| (v.word, v.stamp);
         let owned = |v: &Version| (v.epoch, v.owner);
-        let (take, moves) = (said(&theirs) > said(&mine), owned(&theirs) > owned(&mine));
+        let said_by = Side::newer(&said(&mine), &said(&theirs));
+        let owned_by = Side::newer(&owned(&mine), &owned(&theirs));
         let lacks = said(&theirs) < said(&mine) || owned(&theirs) < owned(&mine);
         let ceiling = self.ceiling_with(other);
         Merge {
-            take,
-            moves,
+            said_by,
+            owned_by,
             ceiling,
-            speak: !moves && role == Role::Owner && ceiling > self.ceiling,
+            speak: !owned_by.is_theirs() && role == Role::Owner && ceiling > self.ceiling,
             answers: lacks || other.ceiling < ceiling,
         }
     }
@@ -137,7 +163,7 @@ impl HeldNumbers {
 
     /// What is held after a merge.
     pub fn merged(&self, other: &HeldNumbers, merge: &Merge) -> HeldNumbers {
-        let (said, owned) = (if merge.take { other } else { self }, if merge.moves { other } else { self });
+        let (said, owned) = (merge.said_by.of(self, other), merge.owned_by.of(self, other));
         let Version { epoch, owner, .. } = owned.version;
         let is_overtaken = self.is_overtaken(other, merge);
         let local = if is_overtaken { merge.ceiling } else { self.local.max(other.local) };
@@ -200,7 +226,11 @@ mod tests {
         for (one, two, ceiling) in cases {
             for (a, b) in [(one, two), (two, one)] {
                 let merge = a.merge(Role::Owner, &b);
-                assert_eq!((merge.ceiling, merge.speak), (ceiling, !merge.take && ceiling > a.ceiling), "{a:?} {b:?}");
+                assert_eq!(
+                    (merge.ceiling, merge.speak),
+                    (ceiling, !merge.said_by.is_theirs() && ceiling > a.ceiling),
+                    "{a:?} {b:?}"
+                );
                 assert_eq!(a.is_overtaken(&b, &merge), ceiling > a.ceiling.max(b.ceiling));
             }
         }
@@ -232,7 +262,10 @@ mod tests {
         let spoken =
             HeldNumbers { version: Version { word: 2, stamp: Stamp(9), ..held(0, 0).version }, ..held(0, 1000) };
         let merge = taken_over.merge_arbitrated(Role::Owner, &spoken);
-        assert_eq!(merge, Merge { take: true, moves: false, ceiling: 2000, speak: false, answers: true });
+        assert_eq!(
+            merge,
+            Merge { said_by: Side::Theirs, owned_by: Side::Mine, ceiling: 2000, speak: false, answers: true }
+        );
         let merged = taken_over.merged(&spoken, &merge);
         assert_eq!((merged.version.word, merged.version.epoch), (2, 1));
         // An older node takes the result, too, which decides by all of a version at once.
@@ -253,20 +286,20 @@ mod tests {
         let mine = held(1, 2000);
         assert_eq!(
             mine.merge(Role::Owner, &held(0, 3000)),
-            Merge { take: false, moves: false, ceiling: 3000, speak: true, answers: true }
+            Merge { said_by: Side::Mine, owned_by: Side::Mine, ceiling: 3000, speak: true, answers: true }
         );
         assert_eq!(
             mine.merge(Role::Replica, &held(0, 3000)),
-            Merge { take: false, moves: false, ceiling: 3000, speak: false, answers: true }
+            Merge { said_by: Side::Mine, owned_by: Side::Mine, ceiling: 3000, speak: false, answers: true }
         );
         // The successor learns how far the owner before it had come.
         assert_eq!(
             held(0, 3000).merge(Role::Owner, &mine),
-            Merge { take: true, moves: true, ceiling: 3000, speak: false, answers: true }
+            Merge { said_by: Side::Theirs, owned_by: Side::Theirs, ceiling: 3000, speak: false, answers: true }
         );
         assert_eq!(
             mine.merge(Role::Owner, &mine),
-            Merge { take: false, moves: false, ceiling: 2000, speak: false, answers: false }
+            Merge { said_by: Side::Mine, owned_by: Side::Mine, ceiling: 2000, speak: false, answers: false }
         );
     }
 }

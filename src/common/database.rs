@@ -247,9 +247,14 @@ impl Database {
         assert!(self.lines(statement).is_empty(), "{statement}");
     }
 
-    /// From now on the database takes no change, as one whose disk is full; or it does again.
-    pub(crate) fn set_writable(&self, writable: bool) {
-        self.carry_out(if writable { "PRAGMA query_only=0" } else { "PRAGMA query_only=1" });
+    /// From now on the database takes no change, as one whose disk is full.
+    pub(crate) fn refuse_changes(&self) {
+        self.carry_out("PRAGMA query_only=1");
+    }
+
+    /// From now on the database takes changes again.
+    pub(crate) fn take_changes(&self) {
+        self.carry_out("PRAGMA query_only=0");
     }
 }
 

@@ -5,7 +5,7 @@ pub mod modes;
 
 use super::expires::{Expires, TooBrief};
 use crate::reference::parameter::{
-    Allowed, ConfigDisplay, LONGEST_LIST, LONGEST_URL, On, Origin, Parameter, integer, switch, text,
+    Allowed, ConfigDisplay, LONGEST_LIST, LONGEST_URL, On, Origin, Parameter, Switch, integer, switch, text,
 };
 use crate::shm_safe::shm_safe;
 use crate::time::{Moment, Seconds};
@@ -178,12 +178,12 @@ parameters! {
             .range(Allowed::AtLeast(0)).ours("1.0.0").example("600");
         /// 1: documents are put together in the order of `retrieve_order_by` (in memory: by priority); see
         /// [composition](composition.md).
-        order_by_column: bool = switch(c"retrieve_order", false).range(Allowed::Switch(On::One)).example("1");
+        order_by_column: bool = switch(c"retrieve_order", Switch::Off).range(Allowed::Switch(On::One)).example("1");
         /// The columns for `retrieve_order` 1.
         order_by: &'static [u8] = text(c"retrieve_order_by", "priority").range(COLUMN_NAMES).taken()
             .example("priority, received_time");
         /// 1: periodic work runs in a process of its own. 0: it runs in the main timer.
-        secondary_timer: bool = switch(c"timer_mode", true).example("1");
+        secondary_timer: bool = switch(c"timer_mode", Switch::On).example("1");
     }
     section "Intervals" {
         /// The longest interval that is granted.
@@ -208,33 +208,33 @@ parameters! {
         /// A SUBSCRIBE in a dialog is accepted although its CSeq is up to this much behind.
         cseq_offset: u32 = integer(c"cseq_offset", 0).range(Allowed::AtLeast(0)).replaced_by(0).example("1");
         /// 0: SUBSCRIBE is answered 202 instead of 200.
-        respond_200: bool = switch(c"subs_respond_200", true).example("0");
+        respond_200: bool = switch(c"subs_respond_200", Switch::On).example("0");
         /// 0: there is no first NOTIFY without a body, for phones that do not understand one. The lamp of an idle phone
         /// then gets its first NOTIFY with the first call; `force_dummy_dialog` of presence_dialoginfo gives it a
         /// document at once.
-        send_fast_notify: bool = switch(c"send_fast_notify", true).example("0");
+        send_fast_notify: bool = switch(c"send_fast_notify", Switch::On).example("0");
         /// 1: a NOTIFY without an answer ends the subscription (`presence.history` remembers it).
-        remove_on_timeout: bool = switch(c"timeout_rm_subs", true).example("0");
+        remove_on_timeout: bool = switch(c"timeout_rm_subs", Switch::On).example("0");
         /// Which answers to a NOTIFY end the subscription. 0: 404 and 481. 1: 404, 405, 410, 416, 480 to 485, 489, 501
         /// and 604 (RFC 6665 4.2.2), but not a 480 with Retry-After.
         notify_failures: NotifyFailures = integer(c"notify_failures", 0).range(NOTIFY_FAILURES).ours("1.0.0")
             .example("1");
         /// 1: a new subscription ends others of the same Call-ID, watcher and event id to the same presentity.
-        delete_same_subs: bool = switch(c"delete_same_subs", false).example("1");
+        delete_same_subs: bool = switch(c"delete_same_subs", Switch::Off).example("1");
         /// 1: URIs are compared without regard to case (in memory).
-        ignore_case: bool = switch(c"sip_uri_match", false).range(Allowed::Switch(On::One)).example("1");
+        ignore_case: bool = switch(c"sip_uri_match", Switch::Off).range(Allowed::Switch(On::One)).example("1");
         /// 1: rules that depend on the presentity's sphere are evaluated again when it changes.
-        sphere_check: bool = switch(c"enable_sphere_check", false).example("1");
+        sphere_check: bool = switch(c"enable_sphere_check", Switch::Off).example("1");
         /// 1: watchers are not notified of publications that expire.
-        force_delete: bool = switch(c"force_delete", false).range(Allowed::Switch(On::Positive)).example("1");
+        force_delete: bool = switch(c"force_delete", Switch::Off).range(Allowed::Switch(On::Positive)).example("1");
         /// 1: every watcher is allowed. presence_xml has a parameter of the same name.
-        force_active: bool = switch(c"force_active", false).origin(Origin::OpenSer).example("1");
+        force_active: bool = switch(c"force_active", Switch::Off).origin(Origin::OpenSer).example("1");
         /// The name of an XAVP. Its `priority` is read by `handle_publish()` and becomes the priority of the document;
         /// its `delete_subscription` is read after `event_route[presence:notify-reply]`, and 1 ends the subscription
         /// regardless of the answer.
         xavp: &'static [u8] = text(c"xavp_cfg", "").range(Allowed::Text("the name of an XAVP")).example("pres");
         /// 0: `$subs` is not filled.
-        subs_variable: bool = switch(c"pres_subs_mode", true).example("0");
+        subs_variable: bool = switch(c"pres_subs_mode", Switch::On).example("0");
         /// The level of two lines for each NOTIFY, one when it is sent and one when it is answered: -1 error, 0
         /// warning, 1 notice, 2 info, 3 debug. They are written when the server's `debug` is this or more.
         log_level: i32 = integer(c"local_log_level", 3).range(Allowed::Between(-1, 3)).replaced_by(-1)
@@ -279,7 +279,7 @@ parameters! {
             .ours("1.0.0").example("2");
         /// 1: the bodies of presence_dialoginfo and presence_conference, which differ from watcher to watcher in the
         /// version alone, are made from each other. 0: the package makes the body for each watcher, each time.
-        share_watcher_bodies: bool = switch(c"share_watcher_bodies", true).ours("1.0.0").example("0");
+        share_watcher_bodies: bool = switch(c"share_watcher_bodies", Switch::On).ours("1.0.0").example("0");
         /// The part that looks after a NOTIFY until it is answered. `tm`: the host's transaction module, as with stock.
         /// `auto`: the module itself, with tm's timers and a fraction of its memory, unless something of the
         /// configuration would miss what tm does; see [without tm](operations.md#notifys-without-tm). `direct`: the
@@ -293,7 +293,7 @@ parameters! {
         /// 1: a 2xx to a NOTIFY without tm is taken from its datagram, before the host makes a message of it, unless
         /// something of the configuration would miss that; see [early answers](operations.md#early-answers). 0: it is
         /// read as other messages are.
-        notify_early_answers: bool = switch(c"notify_early_answers", true).ours("1.0.0").example("0");
+        notify_early_answers: bool = switch(c"notify_early_answers", Switch::On).ours("1.0.0").example("0");
         /// The receive buffer of each UDP socket, for packets that no worker has read yet. At startup it is raised to
         /// this many bytes, or to what the system allows (`net.core.rmem_max`), and the log shows the result. A socket
         /// that has more, by the core's `maxbuffer`, keeps it. See
@@ -307,50 +307,50 @@ parameters! {
         history_size: usize = integer(c"history_size", 1000).unit("entries").zero("none")
             .range(Allowed::Between(0, 10_000)).ours("1.0.0").example("5000");
         /// 1: documents of watcher information have everything that RFC 3858 defines.
-        winfo_details: bool = switch(c"winfo_details", false).ours("1.0.0").example("1");
+        winfo_details: bool = switch(c"winfo_details", Switch::Off).ours("1.0.0").example("1");
     }
     section "Shortcuts" {
         /// 1: a body that an event package makes of a single document, or for each watcher, is made here, once the
         /// package was seen to make the same; the package is asked again now and then, and always after it made another
         /// one (`bodies_unexpected`). 0: the package makes each body.
-        predict_bodies: bool = switch(c"predict_bodies", true).ours("1.0.0").example("0");
+        predict_bodies: bool = switch(c"predict_bodies", Switch::On).ours("1.0.0").example("0");
         /// 1: presence_xml's check of a published document, which does nothing but parse it once more, is left out; it
         /// is made now and then, and always after it refused a document (`checks_unexpected`). 0: it is made each time.
-        omit_xml_check: bool = switch(c"omit_xml_check", true).ours("1.0.0").example("0");
+        omit_xml_check: bool = switch(c"omit_xml_check", Switch::On).ours("1.0.0").example("0");
         /// 1: on SQLite, statements go to the library that db_sqlite has loaded, where they are prepared once. 0: they
         /// go through db_sqlite.
-        sqlite_direct: bool = switch(c"sqlite_direct", true).ours("1.0.0").example("0");
+        sqlite_direct: bool = switch(c"sqlite_direct", Switch::On).ours("1.0.0").example("0");
         /// 1: with db_mysql and db_postgres, a statement whose texts need no escaping is printed here, with the bytes
         /// that the driver would print, and handed to the driver as text; documents for PostgreSQL are written as
         /// `E'\\x...'`. 0: the driver prints each.
-        print_statements: bool = switch(c"print_statements", true).ours("1.0.0").example("0");
+        print_statements: bool = switch(c"print_statements", Switch::On).ours("1.0.0").example("0");
         /// 1: with `subs_db_mode` 2, the row of `watchers` of a watcher that the table does not know is written within
         /// the second after its SUBSCRIBE was answered, with those of others (`watchers_queued`). A crash loses it
         /// with the subscription, which is written later still; a row that an application adds in that second stays as
         /// it is. 0: it is written before the answer, as in the other modes and with `watchers_cache` 0.
-        watchers_write_behind: bool = switch(c"watchers_write_behind", true).ours("1.0.0").example("0");
+        watchers_write_behind: bool = switch(c"watchers_write_behind", Switch::On).ours("1.0.0").example("0");
         /// 1: at the start, free blocks of the usual sizes are left in shared and private memory, so that the
         /// allocators fm and qm find one at once. 0: memory is left as it is, as it always is with other allocators.
-        seed_memory: bool = switch(c"seed_memory", true).ours("1.0.0").example("0");
+        seed_memory: bool = switch(c"seed_memory", Switch::On).ours("1.0.0").example("0");
         /// 1: small blocks of shared memory are cut from chunks of our own. 0: each comes from the server's allocator,
         /// whose debugger then sees it. Of presence and pua the module that is loaded first decides for both.
-        shm_slab: bool = switch(c"shm_slab", true).ours("1.0.0").example("0");
+        shm_slab: bool = switch(c"shm_slab", Switch::On).ours("1.0.0").example("0");
     }
     section "Several nodes" {
         /// 1: nodes exchange what `enable_pres_dmq` and `enable_subs_dmq` name. The dmq module is loaded before this
         /// one. See [clustering](clustering.md).
-        dmq: bool = switch(c"enable_dmq", false).range(Allowed::Switch(On::Positive)).example("1");
+        dmq: bool = switch(c"enable_dmq", Switch::Off).range(Allowed::Switch(On::Positive)).example("1");
         /// 1: nodes exchange publications, where `enable_dmq` is 1.
-        replicates: bool = switch(c"enable_pres_dmq", true).origin(Origin::StockSince("6.1")).example("0");
+        replicates: bool = switch(c"enable_pres_dmq", Switch::On).origin(Origin::StockSince("6.1")).example("0");
         /// 1: a node that joins asks for the publications of the others.
-        sync_on_join: bool = switch(c"enable_pres_sync_dmq", true).origin(Origin::StockSince("6.1")).example("0");
+        sync_on_join: bool = switch(c"enable_pres_sync_dmq", Switch::On).origin(Origin::StockSince("6.1")).example("0");
         /// 1: nodes exchange subscriptions, where `enable_dmq` is 1, and another node takes over those of a lost one.
         /// Stock's nodes of 6.1 and later take part; see [clustering](clustering.md#with-stocks-nodes). Not used with
         /// `subs_db_mode` 3, where the nodes share the table.
-        shares_subscriptions: bool = switch(c"enable_subs_dmq", false).range(Allowed::Switch(On::Positive))
+        shares_subscriptions: bool = switch(c"enable_subs_dmq", Switch::Off).range(Allowed::Switch(On::Positive))
             .origin(Origin::StockSince("6.1")).example("1");
         /// 1: a node that joins asks for the subscriptions of the others.
-        asks_for_subscriptions: bool = switch(c"enable_subs_sync_dmq", true).origin(Origin::StockSince("6.1"))
+        asks_for_subscriptions: bool = switch(c"enable_subs_sync_dmq", Switch::On).origin(Origin::StockSince("6.1"))
             .example("0");
         /// The socket for NOTIFYs in dialogs that another node accepted.
         default_socket: &'static [u8] = text(c"default_socket", "").empty("the server chooses")
@@ -358,7 +358,7 @@ parameters! {
         /// 1: what other nodes announce is stored, and watchers are not notified of it: the node where it happened does
         /// that. Between nodes of ours that share subscriptions (`enable_subs_dmq`) the owner of each notifies its
         /// watcher all the same.
-        skips_notify_of_replicas: bool = switch(c"skip_notify_dmq", false)
+        skips_notify_of_replicas: bool = switch(c"skip_notify_dmq", Switch::Off)
             .origin(Origin::StockSince("6.1")).example("1");
         /// The secret of the cluster: messages among its nodes are authenticated (HMAC-SHA-256), and others are
         /// refused. Several secrets, each with a name before a colon and separated by commas, are all accepted, and the

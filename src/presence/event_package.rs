@@ -33,14 +33,14 @@ impl Traits {
     /// None of them.
     pub const NONE: Traits = Traits(0);
 
-    /// The same, and this one where `holds`.
-    pub const fn with(self, of: Trait, holds: bool) -> Traits {
-        if holds { Traits(self.0 | of as u8) } else { self }
+    /// The same, and this one.
+    pub const fn with(self, of: Trait) -> Traits {
+        Traits(self.0 | of as u8)
     }
 
     /// The set of these traits.
     pub fn of(traits: &[Trait]) -> Traits {
-        traits.iter().fold(Traits::NONE, |all, one| Traits(all.0 | *one as u8))
+        traits.iter().fold(Traits::NONE, |all, one| all.with(*one))
     }
 }
 

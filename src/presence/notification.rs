@@ -72,6 +72,23 @@ pub enum TransientBody {
     Body(Vec<u8>),
 }
 
+/// Which time it is that something is sent: what a panic breaks off is tried again, once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum NotifyAttempt {
+    /// The first.
+    #[default]
+    First,
+    /// The second, after a panic.
+    Second,
+}
+
+shm_safe!(
+    enum NotifyAttempt {
+        First,
+        Second,
+    }
+);
+
 /// One pass over the watchers of a resource; the process that holds it is the only one that sends for that resource.
 #[derive(Debug, Default)]
 pub struct NotifyRun {
@@ -85,12 +102,12 @@ pub struct NotifyRun {
     pub transient_body: Option<TransientBody>,
     /// For winfo: the watchers that changed.
     pub changes: Vec<Watcher>,
-    /// For winfo: everybody gets the full list.
-    pub full: bool,
+    /// For winfo: which watchers a document lists.
+    pub extent: Extent,
     /// Why it is not known who may see the state: nobody is shown it in this pass.
     pub unjudged: Option<StoreError>,
-    /// What panics have broken off is tried again, once: every watcher is visited, whatever becomes of those before it.
-    pub is_second_try: bool,
+    /// The second time every watcher is visited, whatever becomes of those before it.
+    pub attempt: NotifyAttempt,
     /// When the oldest change of documents that it carries came in; `None`: there is none, or nobody knows.
     pub changed_at: Option<MicroTick>,
     /// Nobody comes after the last batch.

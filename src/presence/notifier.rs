@@ -2,7 +2,7 @@
 use super::authorization::NoVerdict;
 use super::error::StoreError;
 use super::event_package::{Bodies, Package, Trait};
-use super::notification::{Notify, NotifyReason, NotifyRecord, NotifyRun, TransientBody, Unsent};
+use super::notification::{Notify, NotifyAttempt, NotifyReason, NotifyRecord, NotifyRun, TransientBody, Unsent};
 use super::order::{self, Order};
 use super::ports::Ports;
 use super::publication::Publication;
@@ -26,7 +26,7 @@ pub fn run<P: Ports>(ports: &mut P, resource: &Resource) {
         let (mut body, mut reused) = (Body::new(resource), Reused::default());
         let (mut failures, mut unread) = (Failures::default(), Unread::default());
         body.unread = notify_run.unjudged;
-        failures.visits_all = notify_run.is_second_try;
+        failures.visits_all = notify_run.attempt == NotifyAttempt::Second;
         loop {
             let batch = ports.next_batch(resource, &mut notify_run);
             if batch.is_empty() {
@@ -177,7 +177,7 @@ impl Failures {
 
 /// The pass of one NOTIFY alone: it is not known what has changed of the watchers.
 fn run_of_one() -> NotifyRun {
-    NotifyRun { full: true, ..NotifyRun::default() }
+    NotifyRun { extent: Extent::Full, ..NotifyRun::default() }
 }
 
 fn watched_by<P: Ports>(ports: &P, subscription: &Subscription) -> Resource {
@@ -477,7 +477,7 @@ fn read_state<P: Ports>(
 
 /// Whether the watchers of the watchers get the whole list, and not what has changed.
 fn is_full_list(notify_run: &NotifyRun, notify: &Notify) -> bool {
-    notify.notify_reason != NotifyReason::Change || notify_run.full
+    notify.notify_reason != NotifyReason::Change || notify_run.extent == Extent::Full
 }
 
 /// Header lines of a NOTIFY are seldom longer, in bytes.

@@ -7,7 +7,7 @@ use super::ended::Cause;
 use super::error::StoreError;
 use super::event_package::{PackageId, Packages};
 use super::late::Late;
-use super::notification::{Notify, NotifyHistory, NotifyReason, TransientBody};
+use super::notification::{Notify, NotifyAttempt, NotifyHistory, NotifyReason, TransientBody};
 use super::publication::Publication;
 use super::replica::Replica;
 use super::resource::Resource;
@@ -15,7 +15,7 @@ use super::seen::NotifiedChanges;
 use super::subscription::{Status, Subscription};
 use super::subscription_field::Field;
 use super::unreadable::Unreadable;
-use super::winfo::Watcher;
+use super::winfo::{Extent, Watcher};
 use crate::cluster::old_documents::RemovedDocuments;
 use crate::presence::ports::server::Server;
 use crate::time::{Expiry, Moment};
@@ -83,7 +83,7 @@ struct Queue {
     final_notifies: Vec<Notify>,
     transient_body: Option<TransientBody>,
     changes: Vec<Watcher>,
-    full: bool,
+    extent: Extent,
 }
 
 /// A stored subscription.
@@ -162,7 +162,7 @@ pub struct MemoryPorts {
     /// The Call-IDs whose NOTIFYs panic.
     pub panics_for: HashSet<String>,
     /// What was broken off is tried again.
-    pub is_second_try: bool,
+    pub attempt: NotifyAttempt,
     /// Subscriptions that ended, by Call-ID, and why.
     pub ended: Vec<(String, Cause)>,
     /// Documents that are held back, and until when.
@@ -213,7 +213,7 @@ impl Default for MemoryPorts {
             memory: 10,
             panics_for_presentity: HashMap::new(),
             panics_for: HashSet::new(),
-            is_second_try: false,
+            attempt: NotifyAttempt::First,
             ended: Vec::new(),
             late: Vec::new(),
             reply_tag: None,

@@ -101,11 +101,12 @@ impl Watcher {
 }
 
 /// Whether a document lists every watcher or only those that changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Extent {
     /// Every watcher.
     Full,
     /// The watchers that changed.
+    #[default]
     Partial,
 }
 

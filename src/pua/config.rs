@@ -1,5 +1,5 @@
 //! The parameters of the presence user agent and the settings read by them, checked once at start-up.
-use crate::reference::parameter::{Allowed, ConfigDisplay, LONGEST_LIST, LONGEST_URL, integer, switch, text};
+use crate::reference::parameter::{Allowed, ConfigDisplay, LONGEST_LIST, LONGEST_URL, Switch, integer, switch, text};
 use crate::reference::setting::{ParameterValue, SettingField};
 use crate::time::Seconds;
 
@@ -65,9 +65,9 @@ parameters! {
         /// that exists. 0: the target is not compared.
         check_remote_contact: bool = integer(c"check_remote_contact", 1).range(CHECKED).example("1");
         /// 1: the version in dialog-info documents is counted up.
-        count_dialog_versions: bool = switch(c"dlginfo_increase_version", false).example("1");
+        count_dialog_versions: bool = switch(c"dlginfo_increase_version", Switch::Off).example("1");
         /// 1: the version in reginfo documents is counted up.
-        count_reg_versions: bool = switch(c"reginfo_increase_version", false).example("1");
+        count_reg_versions: bool = switch(c"reginfo_increase_version", Switch::Off).example("1");
         /// How many rows are read at once at start-up.
         fetch_rows: i32 = integer(c"fetch_rows", 500).unit("rows").range(Allowed::AtLeast(1)).replaced_by(500)
             .example("1000");
@@ -75,13 +75,13 @@ parameters! {
     section "Shortcuts" {
         /// 1: on SQLite, statements go to the library that db_sqlite has loaded, where they are prepared once. 0: they
         /// go through db_sqlite.
-        sqlite_direct: bool = switch(c"sqlite_direct", true).ours("1.0.0").example("0");
+        sqlite_direct: bool = switch(c"sqlite_direct", Switch::On).ours("1.0.0").example("0");
         /// 1: with db_mysql and db_postgres, a statement whose texts need no escaping is printed here, with the bytes
         /// that the driver would print, and handed to the driver as text. 0: the driver prints each.
-        print_statements: bool = switch(c"print_statements", true).ours("1.0.0").example("0");
+        print_statements: bool = switch(c"print_statements", Switch::On).ours("1.0.0").example("0");
         /// 1: small blocks of shared memory are cut from chunks of our own. 0: each comes from the server's allocator,
         /// whose debugger then sees it. Of presence and pua the module that is loaded first decides for both.
-        shm_slab: bool = switch(c"shm_slab", true).ours("1.0.0").example("0");
+        shm_slab: bool = switch(c"shm_slab", Switch::On).ours("1.0.0").example("0");
     }
     without effect "Accepted and without effect" {
         /// Accepted so that configurations need no change: tables grow by themselves.

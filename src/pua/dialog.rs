@@ -6,7 +6,7 @@ use super::ports::{AgentPorts, AtServer, Claim, PendingRequest, PendingRequestId
 use super::publish::MOST_REDIRECTS;
 use super::queue;
 use super::record::{Dialog, Record, RecordChange, RecordField};
-use super::request::{Request, RequestField, RequestOptions, RequestedExpires, Start};
+use super::request::{Request, RequestField, RequestOptions, RequestOrigin, RequestedExpires, Start};
 use super::response::{FinalResponse, LONGEST_GRANT, LONGEST_PUT_OFF, ResponseMeaning, backoff};
 use super::subscriber::{find, remove_dialog};
 use crate::sip::subscription_state::SubscriptionStateHeader;
@@ -170,7 +170,7 @@ pub(crate) fn put_off<P: AgentPorts>(
     let (request, record) = (&sent.request, &sent.record);
     let now = ports.now();
     let own = |start| RequestOptions {
-        own: true,
+        origin: RequestOrigin::Agent,
         start,
         redirects: 0,
         challenges: 0,
@@ -195,7 +195,7 @@ pub(crate) fn put_off<P: AgentPorts>(
 pub(crate) fn from_the_start(request: &Request, record: &Record) -> Request {
     let proxy = (RequestField::OutboundProxy, record.get(RecordField::OutboundProxy));
     // A caller's target is where it wanted the first request to go; that of a dialog or a redirect is not.
-    let of_caller = !request.options.own && request.options.redirects == 0 && record.is_temporary();
+    let of_caller = !request.options.is_own() && request.options.redirects == 0 && record.is_temporary();
     let target = (RequestField::RemoteTarget, if of_caller { request.get(RequestField::RemoteTarget) } else { b"" });
     request.with(&[proxy, target, (RequestField::CallId, b"")])
 }
@@ -214,7 +214,7 @@ pub(crate) fn given_up<P: AgentPorts>(ports: &mut P, sent: &PendingRequest, undo
     };
     let options = RequestOptions {
         start: Start::Anew,
-        own: true,
+        origin: RequestOrigin::Agent,
         expires: wanted,
         redirects: 0,
         challenges: 0,
@@ -379,7 +379,7 @@ pub fn request_of(record: &Record, expires: RequestedExpires, start: Start) -> R
         flag: record.state.flag,
         expires,
         start,
-        own: true,
+        origin: RequestOrigin::Agent,
         ..RequestOptions::default()
     };
     Request::new(

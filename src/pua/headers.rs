@@ -50,13 +50,21 @@ fn asked(config: &Config, request: &Request) -> Option<Seconds> {
     }
 }
 
-/// For a PUBLISH; without an `etag` it is the first of a publication.
+/// The Content-Type of a body: what the caller says, otherwise that of the event.
+pub fn content_type<'a>(event: &'a Event, request: &'a Request) -> &'a [u8] {
+    match request.get(RequestField::ContentType) {
+        b"" => &event.content_type,
+        given => given,
+    }
+}
+
+/// For a PUBLISH; without an `etag` it is the first of a publication, without a `content_type` it has no body.
 pub fn publish(
     config: &Config,
     event: &Event,
     request: &Request,
     etag: Option<EntityTag<&[u8]>>,
-    has_body: bool,
+    content_type: Option<&[u8]>,
 ) -> Vec<u8> {
     let mut out = start(event);
     // One second more than asked for, so that the server does not forget it before the owner does.
@@ -64,9 +72,8 @@ pub fn publish(
     if let Some(etag) = etag {
         line(&mut out, b"SIP-If-Match: ", etag.bytes());
     }
-    if has_body {
-        let given = request.get(RequestField::ContentType);
-        line(&mut out, b"Content-Type: ", if given.is_empty() { &event.content_type } else { given });
+    if let Some(content_type) = content_type {
+        line(&mut out, b"Content-Type: ", content_type);
     }
     own_lines(&mut out, request);
     out

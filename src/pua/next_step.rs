@@ -62,7 +62,7 @@ pub(crate) fn method(request: &Request) -> &'static str {
 
 /// Whether the caller of a request decides about another try itself.
 pub fn caller_decides(request: &Request) -> bool {
-    request.options.flag & CALLER_WAITS != 0 && !request.options.own
+    request.options.flag & CALLER_WAITS != 0 && !request.options.is_own()
 }
 
 /// `RPC_PUBLISH` and `RPC_ASYN_PUBLISH`: the caller waits for the answer and acts on it.

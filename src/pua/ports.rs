@@ -28,7 +28,7 @@ impl Claim {
     /// The claim of a request's caller; a request of our own has none.
     pub fn of<B: AsRef<[u8]>>(request: &Request<B>) -> Option<Claim> {
         let options = &request.options;
-        (!options.own).then_some(Claim { cb_param: options.cb_param, callback_flag: options.callback_flag })
+        (!options.is_own()).then_some(Claim { cb_param: options.cb_param, callback_flag: options.callback_flag })
     }
 }
 
@@ -182,6 +182,13 @@ pub enum AtServer {
     Nothing,
 }
 
+shm_safe!(
+    enum AtServer {
+        Something,
+        Nothing,
+    }
+);
+
 /// What callers learn of their request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RequestOutcome {
@@ -189,13 +196,6 @@ pub enum RequestOutcome {
     Answered,
     /// No answer has come.
     Silence,
-}
-
-impl RequestOutcome {
-    /// Silence where what came is of no use.
-    pub fn of(is_useless: bool) -> RequestOutcome {
-        if is_useless { RequestOutcome::Silence } else { RequestOutcome::Answered }
-    }
 }
 
 /// What the user agent needs done.

@@ -6,7 +6,7 @@ use super::ports::{AgentPorts, AtServer, PendingRequest, PendingRequestId, Reque
 use super::publish::MOST_REDIRECTS;
 use super::queue;
 use super::record::{RecordChange, RecordField};
-use super::request::{Request, RequestField, RequestOptions, RequestedExpires, Start};
+use super::request::{Request, RequestField, RequestOptions, RequestOrigin, RequestedExpires, Start};
 use super::response::{FinalResponse, ResponseMeaning};
 use crate::sip::entity_tag::EntityTag;
 use crate::time::{Moment, Seconds};
@@ -46,7 +46,7 @@ pub fn settled_by<P: AgentPorts>(
     let stored = change.as_ref().map_or(Ok(()), |change| queue::apply(ports, change));
     ports.settled(pending, change.as_ref().filter(|_| stored.is_err()), next.at_once());
     if !matches!(next, Next::Quietly(_)) {
-        queue::report(ports, pending, sent, RequestOutcome::of(misses));
+        queue::report(ports, pending, sent, if misses { RequestOutcome::Silence } else { RequestOutcome::Answered });
     }
     match (stored, change) {
         (Err(why), Some(change)) => {
@@ -168,8 +168,14 @@ pub(crate) fn again(now: Moment, sent: &PendingRequest, answer: &FinalResponse, 
     let left = dialog::left(request, record, now);
     // A document that the server may have made without our knowledge had this version.
     let version_floor = if stored { request.options.version_floor } else { record.state.version + 1 };
-    let options =
-        RequestOptions { own: true, expires: left, version_floor, redirects: 0, challenges: 0, ..request.options };
+    let options = RequestOptions {
+        origin: RequestOrigin::Agent,
+        expires: left,
+        version_floor,
+        redirects: 0,
+        challenges: 0,
+        ..request.options
+    };
     let afresh = request.with(&[(RequestField::RemoteTarget, b"")]).with_options(options);
     let server = if stored || answer.silence { AtServer::Something } else { AtServer::Nothing };
     Next::After { wait, request: afresh, server }

@@ -39,7 +39,8 @@ pub fn prepare_and_send<P: AgentPorts>(
     };
     let record = next_record(ports, request, found.as_ref(), version, processed.as_ref());
     let body = processed.as_ref().map(|processed| processed.body.as_slice()).filter(|body| !body.is_empty());
-    let headers = headers::publish(ports.config(), &event, request, record.etag(), body.is_some());
+    let content_type = body.map(|_| headers::content_type(&event, request));
+    let headers = headers::publish(ports.config(), &event, request, record.etag(), content_type);
     ports.record_sent(pending, request, &record)?;
     send(ports, pending, request, headers, body)
 }
@@ -60,7 +61,7 @@ fn begins(request: &Request) -> Result<bool, RequestError> {
 
 fn next_version(request: &Request, found: Option<&Record>) -> u32 {
     match found {
-        Some(record) if request.options.expires.is_end() || request.body().is_none() && request.options.own => {
+        Some(record) if request.options.expires.is_end() || request.body().is_none() && request.options.is_own() => {
             record.state.version
         }
         Some(record) => record.state.version + 1,

@@ -90,7 +90,7 @@ fn launch_for_caller<P: AgentPorts>(
 fn may_work_later(why: &RequestError, request: &Request) -> bool {
     match why {
         RequestError::Store(_) => !caller_decides(request),
-        RequestError::NotSent => request.options.own,
+        RequestError::NotSent => request.options.is_own(),
         _ => false,
     }
 }

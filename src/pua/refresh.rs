@@ -4,7 +4,7 @@ use super::error::RequestError;
 use super::ports::{AgentPorts, DueRequest, PendingRequestId};
 use super::queue::{self, resume};
 use super::record::{Record, RecordChange, RecordField};
-use super::request::{Request, RequestField, RequestOptions, RequestedExpires, Start};
+use super::request::{Request, RequestField, RequestOptions, RequestOrigin, RequestedExpires, Start};
 use super::response::{FinalResponse, backoff};
 use super::{dialog, publication};
 use crate::sip::entity_tag::EntityTag;
@@ -98,7 +98,7 @@ fn refresh<P: AgentPorts>(ports: &mut P, record: &Record, now: Moment) -> Result
         event: record.state.event,
         flag: record.state.flag,
         expires,
-        own: true,
+        origin: RequestOrigin::Agent,
         ..RequestOptions::default()
     };
     let request = Request::new(

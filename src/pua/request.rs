@@ -103,6 +103,46 @@ impl Start {
     }
 }
 
+/// What a request is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RequestKind {
+    /// A publication: a PUBLISH.
+    Publication,
+    /// A subscription: a SUBSCRIBE.
+    Subscription,
+}
+
+shm_safe!(
+    enum RequestKind {
+        Publication,
+        Subscription,
+    }
+);
+
+/// Who has asked for a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RequestOrigin {
+    /// A caller, who may wait for the outcome.
+    #[default]
+    Caller,
+    /// The user agent itself, for a refresh or a repair: nobody waits for the outcome.
+    Agent,
+}
+
+shm_safe!(
+    enum RequestOrigin {
+        Caller,
+        Agent,
+    }
+);
+
+impl RequestOptions {
+    /// Whether nobody waits for the outcome.
+    pub fn is_own(&self) -> bool {
+        self.origin == RequestOrigin::Agent
+    }
+}
+
 /// The numbers of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RequestOptions {
@@ -118,8 +158,8 @@ pub struct RequestOptions {
     pub start: Start,
     /// The request has a body (which may be empty text).
     pub has_body: bool,
-    /// Nobody waits for the outcome: a refresh or a repair of our own.
-    pub own: bool,
+    /// Who has asked for it.
+    pub origin: RequestOrigin,
     /// A word that the callback gets back; 0 for none.
     pub cb_param: usize,
     /// The version goes on from here when the record is a new one.
@@ -142,7 +182,7 @@ shm_safe!(RequestOptions {
     expires,
     start,
     has_body,
-    own,
+    origin,
     cb_param,
     version_floor,
     server_minimum,
@@ -222,9 +262,14 @@ impl<B: AsRef<[u8]>> Request<B> {
         EntityTag::named(self.get(RequestField::Etag))
     }
 
+    /// What it is about.
+    pub fn kind(&self) -> RequestKind {
+        if self.get(RequestField::WatcherUri).is_empty() { RequestKind::Publication } else { RequestKind::Subscription }
+    }
+
     /// Whether it is about a subscription.
     pub fn is_subscription(&self) -> bool {
-        !self.get(RequestField::WatcherUri).is_empty()
+        self.kind() == RequestKind::Subscription
     }
 
     /// Where a request outside of a dialog goes.
@@ -314,7 +359,7 @@ impl<B: AsRef<[u8]>> Request<B> {
             parts.push((RequestField::ContentType as usize, waiting.get(RequestField::ContentType)));
         }
         let options = RequestOptions {
-            own: mine.own && theirs.own,
+            origin: if mine.is_own() && theirs.is_own() { RequestOrigin::Agent } else { RequestOrigin::Caller },
             has_body: mine.has_body || inherits_body,
             start: if mine.expires.is_end() { mine.start } else { mine.start.or(theirs.start) },
             version_floor: mine.version_floor.max(theirs.version_floor),

@@ -142,8 +142,17 @@ pub const fn integer(name: &'static CStr, default: i64) -> Parameter {
     entry(name, ParameterValue::Number(default))
 }
 
+/// What a parameter that is 0 or 1 is by default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Switch {
+    /// 0.
+    Off = 0,
+    /// 1.
+    On = 1,
+}
+
 /// 0 or 1, and its default.
-pub const fn switch(name: &'static CStr, default: bool) -> Parameter {
+pub const fn switch(name: &'static CStr, default: Switch) -> Parameter {
     entry(name, ParameterValue::Number(default as i64)).range(Allowed::Switch(On::NotZero))
 }
 

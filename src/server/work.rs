@@ -2,7 +2,7 @@
 //! each resource has a queue; where they are rows, the entry that changed something sends, or marks rows for a
 //! notifier.
 use crate::host::clock;
-use crate::presence::notification::{ChangeOrigin, Notify, NotifyRun, StateChange, Unsent};
+use crate::presence::notification::{ChangeOrigin, Notify, NotifyAttempt, NotifyRun, StateChange, Unsent};
 use crate::presence::resource::Resource;
 use crate::server::notifications::held_queues::HeldQueues;
 use crate::server::notifications::pacing::Pacing;
@@ -43,9 +43,13 @@ impl Work {
         }
     }
 
-    /// Whether what this entry sends was broken off by a panic before.
-    pub fn is_second_try(&self) -> bool {
-        !self.held.may_try_again() || !self.rows.may_try_again()
+    /// Which time it is that this entry sends what it sends.
+    pub fn attempt(&self) -> NotifyAttempt {
+        if self.held.may_try_again() && self.rows.may_try_again() {
+            NotifyAttempt::First
+        } else {
+            NotifyAttempt::Second
+        }
     }
 }
 

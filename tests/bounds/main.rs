@@ -120,8 +120,8 @@ fn each_row_has_tests_and_each_entry_a_row() {
 }
 
 /// Whether a file has a test of this name: `name`, or `table::name` for a row of a table of tests.
-fn has_test(text: &str, is_python: bool, name: &str) -> bool {
-    if is_python {
+fn has_test(file: &str, text: &str, name: &str) -> bool {
+    if file.ends_with(".py") {
         return name.starts_with("test_") && text.contains(&format!("\ndef {name}("));
     }
     if let Some((table, row)) = name.split_once("::") {
@@ -145,7 +145,7 @@ fn tests_that_are_named_exist() {
         let folder = if file.starts_with("test_") || file.starts_with("simulation/") { "tests" } else { "src" };
         let path = root().join(folder).join(file);
         let text = texts.entry(path).or_insert_with_key(|path| fs::read_to_string(path).unwrap_or_default());
-        if !has_test(text, file.ends_with(".py"), name) {
+        if !has_test(file, text, name) {
             complaints.push(format!("there is no test {test}"));
         }
     }

@@ -1,18 +1,36 @@
 //! What goes wrong in a simulated life, and when: made from the seed.
-use crate::node::{MESSAGES, NodeId};
+use crate::node::{Disk, MESSAGES, NodeId};
 use crate::simulation::Random;
 use crate::wire::REFRESHES;
 
+/// Which ways between two groups are cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CutWays {
+    /// That from the first group to the second.
+    One,
+    /// Both.
+    Both,
+}
+
+/// Whether owners are known by leases in a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arbitration {
+    /// There is no such table.
+    None,
+    /// There is one.
+    Table,
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub enum Fault {
-    /// No message goes from a node of the first group to one of the second; both ways where `both`.
-    Cut { from: Vec<NodeId>, to: Vec<NodeId>, both: bool },
+    /// No message goes from a node of the first group to one of the second.
+    Cut { from: Vec<NodeId>, to: Vec<NodeId>, ways: CutWays },
     /// Messages are lost, doubled and late; in percent, percent, milliseconds.
     Bad { loss: u64, doubled: u64, delay: u64 },
     /// A node does not run, and does not know it.
     Freeze(NodeId),
     /// A node is killed, and comes back with or without what was on its disk.
-    Crash { node: NodeId, with_disk: bool },
+    Crash { node: NodeId, disk: Disk },
     /// A node announces that it leaves, and comes back later.
     Leave(NodeId),
     /// A node announces that it leaves, and comes back with another version of the messages.
@@ -37,8 +55,7 @@ pub struct Plan {
     pub nodes: usize,
     /// Records are on so many nodes beside the first one; `None`: on all.
     pub replicas: Option<usize>,
-    /// There is an arbiter.
-    pub is_arbitrated: bool,
+    pub arbitration: Arbitration,
     pub presentities: u32,
     pub dialogs: usize,
     pub skewed: bool,
@@ -70,13 +87,17 @@ const REFRESHED_AFTER: u64 = 40_000;
 const FAULTS_FROM: u64 = 8_000;
 
 impl Plan {
+    pub fn is_arbitrated(&self) -> bool {
+        self.arbitration == Arbitration::Table
+    }
+
     pub fn of(random: &mut Random) -> Plan {
         let nodes = 3 + random.below(5) as usize;
         let large = random.one_in(50);
         let mut plan = Plan {
             nodes,
             replicas: None,
-            is_arbitrated: false,
+            arbitration: Arbitration::None,
             presentities: 3 + random.below(8) as u32,
             dialogs: if large { 1_500 } else { 10 + random.below(40) as usize },
             skewed: random.one_in(2),
@@ -126,7 +147,7 @@ impl Plan {
     /// The same life with an arbiter, whose table is out of reach for some nodes while other things go wrong, or for
     /// all.
     pub fn arbitrated(mut self, random: &mut Random) -> Plan {
-        self.is_arbitrated = true;
+        self.arbitration = Arbitration::Table;
         for fault in &mut self.faults {
             if let Fault::Leave(node) = fault.fault {
                 let others = (1..self.nodes - 1).filter(|_| random.one_in(2)).map(|n| (node + n) % self.nodes);
@@ -163,7 +184,7 @@ impl Plan {
     pub fn losing(mut self, random: &mut Random, nodes: usize) -> Plan {
         let first = random.below(self.nodes as u64) as usize;
         let (at, lasts) = (20_000 + random.below(10_000), 5_000 + random.below(40_000));
-        let crash = |n: usize| Fault::Crash { node: (first + n) % self.nodes, with_disk: false };
+        let crash = |n: usize| Fault::Crash { node: (first + n) % self.nodes, disk: Disk::Lost };
         self.faults = (0..nodes).map(|n| Timed { fault: crash(n), at, lasts }).collect();
         self
     }
@@ -176,24 +197,24 @@ impl Plan {
     fn fault(&self, random: &mut Random, kind: u64) -> Fault {
         let node = random.below(self.nodes as u64) as usize;
         match if kind == 7 { random.below(7) } else { kind } {
-            0 => self.cut(random, true),
-            1 => self.cut(random, false),
+            0 => self.cut(random, CutWays::Both),
+            1 => self.cut(random, CutWays::One),
             2 => Fault::Bad { loss: 5 + random.below(40), doubled: random.below(30), delay: 50 + random.below(900) },
             3 => Fault::Freeze(node),
-            4 => Fault::Crash { node, with_disk: random.one_in(2) },
+            4 => Fault::Crash { node, disk: if random.one_in(2) { Disk::Kept } else { Disk::Lost } },
             5 => Fault::Leave(node),
             _ => Fault::ClockJump(node, random.below(200_000) as i64 - 100_000),
         }
     }
 
-    fn cut(&self, random: &mut Random, both: bool) -> Fault {
+    fn cut(&self, random: &mut Random, ways: CutWays) -> Fault {
         let size = 1 + random.below(self.nodes as u64 - 1) as usize;
         let first = random.below(self.nodes as u64) as usize;
         let turned = |at: usize| (first + at) % self.nodes;
         let from = (0..size).map(turned).collect();
         // A partial cut leaves a node that reaches both sides.
         let end = if random.one_in(2) { self.nodes } else { self.nodes.max(size + 2) - 1 };
-        Fault::Cut { from, to: (size..end).map(turned).collect(), both }
+        Fault::Cut { from, to: (size..end).map(turned).collect(), ways }
     }
 
     /// When the last fault is over.
@@ -226,9 +247,9 @@ impl Plan {
         let mut link = Link { cut: false, loss: 0, doubled: 0, delay: 20 };
         for fault in self.faults.iter().filter(|fault| fault.at <= now && now < fault.at + fault.lasts) {
             match &fault.fault {
-                Fault::Cut { from: one, to: other, both } => {
+                Fault::Cut { from: one, to: other, ways } => {
                     link.cut |= one.contains(&from) && other.contains(&to);
-                    link.cut |= *both && one.contains(&to) && other.contains(&from);
+                    link.cut |= *ways == CutWays::Both && one.contains(&to) && other.contains(&from);
                 }
                 Fault::Bad { loss, doubled, delay } => {
                     (link.loss, link.doubled, link.delay) = (*loss, *doubled, *delay);

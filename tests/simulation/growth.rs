@@ -2,7 +2,7 @@
 //! that joins, and the memory of what a node holds. Each part is counted with as many subscriptions as fit a test, and
 //! grows with their number alone.
 use crate::layers::cluster::exchange::{self, ExchangeMessage};
-use crate::node::{Effect, Node, NodeId, Record, Wire};
+use crate::node::{Disk, Effect, Node, NodeId, Record, Wire};
 use crate::time::{Instant, Millis, UnixMillis};
 use std::collections::VecDeque;
 
@@ -172,7 +172,7 @@ fn measure(count: usize, subscriptions: u32) -> Figures {
     });
     let last = count - 1;
     let join = cluster.cost_of(|cluster| {
-        let fresh = cluster.nodes[last].restarted(false, cluster.now, BEGIN);
+        let fresh = cluster.nodes[last].restarted(Disk::Lost, cluster.now, BEGIN);
         cluster.nodes[last] = fresh;
         // A node that joins asks the first one that answers.
         let now = cluster.now;
@@ -239,7 +239,7 @@ fn measure_placed(count: usize, replicas: usize, subscriptions: u32, presentitie
     cluster.absent = Some(last);
     let loss = rounds(&mut cluster);
     cluster.absent = None;
-    cluster.nodes[last] = cluster.nodes[last].restarted(false, cluster.now, BEGIN + Millis(cluster.now));
+    cluster.nodes[last] = cluster.nodes[last].restarted(Disk::Lost, cluster.now, BEGIN + Millis(cluster.now));
     cluster.at(last, Node::start);
     let join = rounds(&mut cluster);
     let after: Vec<u64> = cluster.nodes.iter().map(|node| node.subs.len() as u64).collect();

@@ -21,6 +21,7 @@ mod shm_safe;
 mod simulation;
 mod wire;
 
+use faults::Arbitration;
 use layers::time;
 use simulation::Simulation;
 
@@ -47,11 +48,11 @@ const UPGRADED_REGRESSIONS: &[u64] = &[484, 657, 229];
 const LIVES: u64 = 200;
 
 fn live(seed: u64) -> (u64, u64) {
-    live_in(Simulation::new(seed, false))
+    live_in(Simulation::new(seed, Arbitration::None))
 }
 
 fn live_with_arbiter(seed: u64) -> (u64, u64) {
-    live_in(Simulation::new(seed, true))
+    live_in(Simulation::new(seed, Arbitration::Table))
 }
 
 fn live_on_two_nodes(seed: u64) -> (u64, u64) {
@@ -73,7 +74,8 @@ fn live_with_phones_that_roam(seed: u64) -> (u64, u64) {
 
 /// Half of them with an arbiter.
 fn live_while_upgraded(seed: u64) -> (u64, u64) {
-    live_in(Simulation::upgraded(seed, seed % 2 == 0))
+    let arbitration = if seed % 2 == 0 { Arbitration::Table } else { Arbitration::None };
+    live_in(Simulation::upgraded(seed, arbitration))
 }
 
 fn live_in(mut simulation: Simulation) -> (u64, u64) {

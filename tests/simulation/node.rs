@@ -12,7 +12,7 @@ use crate::layers::cluster::succession::candidates;
 use crate::layers::cluster::unsettled::{self, Difference};
 use crate::layers::cluster::version::Version;
 use crate::time::{Instant, Millis, UnixMillis};
-use crate::wire::{REFRESHES, unchanged_of};
+use crate::wire::{HelloReply, REFRESHES, unchanged_of};
 use placing::Places;
 use std::collections::BTreeMap;
 
@@ -45,6 +45,15 @@ const OBJECTIONS: u64 = 250;
 pub enum Effect {
     Send(NodeId, Wire),
     Notify { dialog: DialogId, cseq: u32, value: Option<u32>, version: Version },
+}
+
+/// What a node finds on its disk when it starts again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Disk {
+    /// What was on it.
+    Kept,
+    /// Nothing.
+    Lost,
 }
 
 pub struct Node {
@@ -83,8 +92,8 @@ pub struct Node {
     /// What a refresh leaves as it is of each subscription, as it was announced last.
     announced: BTreeMap<DialogId, u64>,
     received: BTreeMap<NodeId, u64>,
-    /// Another node has said something since it started.
-    pub has_received: bool,
+    /// When another node has said something first since it started.
+    first_message_at: Option<u64>,
     answered: BTreeMap<NodeId, u64>,
     pulling: BTreeMap<NodeId, Pulling>,
     compared_at: BTreeMap<NodeId, u64>,
@@ -125,7 +134,7 @@ impl Node {
             id,
             received: peers.iter().map(|peer| (*peer, now)).collect(),
             peers,
-            has_received: false,
+            first_message_at: None,
             clock: HybridClock::new(),
             lease: Lease::new(Instant::at(now)),
             arbiter: leases.is_some().then(Arbiter::default),
@@ -164,11 +173,11 @@ impl Node {
     }
 
     /// The node as it comes back: with what was on its disk, or without.
-    pub fn restarted(&self, with_disk: bool, now: u64, wall: UnixMillis) -> Node {
+    pub fn restarted(&self, disk: Disk, now: u64, wall: UnixMillis) -> Node {
         let leases = self.arbiter.as_ref().map(|_| self.leases.clone());
         let mut node = Node::new(self.id, self.peers.clone(), leases, now, wall);
         (node.speaks, node.places.replicas) = (self.speaks, self.places.replicas);
-        if with_disk {
+        if disk == Disk::Kept {
             node.docs = self.docs.clone();
             node.subs = self.subs.iter().filter(|(_, s)| s.owner == self.id).map(|(d, s)| (*d, s.clone())).collect();
             for sub in node.subs.values_mut() {
@@ -182,18 +191,23 @@ impl Node {
         node
     }
 
+    /// Whether another node has said something since it started.
+    pub fn has_received(&self) -> bool {
+        self.first_message_at.is_some()
+    }
+
     pub fn start(&mut self) {
         let now = Instant::at(self.now);
         for peer in self.peers.clone() {
-            self.greet(peer, true);
+            self.greet(peer, HelloReply::Wanted);
             self.places.with = Some(peer);
             exchange::pull(self, peer, Stamp::default(), now);
         }
     }
 
     /// dmq finds its nodes again when they answer: who has not said what it speaks is asked.
-    fn greet(&mut self, peer: NodeId, answer: bool) {
-        self.send(peer, Wire::Hello { speaks: self.speaks, answer });
+    fn greet(&mut self, peer: NodeId, reply: HelloReply) {
+        self.send(peer, Wire::Hello { speaks: self.speaks, reply });
         self.say_clock(peer);
     }
 
@@ -436,7 +450,7 @@ impl Node {
         for peer in self.peers.clone() {
             self.send(peer, Wire::Beat);
             if !self.speak.contains_key(&peer) {
-                self.greet(peer, true);
+                self.greet(peer, HelloReply::Wanted);
             }
             self.places.with = Some(peer);
             if exchange::go_on(self, peer, now) {
@@ -513,7 +527,7 @@ impl Node {
         if self.left {
             return;
         }
-        self.has_received = true;
+        self.first_message_at.get_or_insert(self.now);
         self.silent.remove(from);
         match &wire {
             Wire::Leave(successor) => {
@@ -532,21 +546,23 @@ impl Node {
             Wire::Beat => {}
             Wire::Clock(_) if self.speaks < CLOCKED => {}
             Wire::Clock(stamp) => _ = self.clock.observe(stamp, self.local_time()),
-            Wire::Share(is_ready) => self.note_placement(from, is_ready),
+            Wire::Share(true) => self.note_ready(from),
+            Wire::Share(false) => self.note_unready(from),
             Wire::Offer { record, first, rest } => self.on_offer(record, first, rest),
             Wire::Held(record) => self.on_held(&record),
             Wire::Record(record) => exchange::ExchangePorts::merge(self, from, record),
             Wire::Claim { sub, ticket } => self.on_claim(from, sub, ticket),
-            Wire::Taken(ticket, is_newest) => self.on_taken(from, ticket, is_newest),
+            Wire::Taken(ticket, true) => self.on_taken(from, ticket),
+            Wire::Taken(ticket, false) => self.on_refused(from, ticket),
             Wire::Exchange(message) => {
                 let now = Instant::at(self.now);
                 self.places.with = Some(from);
                 exchange::on_message(self, from, message, now);
             }
-            Wire::Hello { speaks, answer } => {
+            Wire::Hello { speaks, reply } => {
                 self.speak.insert(from, speaks);
-                if answer {
-                    self.greet(from, false);
+                if reply == HelloReply::Wanted {
+                    self.greet(from, HelloReply::Given);
                 }
             }
             // A node of an older version cannot read it.

@@ -1,10 +1,10 @@
 //! What is around the simulated nodes: the network between them, phones, clocks, and what goes wrong. Everything
 //! follows from the seed.
 use crate::arbitration::Leases;
-use crate::faults::{Fault, Plan};
+use crate::faults::{Arbitration, Fault, Plan};
 use crate::layers::cluster::digest::mixed;
 use crate::layers::cluster::version::Version;
-use crate::node::{DialogId, Effect, Node, NodeId, PresentityId, Wire};
+use crate::node::{DialogId, Disk, Effect, Node, NodeId, PresentityId, Wire};
 use crate::time::UnixMillis;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -140,8 +140,8 @@ impl Simulation {
         Simulation::with_plan(seed, random, plan)
     }
 
-    pub fn new(seed: u64, is_arbitrated: bool) -> Simulation {
-        let (random, plan) = Simulation::plan(seed, is_arbitrated);
+    pub fn new(seed: u64, arbitration: Arbitration) -> Simulation {
+        let (random, plan) = Simulation::plan(seed, arbitration);
         Simulation::with_plan(seed, random, plan)
     }
 
@@ -153,20 +153,21 @@ impl Simulation {
     }
 
     /// The same life with nodes that are upgraded while it is lived.
-    pub fn upgraded(seed: u64, is_arbitrated: bool) -> Simulation {
-        let (random, plan) = Simulation::plan(seed, is_arbitrated);
+    pub fn upgraded(seed: u64, arbitration: Arbitration) -> Simulation {
+        let (random, plan) = Simulation::plan(seed, arbitration);
         Simulation::with_plan(seed, random, plan.upgraded(&mut Random::new(seed ^ 0x5a5a)))
     }
 
-    fn plan(seed: u64, is_arbitrated: bool) -> (Random, Plan) {
+    fn plan(seed: u64, arbitration: Arbitration) -> (Random, Plan) {
         let mut random = Random::new(seed);
         let plan = Plan::of(&mut random);
-        let plan = if is_arbitrated { plan.arbitrated(&mut Random::new(seed ^ 0xa5a5)) } else { plan };
+        let plan =
+            if arbitration == Arbitration::Table { plan.arbitrated(&mut Random::new(seed ^ 0xa5a5)) } else { plan };
         (random, plan)
     }
 
     fn with_plan(seed: u64, random: Random, plan: Plan) -> Simulation {
-        let leases = plan.is_arbitrated.then(Leases::default);
+        let leases = plan.is_arbitrated().then(Leases::default);
         let ids: Vec<NodeId> = (0..plan.nodes).collect();
         let host = |id: &NodeId| {
             let peers = ids.iter().copied().filter(|peer| peer != id).collect();
@@ -291,7 +292,7 @@ impl Simulation {
         let others = self.hosts.iter().filter(|host| host.node.id != id && host.up && !host.frozen);
         let mut speaking = others.filter(|host| host.node.would_speak_for(dialog, self.now));
         let is_cut = !self.plan.roams && self.now <= self.disturbed_until;
-        if let Some(other) = speaking.next().filter(|_| self.plan.is_arbitrated || !is_cut) {
+        if let Some(other) = speaking.next().filter(|_| self.plan.is_arbitrated() || !is_cut) {
             let held = |id: NodeId| self.hosts[id].node.subs.get(&dialog).cloned();
             let (one, two) = (held(id), held(other.node.id));
             self.fail(format!("nodes {id} and {} speak for dialog {dialog}: {one:?} {two:?}", other.node.id));
@@ -345,7 +346,7 @@ impl Simulation {
 
     fn a_running_node(&mut self) -> Option<NodeId> {
         // A node that has received nothing yet cannot know that its clock is behind.
-        let knows_the_time = |id: &NodeId| self.hosts[*id].node.has_received || !self.plan.skewed;
+        let knows_the_time = |id: &NodeId| self.hosts[*id].node.has_received() || !self.plan.skewed;
         let is_settled = |id: &NodeId| self.now > self.hosts[*id].up_since + 1_000 && knows_the_time(id);
         let running: Vec<NodeId> = (0..self.hosts.len()).filter(|id| self.is_running(*id) && is_settled(id)).collect();
         if running.is_empty() { None } else { Some(running[self.random.below(running.len() as u64) as usize]) }
@@ -475,13 +476,13 @@ impl Simulation {
             false => IN_FLIGHT,
         };
         let Some(watcher) = self.watchers.get_mut(&dialog) else { return };
-        let is_one_voice = self.plan.roams || calm && !self.plan.is_arbitrated;
+        let is_one_voice = self.plan.roams || calm && !self.plan.is_arbitrated();
         let strict = is_one_voice || (calm || self.plan.only_freezes()) && self.now > watcher.claimed_at + late;
         let claim = (version.word, version.epoch);
         let mut is_repeated = false;
         let wrong = if cseq <= watcher.cseq {
             watcher.refusals += 1;
-            is_repeated = self.plan.is_arbitrated;
+            is_repeated = self.plan.is_arbitrated();
             Some("a CSeq that was used")
         } else if claim < watcher.claim {
             Some("a NOTIFY of a node whose subscription another one has taken")
@@ -493,7 +494,7 @@ impl Simulation {
         if claim > watcher.claim {
             (watcher.claim, watcher.claimed_at) = (claim, self.now);
         }
-        if let (true, Some(wrong)) = (strict && !self.plan.is_arbitrated || is_repeated, wrong) {
+        if let (true, Some(wrong)) = (strict && !self.plan.is_arbitrated() || is_repeated, wrong) {
             let (cseq, before) = (watcher.cseq, watcher.latest);
             self.fail(format!(
                 "{wrong}: dialog {dialog} from {from}, {version:?}, value {value:?} after {before}, cseq {cseq}"
@@ -534,15 +535,15 @@ impl Simulation {
                     self.at_node(id, |node| node.on_wire(from, wire));
                 }
             }
-            Fault::Crash { node, with_disk } => self.restart(node, with_disk),
-            Fault::Leave(id) => self.restart(id, false),
+            Fault::Crash { node, disk } => self.restart(node, disk),
+            Fault::Leave(id) => self.restart(id, Disk::Lost),
             Fault::Upgrade(id, version) => {
                 if !self.hosts[id].up {
                     self.hosts[id].node.speaks = version;
                 }
-                self.restart(id, true);
+                self.restart(id, Disk::Kept);
             }
-            Fault::LeaveTogether(ref ids) => ids.clone().into_iter().for_each(|id| self.restart(id, false)),
+            Fault::LeaveTogether(ref ids) => ids.clone().into_iter().for_each(|id| self.restart(id, Disk::Lost)),
             _ => {}
         }
     }
@@ -559,13 +560,13 @@ impl Simulation {
         }
     }
 
-    fn restart(&mut self, id: NodeId, with_disk: bool) {
+    fn restart(&mut self, id: NodeId, disk: Disk) {
         let host = &mut self.hosts[id];
         if host.up {
             return;
         }
         let wall = UnixMillis((EPOCH + self.now).saturating_add_signed(host.clock_offset));
-        host.node = host.node.restarted(with_disk, self.now, wall);
+        host.node = host.node.restarted(disk, self.now, wall);
         (host.up, host.frozen, host.incarnation) = (true, false, host.incarnation + 1);
         host.shown.clear();
         host.up_since = self.now;

@@ -68,6 +68,15 @@ pub struct Refresh {
     pub stamp: Stamp,
 }
 
+/// Whether a hello asks for one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HelloReply {
+    /// An answer is wanted.
+    Wanted,
+    /// The hello is an answer itself.
+    Given,
+}
+
 #[derive(Debug, Clone)]
 pub enum Wire {
     /// The sender is there.
@@ -87,7 +96,7 @@ pub enum Wire {
     /// Which version its sender's messages have; whether to answer with the same.
     Hello {
         speaks: u8,
-        answer: bool,
+        reply: HelloReply,
     },
     /// From version 3 on.
     Refresh(Refresh),

@@ -3,7 +3,7 @@
 use crate::host::bytes::{c_text, lend};
 use crate::host::db::failure::{DbError, of_mysql};
 use crate::host::db::rows::{ResultSet, Rows, row_columns};
-use crate::host::db::statement_text::StatementText;
+use crate::host::db::statement_text::{DocumentPrinting, StatementText};
 use crate::host::db::table_name::TableName;
 use crate::host::db::value::{Cell, Columns, Cond, Value, raw_op};
 use crate::sys;
@@ -160,7 +160,8 @@ impl Link {
         let quote = unsafe { (*self.raw).tquote };
         // SAFETY: null, or a constant of the driver that ends with a NUL.
         let quote = if quote.is_null() { b"" } else { unsafe { c_text(quote) } };
-        print(StatementText::new(quote, self.is_postgres()))
+        let documents = if self.is_postgres() { DocumentPrinting::Hexadecimal } else { DocumentPrinting::ByDriver };
+        print(StatementText::new(quote, documents))
     }
 
     /// Runs a printed statement; the result is none where the driver gives none.

@@ -36,19 +36,27 @@ fn push_hex(out: &mut Vec<u8>, bytes: &[u8]) {
     }
 }
 
+/// How documents stand in a statement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum DocumentPrinting {
+    /// In hexadecimal digits, as PostgreSQL reads them.
+    Hexadecimal,
+    /// As the driver escapes them.
+    ByDriver,
+}
+
 /// A statement that is being printed. A NUL follows each, which is no part of it: drivers look for one.
 pub(super) struct StatementText<'q> {
     /// What names of tables and columns are put in.
     quote: &'q [u8],
-    /// Whether the statement is for PostgreSQL.
-    is_postgres: bool,
+    documents: DocumentPrinting,
     text: Vec<u8>,
 }
 
 impl<'q> StatementText<'q> {
     /// Where names are quoted like this.
-    pub(super) fn new(quote: &'q [u8], is_postgres: bool) -> Self {
-        StatementText { quote, is_postgres, text: Vec::with_capacity(1024) }
+    pub(super) fn new(quote: &'q [u8], documents: DocumentPrinting) -> Self {
+        StatementText { quote, documents, text: Vec::with_capacity(1024) }
     }
 
     /// `SELECT`. `None`, here and below: a value has to be escaped by the driver.
@@ -159,7 +167,7 @@ impl<'q> StatementText<'q> {
             }
             Value::NullText => self.push(b"NULL"),
             // Read alike whatever `standard_conforming_strings` says, and whether the driver is connected or not.
-            Value::Blob(bytes) if self.is_postgres => {
+            Value::Blob(bytes) if self.documents == DocumentPrinting::Hexadecimal => {
                 self.push(b"E'\\\\x");
                 push_hex(&mut self.text, bytes);
                 self.push(b"'");
@@ -192,13 +200,13 @@ mod tests {
             ("f", Value::Long(1 << 40)),
         ];
         let conditions = [("a", Op::Eq, Value::Int(1)), ("b", Op::Le, Value::Text(b""))];
-        let new = || StatementText::new(b"`", false);
+        let new = || StatementText::new(b"`", DocumentPrinting::ByDriver);
         assert_eq!(
             printed(new().select(b"t", &["a", "b"], &conditions, Some(b"a desc"))).as_deref(),
             Some("select `a`,`b` from `t` where `a`=1 AND `b`<='' order by a desc")
         );
         assert_eq!(
-            printed(StatementText::new(b"", false).select(b"t", &["a"], &[], None)).as_deref(),
+            printed(StatementText::new(b"", DocumentPrinting::ByDriver).select(b"t", &["a"], &[], None)).as_deref(),
             Some("select a from t ")
         );
         assert_eq!(
@@ -210,7 +218,7 @@ mod tests {
             Some("update `t` set `a`=-7,`b`='x y',`c`=NULL where `a`=1")
         );
         assert_eq!(
-            printed(StatementText::new(b"", false).delete(b"t", &conditions)).as_deref(),
+            printed(StatementText::new(b"", DocumentPrinting::ByDriver).delete(b"t", &conditions)).as_deref(),
             Some("delete from t where a=1 AND b<=''")
         );
     }
@@ -219,26 +227,38 @@ mod tests {
     fn what_has_to_be_escaped_is_left_to_the_driver() {
         for text in ["it's", "a\\b", "a\nb", "\u{e4}", "\0", "\u{7f}"] {
             let value = Value::Text(text.as_bytes());
-            assert_eq!(StatementText::new(b"", false).insert(b"t", &[("a", value)]), None, "{text:?}");
-            assert_eq!(StatementText::new(b"", false).delete(b"t", &[("a", Op::Eq, value)]), None);
-            assert_eq!(StatementText::new(b"", false).update(b"t", &[("a", value)], &[]), None);
-            assert_eq!(StatementText::new(b"", false).select(b"t", &["b"], &[("a", Op::Eq, value)], None), None);
+            assert_eq!(
+                StatementText::new(b"", DocumentPrinting::ByDriver).insert(b"t", &[("a", value)]),
+                None,
+                "{text:?}"
+            );
+            assert_eq!(StatementText::new(b"", DocumentPrinting::ByDriver).delete(b"t", &[("a", Op::Eq, value)]), None);
+            assert_eq!(StatementText::new(b"", DocumentPrinting::ByDriver).update(b"t", &[("a", value)], &[]), None);
+            assert_eq!(
+                StatementText::new(b"", DocumentPrinting::ByDriver).select(b"t", &["b"], &[("a", Op::Eq, value)], None),
+                None
+            );
         }
-        assert_eq!(StatementText::new(b"", false).insert(b"t", &[("a", Value::Blob(b"x"))]), None);
+        assert_eq!(StatementText::new(b"", DocumentPrinting::ByDriver).insert(b"t", &[("a", Value::Blob(b"x"))]), None);
     }
 
     #[test]
     fn bodies_are_printed_for_postgresql() {
         let body = Value::Blob(b"<a>\n\xff\0'\\");
-        let insert = || StatementText::new(b"", true).insert(b"t", &[("a", Value::Int(1)), ("b", body)]);
+        let insert = || {
+            StatementText::new(b"", DocumentPrinting::Hexadecimal).insert(b"t", &[("a", Value::Int(1)), ("b", body)])
+        };
         assert_eq!(printed(insert()).as_deref(), Some("insert into t (a,b ) values (1,E'\\\\x3c613e0aff00275c')"));
-        let update = StatementText::new(b"", true).update(b"t", &[("b", Value::Blob(b""))], &[]);
+        let update =
+            StatementText::new(b"", DocumentPrinting::Hexadecimal).update(b"t", &[("b", Value::Blob(b""))], &[]);
         assert_eq!(printed(update).as_deref(), Some("update t set b=E'\\\\x'"));
     }
 
     #[test]
     fn numbers_are_those_of_the_columns() {
-        let number = |value| printed(StatementText::new(b"", false).update(b"t", &[("a", value)], &[])).unwrap();
+        let number = |value| {
+            printed(StatementText::new(b"", DocumentPrinting::ByDriver).update(b"t", &[("a", value)], &[])).unwrap()
+        };
         assert_eq!(number(Value::Int(u32::MAX.into())), "update t set a=-1");
         assert_eq!(number(Value::Time(Moment::at(1 << 40).into())), "update t set a=2147483647");
         assert_eq!(number(Value::Int(0)), "update t set a=0");

@@ -167,7 +167,7 @@ fn one_watcher_that_cannot_be_stored_does_not_keep_the_rules_from_others() {
 fn filtering(watchers: &[&str]) -> MemoryPorts {
     let mut server = server();
     let package = &mut server.packages.0[usize::from(PRESENCE.0)];
-    package.traits = package.traits.with(Trait::FiltersBody, true);
+    package.traits = package.traits.with(Trait::FiltersBody);
     for name in watchers {
         server.allow("alice", name, Status::Active, "");
         Subscribe::new(name, "alice", "presence").send(&mut server).expect("subscribed");

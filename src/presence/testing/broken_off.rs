@@ -2,6 +2,7 @@
 use super::actors::{Publish, Subscribe, pidf};
 use super::{DIALOG, MemoryPorts, PRESENCE};
 use crate::presence::late::Taken;
+use crate::presence::notification::NotifyAttempt;
 use crate::presence::ports::notifications::Notifications;
 use crate::presence::ports::publications::Publications;
 use crate::presence::{expiry, notifier};
@@ -28,7 +29,7 @@ fn server(broken_off: &str) -> MemoryPorts {
 /// What the timer does a second later.
 fn try_again(server: &mut MemoryPorts, presentity: &str) {
     let resource = server.resource(presentity, PRESENCE);
-    server.is_second_try = true;
+    server.attempt = NotifyAttempt::Second;
     if server.claim(&resource) {
         notifier::run(server, &resource);
     }
@@ -96,7 +97,7 @@ fn a_late_document_whose_notifies_panic_is_shown_once() {
     server.now += Seconds(6);
     expiry::late_documents(&mut server, Taken::Due).expect("shown");
     let resource = server.resource("alice", DIALOG);
-    server.is_second_try = true;
+    server.attempt = NotifyAttempt::Second;
     assert!(server.claim(&resource));
     notifier::run(&mut server, &resource);
     let received_at = server.documents(&resource).expect("read")[0].received_at;

@@ -15,6 +15,7 @@ use crate::presence::replication::{self, Reader};
 use crate::presence::resource::Resource;
 use crate::presence::subscription_field::Field;
 use crate::server::nodes::node_id::NodeId;
+use crate::server::nodes::node_messages::SharingNode;
 use crate::server::nodes::placing::{NEXT_OFFER, View};
 use crate::server::shared::Parts;
 use crate::time::Moment;
@@ -130,7 +131,7 @@ impl Parts {
     pub(crate) fn has_documents(&self) -> bool {
         let Some(replicas) = self.config.replicas() else { return true };
         let nodes = self.shared.nodes;
-        nodes.sharing(replicas).iter().all(|(id, ..)| nodes.has_filled(*id, RecordKind::Publications))
+        nodes.sharing(replicas).iter().all(|node| nodes.has_filled(node.id, RecordKind::Publications))
     }
 
     /// A subscription to this presentity is ours: one that is served elsewhere is handed over soon.
@@ -164,8 +165,9 @@ impl Parts {
     }
 
     /// Returns the place of this node among those that hold records.
-    pub(crate) fn own_place(&self) -> (NodeId, u64, bool) {
-        (NodeId::HERE, RecordKey::of(&[self.node_name()]).0, self.shared.cluster_state.placing.is_ready())
+    pub(crate) fn own_place(&self) -> SharingNode {
+        let is_ready = self.shared.cluster_state.placing.is_ready();
+        SharingNode { id: NodeId::HERE, key: RecordKey::of(&[self.node_name()]).0, is_ready }
     }
 
     /// Looks which nodes records are placed on now.

@@ -3,6 +3,7 @@ use crate::cluster::clock::Stamp;
 use crate::cluster::numbers::Ceiling;
 use crate::cluster::numbers::Merge;
 use crate::cluster::numbers::Role;
+use crate::cluster::numbers::Side;
 use crate::host::dmq::Address;
 use crate::host::{clock, shm};
 use crate::presence::cluster::{Announcement, Ending, OwnershipClaim};
@@ -65,10 +66,10 @@ impl MergeBasis {
 
 /// Whose a subscription is after a merge.
 fn merged_ownership(merge: &Merge, mine: Ownership, theirs: Ownership) -> Ownership {
-    let owned = if merge.moves { theirs } else { Ownership { raised: 0, ..mine } };
+    let owned = if merge.owned_by.is_theirs() { theirs } else { Ownership { raised: 0, ..mine } };
     let is_same = (mine.owner, mine.epoch) == (theirs.owner, theirs.epoch);
     let lease = if is_same { mine.lease.max(theirs.lease) } else { owned.lease };
-    let stamp = if merge.take { theirs.stamp } else { mine.stamp };
+    let stamp = if merge.said_by.is_theirs() { theirs.stamp } else { mine.stamp };
     Ownership { stamp, ceiling: Ceiling::at(merge.ceiling), lease, ..owned }
 }
 
@@ -132,31 +133,34 @@ fn merge(context: &mut Context<'_>, other: &Announcement, from: Option<&Address>
     let is_unstamped = stamp == Stamp::default() && !is_owned;
     let is_later = is_unstamped && (one.word, one.epoch, one.owner) == (two.word, two.epoch, two.owner);
     // Rows of a start do not say whose they are: another node says that this one was ours.
-    let is_ours_again = own_ownership.owner == NodeId::ELSEWHERE && owner.is_here() && merge.take;
-    let moves = merge.moves || is_later || is_ours_again;
-    let merge = Merge { take: merge.take || is_later, moves, ..merge };
+    let is_ours_again = own_ownership.owner == NodeId::ELSEWHERE && owner.is_here() && merge.said_by.is_theirs();
+    let theirs_if = |holds, side| if holds { Side::Theirs } else { side };
+    let owned_by = theirs_if(is_later || is_ours_again, merge.owned_by);
+    let merge = Merge { said_by: theirs_if(is_later, merge.said_by), owned_by, ..merge };
     let merged = merged_ownership(&merge, own_ownership, ownership);
     // Two owners may have used the same numbers: what goes on goes on above them.
     let above = held.is_overtaken(&theirs, &merge).then_some(merged.ceiling);
-    let accepted = match (merge.take, merge.moves) {
-        (true, true) => accept(context, &going_on_above(other.subscription.clone(), above), merged, &seen)?,
-        (true, false) => {
+    let accepted = match (merge.said_by, merge.owned_by) {
+        (Side::Theirs, Side::Theirs) => {
+            accept(context, &going_on_above(other.subscription.clone(), above), merged, &seen)?
+        }
+        (Side::Theirs, Side::Mine) => {
             let asked = with_owner_of(&other.subscription, &mine)?;
             accept(context, &going_on_above(asked, above), merged, &seen)?
         }
-        (false, true) => {
+        (Side::Mine, Side::Theirs) => {
             let moved = with_owner_of(&mine, &other.subscription)?;
             accept(context, &going_on_above(moved, above), merged, &seen)?
         }
-        (false, false) => take_numbers(context, dialog, &merged, above, &seen),
+        (Side::Mine, Side::Mine) => take_numbers(context, dialog, &merged, above, &seen),
     };
     if accepted == Merging::Overtaken {
         return Ok(accepted);
     }
-    if merge.take && !merge.speak && context.config.has_arbiter() && context.owns(&merged) {
+    if merge.said_by.is_theirs() && !merge.speak && context.config.has_arbiter() && context.owns(&merged) {
         // The watcher has spoken to another node: its subscription stays here.
         watchers::notify_of_state(context, dialog);
-    } else if merge.speak || merge.moves && owner.is_here() && context.may_claim(&merged) {
+    } else if merge.speak || merge.owned_by.is_theirs() && owner.is_here() && context.may_claim(&merged) {
         let objections = if merge.speak { Objections::NotAwaited } else { objections(context) };
         activation::raise_above(context, dialog, objections)?;
         return Ok(merged_by(&merge));

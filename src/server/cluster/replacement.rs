@@ -18,7 +18,9 @@ use crate::presence::subscription_field::Field;
 use crate::server::announcing::subscriptions::skip_sequence_numbers;
 use crate::server::cluster::{comparison, merging, publications, replicas};
 use crate::server::context::Context;
+use crate::server::nodes::known_node::NodePlacing;
 use crate::server::nodes::node_id::NodeId;
+use crate::server::nodes::node_messages::SharingNode;
 use crate::server::nodes::placing::{NEXT_LOOK, NEXT_OFFER, View};
 use crate::server::shared::Parts;
 use crate::server::tables::subscription_entry::{Awaited, Ownership, SubscriptionEntry};
@@ -91,7 +93,7 @@ fn fill(context: &mut Context<'_>, replicas: usize) {
     }
     let (nodes, age) = (context.shared.nodes, context.shared.cluster_state.placing.filling_age(clock::instant()));
     let mut share = Share::There;
-    for (id, ..) in nodes.sharing(replicas) {
+    for SharingNode { id, .. } in nodes.sharing(replicas) {
         for kind in [RecordKind::Subscriptions, RecordKind::Publications] {
             if nodes.has_filled(id, kind) {
                 continue;
@@ -223,7 +225,9 @@ fn add_removals(parts: &Parts, view: &View, offers: &mut Offers, kind: RecordKin
 /// Another node says something about the places of records.
 pub fn on_message(context: &mut Context<'_>, from: NodeId, message: Placed) {
     match message {
-        Placed::Settings { replicas, is_ready } => context.shared.nodes.note_placement(from, replicas, is_ready),
+        Placed::Settings { replicas, is_ready } => {
+            context.shared.nodes.note_placing(from, NodePlacing { replicas, is_ready })
+        }
         Placed::Offer(offer) => on_offer(context, offer),
         Placed::Held(kind, names) => {
             let Some(view) = context.view() else { return };

@@ -63,6 +63,17 @@ shm_safe!(
     }
 );
 
+/// How a node places records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NodePlacing {
+    /// With how many copies.
+    pub replicas: u8,
+    /// The node has all that it should hold.
+    pub is_ready: bool,
+}
+
+shm_safe!(NodePlacing { replicas, is_ready });
+
 /// One node, as it is known.
 pub(super) struct Node {
     /// How it calls itself; empty until it says so.
@@ -87,10 +98,8 @@ pub(super) struct Node {
     pub(super) compares: u8,
     /// The version of its messages; `None`: it has not said, or could not read one of ours.
     pub(super) speaks: Option<u8>,
-    /// With how many copies it places records; `None`: every node holds everything, or it has not said.
-    pub(super) replicas: Option<u8>,
-    /// The node has all that it should hold.
-    pub(super) is_ready: bool,
+    /// How it places records; `None`: every node holds everything, or it has not said.
+    pub(super) placing: Option<NodePlacing>,
     /// Which kinds of records it has sent us all of since we started, as bits.
     pub(super) filled: u8,
     /// What was asked of it page by page.
@@ -124,8 +133,7 @@ shm_safe!(Node {
     notified_at,
     compares,
     speaks,
-    replicas,
-    is_ready,
+    placing,
     filled,
     pulling,
     compared_at,
@@ -158,8 +166,7 @@ impl Node {
             notified_at: None,
             compares: 0,
             speaks: None,
-            replicas: None,
-            is_ready: false,
+            placing: None,
             filled: 0,
             pulling: [None; 2],
             compared_at: [None; 2],
@@ -178,6 +185,11 @@ impl Node {
 
     pub(super) fn is_present(&self) -> bool {
         self.is_there() && !self.has_left && !self.name.is_empty()
+    }
+
+    /// Whether it places records with so many copies.
+    pub(super) fn places_with(&self, replicas: usize) -> bool {
+        self.placing.is_some_and(|placing| usize::from(placing.replicas) == replicas)
     }
 
     pub(super) fn shares(&self, kind: RecordKind) -> bool {
@@ -225,7 +237,8 @@ impl Node {
         if self.is_there() != before {
             self.since = now;
             // When it comes back it says anew whether it has all that it should hold.
-            self.is_ready &= self.is_there();
+            let is_there = self.is_there();
+            self.placing.iter_mut().for_each(|placing| placing.is_ready &= is_there);
         }
     }
 }

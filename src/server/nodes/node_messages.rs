@@ -8,10 +8,21 @@ use crate::host::dmq::Address;
 use crate::presence::cluster::CLOCKED;
 use crate::presence::comparison::{Comparison, RecordKind};
 use crate::presence::replication::ReceiptClock;
-use crate::server::nodes::known_node::{Node, NodeTime};
+use crate::server::nodes::known_node::{Node, NodePlacing, NodeTime};
 use crate::server::nodes::known_nodes::Nodes;
 use crate::server::nodes::node_id::NodeId;
 use crate::time::{Instant, Seconds};
+
+/// A node among those that records are placed on.
+#[derive(Debug, Clone, Copy)]
+pub struct SharingNode {
+    /// The node.
+    pub id: NodeId,
+    /// The digest of its name.
+    pub key: u64,
+    /// The node has all that it should hold.
+    pub is_ready: bool,
+}
 
 impl Nodes {
     /// A node has said which kinds of records it compares, and the version of its messages: it is here, and has not
@@ -49,8 +60,8 @@ impl Nodes {
     }
 
     /// A node has said how it places records.
-    pub fn note_placement(&self, id: NodeId, replicas: u8, is_ready: bool) {
-        self.change(id, |node| (node.replicas, node.is_ready) = (Some(replicas), is_ready));
+    pub fn note_placing(&self, id: NodeId, placing: NodePlacing) {
+        self.change(id, |node| node.placing = Some(placing));
     }
 
     /// Where the node of this name is.
@@ -59,20 +70,22 @@ impl Nodes {
         list.iter().filter(|node| &*node.name == name).find_map(Node::address)
     }
 
-    /// The nodes that are there and place records as this one does: the digest of the name, and whether it is ready.
-    pub fn sharing(&self, replicas: usize) -> Vec<(NodeId, u64, bool)> {
+    /// The nodes that are there and place records as this one does.
+    pub fn sharing(&self, replicas: usize) -> Vec<SharingNode> {
         let list = self.list.lock();
-        let sharing = list
-            .iter()
-            .enumerate()
-            .filter(|(_, node)| node.is_present() && node.replicas.map(usize::from) == Some(replicas));
-        sharing.map(|(at, node)| (NodeId::at(at), RecordKey::of(&[&node.name]).0, node.is_ready)).collect()
+        let sharing = list.iter().enumerate().filter(|(_, node)| node.is_present() && node.places_with(replicas));
+        let named = sharing.map(|(at, node)| SharingNode {
+            id: NodeId::at(at),
+            key: RecordKey::of(&[&node.name]).0,
+            is_ready: node.placing.is_some_and(|placing| placing.is_ready),
+        });
+        named.collect()
     }
 
     /// The nodes of our kind that are there and place records differently, or have not said how.
     pub fn not_sharing(&self, replicas: usize) -> Vec<Vec<u8>> {
         let list = self.list.lock();
-        let others = list.iter().filter(|node| node.is_present() && node.replicas.map(usize::from) != Some(replicas));
+        let others = list.iter().filter(|node| node.is_present() && !node.places_with(replicas));
         others.map(|node| node.name.to_vec()).collect()
     }
 
@@ -173,7 +186,8 @@ mod tests {
         for (name, port, replicas) in list {
             nodes.note_message_of(name, &at(*port), Moment::at(10)).unwrap();
             let id = nodes.of_name(name, Moment::at(10)).unwrap();
-            replicas.iter().for_each(|replicas| nodes.note_placement(id, *replicas, *port == 1));
+            let placing = replicas.map(|replicas| NodePlacing { replicas, is_ready: *port == 1 });
+            placing.into_iter().for_each(|placing| nodes.note_placing(id, placing));
         }
         nodes
     }
@@ -181,10 +195,10 @@ mod tests {
     #[test]
     fn records_are_placed_on_nodes_that_place_them_alike_and_are_there() {
         let nodes = nodes(&[(b"b", 1, Some(2)), (b"c", 2, Some(2)), (b"d", 3, Some(1)), (b"e", 4, None)]);
-        let names = |list: Vec<(NodeId, u64, bool)>| -> Vec<(Vec<u8>, bool)> {
-            let known = |(id, key, is_ready): (NodeId, u64, bool)| {
-                assert_eq!(key, RecordKey::of(&[&nodes.name(id)]).0);
-                (nodes.name(id), is_ready)
+        let names = |list: Vec<SharingNode>| -> Vec<(Vec<u8>, bool)> {
+            let known = |node: SharingNode| {
+                assert_eq!(node.key, RecordKey::of(&[&nodes.name(node.id)]).0);
+                (nodes.name(node.id), node.is_ready)
             };
             list.into_iter().map(known).collect()
         };
@@ -221,11 +235,11 @@ mod tests {
     #[test]
     fn a_node_that_comes_back_says_anew_whether_it_is_ready() {
         let nodes = nodes(&[(b"b", 1, Some(2))]);
-        assert!(nodes.sharing(2)[0].2);
+        assert!(nodes.sharing(2)[0].is_ready);
         nodes.observe(&[], Moment::at(20));
         assert!(nodes.sharing(2).is_empty());
         nodes.observe(&seen(&[(1, true)]), Moment::at(30));
-        assert!(!nodes.sharing(2)[0].2);
+        assert!(!nodes.sharing(2)[0].is_ready);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use crate::host::clock;
 use crate::host::lock::Lock;
 use crate::host::shm::{self, Shm, ShmVec};
 use crate::server::nodes::node_id::NodeId;
+use crate::server::nodes::node_messages::SharingNode;
 use crate::server::nodes::own_removals::OwnRemovals;
 use crate::shm_safe::shm_safe;
 use crate::time::{AtomicInstant, Instant, Millis, Seconds};
@@ -138,17 +139,18 @@ impl Placing {
         wait.map(|_| ())
     }
 
-    /// Compares with the nodes that are there now: the id, the digest of its name, and whether it is ready, of each.
-    /// Without memory for them those that were known are kept.
-    pub fn observe(&self, seen: &[(NodeId, u64, bool)], now: Instant) {
+    /// Compares with the nodes that are there now. Without memory for them those that were known are kept.
+    pub fn observe(&self, seen: &[SharingNode], now: Instant) {
         let mut list = self.list.lock();
         let before: Vec<Candidate> = list.iter().map(|placed| placed.candidate).collect();
-        let keys: Vec<(u64, bool)> = seen.iter().map(|(_, key, is_ready)| (*key, *is_ready)).collect();
+        let keys: Vec<(u64, bool)> = seen.iter().map(|node| (node.key, node.is_ready)).collect();
         let Some(after) = observed(&before, &keys, self.age(now)) else { return };
         let mut fresh = ShmVec::new_in(Shm);
         for candidate in after.candidates {
-            let Some((node, ..)) = seen.iter().find(|(_, key, _)| *key == candidate.key) else { continue };
-            if shm::push(&mut fresh, PlacedNode { node: *node, candidate }).is_err() {
+            let Some(SharingNode { id: node, .. }) = seen.iter().copied().find(|node| node.key == candidate.key) else {
+                continue;
+            };
+            if shm::push(&mut fresh, PlacedNode { node, candidate }).is_err() {
                 return;
             }
         }
@@ -244,11 +246,16 @@ mod tests {
     use crate::cluster::digest::RecordKey;
     use crate::host::fake;
 
+    fn ready(id: NodeId, key: u64) -> SharingNode {
+        SharingNode { id, key, is_ready: true }
+    }
+
     fn placing(nodes: usize) -> Placing {
         let placing = Placing::default();
-        let seen: Vec<(NodeId, u64, bool)> = (0..nodes)
+        let seen: Vec<SharingNode> = (0..nodes)
             .map(|at| if at == 0 { NodeId::HERE } else { NodeId::at(at) })
-            .map(|node| (node, RecordKey::of(&[&[node.place().unwrap_or(99) as u8]]).0, true))
+            .map(|id| (id, RecordKey::of(&[&[id.place().unwrap_or(99) as u8]]).0))
+            .map(|(id, key)| ready(id, key))
             .collect();
         placing.observe(&seen, Instant::at(50_000));
         placing
@@ -287,14 +294,16 @@ mod tests {
         let (placing, at) = (Placing::default(), Instant::at(50_000));
         assert!(!placing.may_serve(), "it knows no other");
         for (seen, may_serve) in [(vec![false], false), (vec![false, true], false), (vec![false, false], true)] {
-            let of = |(at, is_ready): (usize, &bool)| {
-                (if at == 0 { NodeId::HERE } else { NodeId::at(at) }, at as u64, *is_ready)
+            let of = |(at, is_ready): (usize, &bool)| SharingNode {
+                id: if at == 0 { NodeId::HERE } else { NodeId::at(at) },
+                key: at as u64,
+                is_ready: *is_ready,
             };
             placing.observe(&seen.iter().enumerate().map(of).collect::<Vec<_>>(), at);
             assert_eq!(placing.may_serve(), may_serve, "{seen:?}");
         }
         placing.note_ready();
-        placing.observe(&[(NodeId::HERE, 0, true), (NodeId::at(1), 1, true)], at);
+        placing.observe(&[ready(NodeId::HERE, 0), ready(NodeId::at(1), 1)], at);
         assert!(placing.may_serve());
         placing.note_away(at);
         assert!(!placing.may_serve());
@@ -335,7 +344,7 @@ mod tests {
     fn without_memory_the_nodes_that_were_known_are_kept() {
         let placing = placing(2);
         let generation = placing.generation.load(Ordering::Relaxed);
-        let (_, failed) = fake::failing_at(0, || placing.observe(&[(NodeId::HERE, 1, true)], Instant::at(60_000)));
+        let (_, failed) = fake::failing_at(0, || placing.observe(&[ready(NodeId::HERE, 1)], Instant::at(60_000)));
         assert!(failed && placing.list.lock().len() == 2 && fake::held_locks() == 0);
         assert_eq!(placing.generation.load(Ordering::Relaxed), generation);
     }

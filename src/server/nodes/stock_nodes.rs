@@ -13,21 +13,63 @@ use std::sync::atomic::{AtomicBool, Ordering};
 struct StockNode {
     host: ShmBox<[u8]>,
     port: u16,
-    /// dmq says that it answers.
-    present: bool,
+    state: StockState,
     /// When that changed.
     since: Moment,
-    /// One of ours runs at its address now.
-    replaced: bool,
-    /// The node has taken a subscription, or sent one.
-    takes: bool,
-    /// How many it has refused before it took one: nodes before 6.1 refuse all.
-    refused: u8,
+    acceptance: Acceptance,
     /// Whether it has to be asked, or answered.
     due: DueMessages,
 }
 
-shm_safe!(StockNode { host, port, present, since, replaced, takes, refused, due });
+shm_safe!(StockNode { host, port, state, since, acceptance, due });
+
+/// Whether there is a stock node at an address.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum StockState {
+    /// dmq says that it answers.
+    Answering,
+    /// dmq says that it does not answer, or does not list it.
+    Silent,
+    /// One of ours runs at its address now.
+    Replaced,
+}
+
+shm_safe!(
+    enum StockState {
+        Answering,
+        Silent,
+        Replaced,
+    }
+);
+
+/// Whether a stock node takes subscriptions.
+#[derive(Clone, Copy)]
+enum Acceptance {
+    /// The node has taken none, and has refused so many: nodes before 6.1 refuse all.
+    Unknown { refused: u8 },
+    /// The node has taken a subscription, or sent one.
+    Taking,
+}
+
+shm_safe!(
+    enum Acceptance {
+        Unknown { refused },
+        Taking,
+    }
+);
+
+impl Acceptance {
+    /// Nothing was announced to the node yet.
+    const UNTRIED: Acceptance = Acceptance::Unknown { refused: 0 };
+
+    /// Whether subscriptions are announced to the node.
+    fn allows(self) -> bool {
+        match self {
+            Acceptance::Unknown { refused } => refused < MOST_REFUSED,
+            Acceptance::Taking => true,
+        }
+    }
+}
 
 #[derive(Clone, Copy, Default)]
 struct DueMessages {
@@ -93,16 +135,14 @@ impl StockNodes {
         let fresh = StockNode {
             host: shm::copy(&address.host)?,
             port: address.port,
-            present: true,
+            state: StockState::Answering,
             since: now,
-            replaced: false,
-            takes: false,
-            refused: 0,
+            acceptance: Acceptance::UNTRIED,
             due: DueMessages { question: true, answer: false },
         };
         let mut list = self.list.lock();
         if let Some(place) = list.iter().position(|node| node.is_at(address)) {
-            if list[place].replaced {
+            if list[place].state == StockState::Replaced {
                 list[place] = fresh;
             }
             return Ok(NodeId::of_stock(place));
@@ -120,14 +160,14 @@ impl StockNodes {
         if !self.any() {
             return;
         }
-        if let Some(node) = self.list.lock().iter_mut().find(|node| node.is_at(address) && !node.replaced) {
-            (node.replaced, node.present, node.since) = (true, false, now);
+        if let Some(node) = self.list.lock().iter_mut().find(|node| node.is_at(address) && !node.is_replaced()) {
+            (node.state, node.since) = (StockState::Replaced, now);
         }
     }
 
     /// Whether the node at `address` runs stock's module.
     pub fn has(&self, address: &Address) -> bool {
-        self.any() && self.list.lock().iter().any(|node| node.is_at(address) && !node.replaced)
+        self.any() && self.list.lock().iter().any(|node| node.is_at(address) && !node.is_replaced())
     }
 
     /// `host:port` of a node; empty where it is not known.
@@ -139,9 +179,10 @@ impl StockNodes {
     /// The node has sent a subscription, or has answered one with this code.
     pub fn note_outcome(&self, address: &Address, outcome: Outcome) {
         if let Some(node) = self.list.lock().iter_mut().find(|node| node.is_at(address)) {
-            match outcome {
-                Outcome::Taken => node.takes = true,
-                Outcome::Refused => node.refused = node.refused.saturating_add(1),
+            match (outcome, &mut node.acceptance) {
+                (Outcome::Taken, acceptance) => *acceptance = Acceptance::Taking,
+                (Outcome::Refused, Acceptance::Unknown { refused }) => *refused = refused.saturating_add(1),
+                (Outcome::Refused, Acceptance::Taking) => {}
             }
         }
     }
@@ -152,7 +193,7 @@ impl StockNodes {
             return Vec::new();
         }
         let list = self.list.lock();
-        let takers = list.iter().filter(|node| node.present && (node.takes || node.refused < MOST_REFUSED));
+        let takers = list.iter().filter(|node| node.state == StockState::Answering && node.acceptance.allows());
         takers.map(StockNode::address).collect()
     }
 
@@ -162,16 +203,17 @@ impl StockNodes {
             return Vec::new();
         }
         let mut tasks = Vec::new();
-        for node in self.list.lock().iter_mut().filter(|node| !node.replaced) {
-            let present = seen.iter().any(|other| other.active && node.is_at(&other.address));
-            if present && !node.present {
-                (node.takes, node.refused) = (false, 0);
-                node.due = DueMessages { question: true, answer: true };
+        for node in self.list.lock().iter_mut().filter(|node| !node.is_replaced()) {
+            let is_answering = seen.iter().any(|other| other.active && node.is_at(&other.address));
+            let state = if is_answering { StockState::Answering } else { StockState::Silent };
+            if state != node.state {
+                (node.state, node.since) = (state, now);
+                if is_answering {
+                    node.acceptance = Acceptance::UNTRIED;
+                    node.due = DueMessages { question: true, answer: true };
+                }
             }
-            if present != node.present {
-                (node.present, node.since) = (present, now);
-            }
-            if present && (node.due.question || node.due.answer) {
+            if is_answering && (node.due.question || node.due.answer) {
                 let due = std::mem::take(&mut node.due);
                 tasks.push(Task { to: node.address(), announce: due.answer, ask: due.question });
             }
@@ -185,7 +227,8 @@ impl StockNodes {
             return Vec::new();
         }
         let list = self.list.lock();
-        let lost = list.iter().enumerate().filter(|(_, node)| !node.present && now - node.since >= LOST_AFTER);
+        let is_lost = |node: &StockNode| node.state != StockState::Answering && now - node.since >= LOST_AFTER;
+        let lost = list.iter().enumerate().filter(|(_, node)| is_lost(node));
         lost.map(|(place, node)| Lost { id: NodeId::of_stock(place), age: now - node.since }).collect()
     }
 }
@@ -197,6 +240,10 @@ impl Default for StockNodes {
 }
 
 impl StockNode {
+    fn is_replaced(&self) -> bool {
+        self.state == StockState::Replaced
+    }
+
     fn is_at(&self, address: &Address) -> bool {
         self.port == address.port && *self.host == *address.host
     }

@@ -5,7 +5,7 @@ use crate::host::lock::Lock;
 use crate::host::no_memory::NoMemory;
 use crate::host::semaphore::Semaphore;
 use crate::host::shm::{self, Shm, ShmBox, ShmVec};
-use crate::presence::notification::{Notify, NotifyReason};
+use crate::presence::notification::{Notify, NotifyAttempt, NotifyReason};
 use crate::presence::remembered::BodyDigest;
 use crate::server::tables::subscription_entry::SharedSubscription;
 use crate::shm_safe::shm_safe;
@@ -31,10 +31,10 @@ pub(crate) struct ReadyNotify {
     pub(crate) body: Option<ShmBox<[u8]>>,
     pub(crate) digest: BodyDigest,
     /// A panic has kept it from being sent before: a second one gives it up.
-    pub(crate) is_second_try: bool,
+    pub(crate) attempt: NotifyAttempt,
 }
 
-shm_safe!(ReadyNotify { subscription, notify_reason, slot, headers, body, digest, is_second_try });
+shm_safe!(ReadyNotify { subscription, notify_reason, slot, headers, body, digest, attempt });
 
 impl ReadyNotify {
     fn new(notify: &Notify, headers: &[u8], body: Option<&[u8]>, digest: BodyDigest) -> Result<ReadyNotify, NoMemory> {
@@ -45,7 +45,7 @@ impl ReadyNotify {
             headers: shm::copy(headers)?,
             body: body.map(shm::copy).transpose()?,
             digest,
-            is_second_try: false,
+            attempt: NotifyAttempt::First,
         })
     }
 
@@ -70,17 +70,16 @@ impl NamedTargets {
         Ok(NamedTargets { waiting: Lock::new(ShmVec::new_in(Shm)), waker: Semaphore::leak()? })
     }
 
-    /// Takes a NOTIFY over, which a panic has kept from being sent before where it `is_second_try`; `false` where there
-    /// is no room: then the caller sends it.
+    /// Takes a NOTIFY over; `false` where there is no room: then the caller sends it.
     pub(crate) fn take_over(
         &self,
         notify: &Notify,
         (headers, body): (&[u8], Option<&[u8]>),
         digest: BodyDigest,
-        is_second_try: bool,
+        attempt: NotifyAttempt,
     ) -> bool {
         let Ok(fresh) = ReadyNotify::new(notify, headers, body, digest) else { return false };
-        let fresh = ReadyNotify { is_second_try, ..fresh };
+        let fresh = ReadyNotify { attempt, ..fresh };
         let mut waiting = self.waiting.lock();
         let bytes: usize = waiting.iter().map(ReadyNotify::bytes).sum();
         let has_room = waiting.len() < MOST && bytes + fresh.bytes() <= MOST_BYTES;
@@ -116,8 +115,9 @@ mod tests {
     #[test]
     fn a_bounded_number_waits() {
         let (targets, notify) = (NamedTargets::new().unwrap(), notify());
-        let take =
-            |bytes: usize| targets.take_over(&notify, (b"", Some(&vec![b'x'; bytes])), BodyDigest::default(), false);
+        let take = |bytes: usize| {
+            targets.take_over(&notify, (b"", Some(&vec![b'x'; bytes])), BodyDigest::default(), NotifyAttempt::First)
+        };
         assert!((0..MOST).all(|_| take(10)));
         assert!(!take(10), "its own process sends it, and waits for the name");
         assert!(targets.next().is_some() && take(10) && !take(10));

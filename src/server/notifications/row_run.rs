@@ -1,6 +1,6 @@
 //! What an entry from the host has to send where subscriptions are rows of `active_watchers` (database-only mode).
 use crate::presence::error::StoreError;
-use crate::presence::notification::{Notify, TransientBody};
+use crate::presence::notification::{Notify, NotifyAttempt, TransientBody};
 use crate::presence::resource::Resource;
 use crate::presence::subscription::Subscription;
 use crate::presence::winfo::Extent;
@@ -42,6 +42,14 @@ impl RunUnderWay {
     }
 }
 
+/// The end of a subscription, as it was noted among those of late.
+#[derive(Clone, Copy)]
+struct NotedEnd {
+    mark: u64,
+    /// A copy of its SUBSCRIBE has brought it about before.
+    is_copy: bool,
+}
+
 /// The changes and NOTIFYs of one entry. What is dropped here without having been sent, as after a panic, is tried once
 /// more by the timer.
 #[derive(Default)]
@@ -58,16 +66,16 @@ pub struct RowWork {
     pub(crate) change: Option<ChangeNumber>,
     /// The pass under way.
     pub(crate) under_way: Option<RunUnderWay>,
-    /// The end of a subscription that this entry brings about, and whether another process brings it about, too.
-    pub(crate) end: Option<(u64, bool)>,
+    /// The end of a subscription that this entry brings about.
+    end: Option<NotedEnd>,
     /// The database was away: nothing more is asked of it for NOTIFYs, what is left counts as missed.
     pub(crate) is_database_away: bool,
     /// Something could not be sent now.
     pub(crate) has_missed: bool,
     /// How often what this entry sends was tried before.
     pub(crate) tries: u8,
-    /// What this entry sends was broken off by a panic before.
-    pub(crate) is_second_try: bool,
+    /// Which time it is that this entry sends it.
+    pub(crate) attempt: NotifyAttempt,
     /// Where what is not sent waits.
     missed: Option<&'static MissedChanges>,
 }
@@ -99,14 +107,14 @@ impl RowWork {
     /// often this entry comes to it.
     pub(crate) fn is_copy_of_end(&mut self, recent: &RecentDialogs, mark: u64) -> bool {
         match self.end {
-            Some((noted, is_copy)) if noted == mark => is_copy,
-            _ => self.end.insert((mark, recent.note(mark))).1,
+            Some(end) if end.mark == mark => end.is_copy,
+            _ => self.end.insert(NotedEnd { mark, is_copy: recent.note(mark) }).is_copy,
         }
     }
 
     /// Whether what a panic keeps from being sent is tried again.
     pub(crate) fn may_try_again(&self) -> bool {
-        !self.is_second_try
+        self.attempt == NotifyAttempt::First
     }
 
     /// Ends the sending for this resource: all its watchers are notified by the timer, with those whose
@@ -181,9 +189,11 @@ mod tests {
         let rule = UriComparison { ignore_case: false, seed: 1 };
         let resource = rule.resource(b"sip:a@b", PackageId(1));
         let list: &'static MissedChanges = Box::leak(Box::new(MissedChanges::new(Places::Reserved).unwrap()));
-        for (tries, is_second_try, waits) in [(0, false, true), (5, false, true), (1, true, false)] {
+        for (tries, attempt, waits) in
+            [(0, NotifyAttempt::First, true), (5, NotifyAttempt::First, true), (1, NotifyAttempt::Second, false)]
+        {
             let mut work = RowWork::new(list);
-            (work.tries, work.is_second_try) = (tries, is_second_try);
+            (work.tries, work.attempt) = (tries, attempt);
             work.break_off(&resource);
             drop(work);
             assert_eq!(list.take().is_some_and(|missed| missed.is_broken_off), waits, "after {tries} tries");

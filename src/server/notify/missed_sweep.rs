@@ -5,7 +5,7 @@ use crate::host::clock;
 use crate::host::db::Connection;
 use crate::presence::error::StoreError;
 use crate::presence::event_package::Trait;
-use crate::presence::notification::{NotifyReason, StateChange};
+use crate::presence::notification::{NotifyAttempt, NotifyReason, StateChange};
 use crate::presence::notifier;
 use crate::presence::ports::notifications::Notifications;
 use crate::presence::ports::publications::Publications;
@@ -44,7 +44,8 @@ fn notify_of_subscription(context: &mut Context<'_>, row: &Subscription) {
 /// a change: it waits on.
 pub fn notify(context: &mut Context<'_>, missed: Missed) {
     let tries = missed.tries.saturating_add(1);
-    (context.work.rows.tries, context.work.rows.is_second_try) = (tries, missed.is_broken_off);
+    context.work.rows.tries = tries;
+    context.work.rows.attempt = if missed.is_broken_off { NotifyAttempt::Second } else { NotifyAttempt::First };
     if missed.whom.is_of_a_change() {
         if let Err(why) = retries::check_readable(context, &missed.resource) {
             return context.work.rows.miss(&Missed { tries: tries_after(why, tries), ..missed });

@@ -4,7 +4,7 @@ use crate::common::metrics;
 use crate::host::clock;
 use crate::host::log;
 use crate::limited;
-use crate::presence::notification::Notify;
+use crate::presence::notification::{Notify, NotifyAttempt};
 use crate::presence::remembered::BodyDigest;
 use crate::server::context::Context;
 use crate::server::notifications::named_targets::{MOST, NamedTargets, ReadyNotify};
@@ -68,8 +68,7 @@ pub(crate) fn takes_over(
     if !is_named || !context.config.looks_names_up {
         return false;
     }
-    let is_second_try = context.work.is_second_try();
-    let is_left = context.shared.named_targets.take_over(notify, (headers, body), digest, is_second_try);
+    let is_left = context.shared.named_targets.take_over(notify, (headers, body), digest, context.work.attempt());
     if !is_left {
         limited!(Warn, "more than {MOST} NOTIFYs wait for the names of their targets: further ones make others wait");
     }
@@ -79,12 +78,12 @@ pub(crate) fn takes_over(
 /// A panic has kept a NOTIFY from being sent: its watcher is notified once more, by the timer.
 fn note_broken_off(context: &mut Context<'_>, waiting: &ReadyNotify, why: &str) {
     let notify = waiting.notify();
-    let then = if waiting.is_second_try { "the next change is sent to it" } else { "tried again" };
+    let then = if waiting.attempt == NotifyAttempt::Second { "the next change is sent to it" } else { "tried again" };
     let watcher = notify.subscription.watcher_uri();
     let watcher = log::show(&watcher);
     limited!(Error, "panic while a NOTIFY was sent to the name of {watcher} ({then}): {why}");
     metrics::notify_unsent(notify.subscription.state.event, 1);
-    if !waiting.is_second_try {
+    if waiting.attempt == NotifyAttempt::First {
         let resource = context.shared.tables.resource_of(&notify.subscription);
         context.storage.queue.make_one_due(&mut context.work, &resource, &notify);
     }

@@ -136,7 +136,7 @@ impl NotifyQueue for ResourceQueues {
             cursor: 0,
             generation: entry.generation,
             documents: entry.documents_version,
-            full: carried.is_full,
+            extent: carried.extent,
             changed_at: carried.changed_at,
             ..NotifyRun::default()
         };

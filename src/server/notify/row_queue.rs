@@ -6,7 +6,7 @@ use crate::common::row_groups::{GROUP, RowOutcome, Writer};
 use crate::host::db::Connection;
 use crate::limited;
 use crate::presence::error::StoreError;
-use crate::presence::notification::{Notify, NotifyReason, NotifyRun, StateChange, Unsent};
+use crate::presence::notification::{Notify, NotifyAttempt, NotifyReason, NotifyRun, StateChange, Unsent};
 use crate::presence::resource::Resource;
 use crate::presence::subscription::Subscription;
 use crate::presence::subscription_field::Field;
@@ -132,13 +132,13 @@ impl NotifyQueue for RowQueue {
             self.mark_rows(work, resource);
             work.rows.under_way = None;
         };
-        let (changes, full) = match mine.change {
-            Some((watcher, extent)) => (vec![watcher], extent == Extent::Full),
+        let (changes, extent) = match mine.change {
+            Some((watcher, extent)) => (vec![watcher], extent),
             // Nobody knows any more what has changed of the watchers: those who watch them get the whole list.
-            None => (Vec::new(), true),
+            None => (Vec::new(), Extent::Full),
         };
         let changed_at = mine.is_of_documents.then_some(work.began);
-        Some(NotifyRun { transient_body: mine.transient_body, changes, full, changed_at, ..NotifyRun::default() })
+        Some(NotifyRun { transient_body: mine.transient_body, changes, extent, changed_at, ..NotifyRun::default() })
     }
 
     fn next_batch(&self, work: &mut Work, resource: &Resource, notify_run: &mut NotifyRun) -> Vec<Notify> {
@@ -225,7 +225,7 @@ impl NotifyQueue for RowQueue {
         for whom in named.iter().map(Whom::of).chain(many) {
             let (sender, transient_body) = (sender.clone(), transient_body.clone());
             let missed = Missed::new(resource, whom, work.rows.tries);
-            let is_broken_off = again == Again::Once || work.rows.is_second_try;
+            let is_broken_off = again == Again::Once || work.rows.attempt == NotifyAttempt::Second;
             work.rows.miss(&Missed { sender, transient_body, came_in, is_broken_off, ..missed });
         }
         true
@@ -354,7 +354,7 @@ impl RowQueue {
     fn miss(&self, work: &mut Work, mut missed: Missed, error: StoreError) {
         counters::count(Counter::ChangesMissed);
         missed.tries = tries_after(error, missed.tries);
-        missed.is_broken_off = work.rows.is_second_try;
+        missed.is_broken_off = work.rows.attempt == NotifyAttempt::Second;
         work.rows.miss(&missed);
         let uri = crate::host::log::show(&missed.resource.uri);
         limited!(Error, "not all watchers of {uri} can be notified, they are as soon as possible: {error}");

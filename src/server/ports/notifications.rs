@@ -78,7 +78,7 @@ impl Notifications for Context<'_> {
             self.registry.begin_pass();
         }
         let notify_run = self.storage.queue.begin_run(&mut self.work, resource)?;
-        Some(NotifyRun { unjudged, is_second_try: self.work.is_second_try(), ..notify_run })
+        Some(NotifyRun { unjudged, attempt: self.work.attempt(), ..notify_run })
     }
     fn next_batch(&mut self, resource: &Resource, notify_run: &mut NotifyRun) -> Vec<Notify> {
         self.shared.engine.part();

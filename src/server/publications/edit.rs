@@ -124,7 +124,8 @@ impl<'e> Edit<'e> {
         }
         if self.behind.has_at_once(&document.ruid) {
             document.body.extend_from_slice(body.map(|body| &**body).unwrap_or_default());
-            self.rows.push(update(&modification.etag, document, BodyCell::of(body.is_some())));
+            let cell = if body.is_some() { BodyCell::Changes } else { BodyCell::Stays };
+            self.rows.push(update(&modification.etag, document, cell));
         }
         Ok(Applied::Modified { keeps })
     }

@@ -70,12 +70,6 @@ pub(crate) enum BodyCell {
     Stays,
 }
 
-impl BodyCell {
-    pub(crate) fn of(is_new: bool) -> BodyCell {
-        if is_new { BodyCell::Changes } else { BodyCell::Stays }
-    }
-}
-
 /// One row operation that follows from a change.
 pub(crate) enum RowChange {
     /// A new row.

@@ -148,7 +148,7 @@ fn a_database_that_takes_nothing_leaves_the_old_state() {
         let bench = DocumentsOverRows::new(rows);
         assert_eq!(bench.publish("e.1", "one"), Ok(Applied::Inserted), "{rows:?}");
         bench.store.write(Pass::Regular).expect("the database is there");
-        bench.parts.database.set_writable(false);
+        bench.parts.database.refuse_changes();
         let modified = bench.modify("e.1", "e.2", "two");
         let expected = if rows == BEHIND { "two" } else { "one" };
         assert_eq!(modified.is_ok(), rows == BEHIND, "{rows:?}: {modified:?}");
@@ -156,7 +156,7 @@ fn a_database_that_takes_nothing_leaves_the_old_state() {
         if rows == BEHIND {
             assert_eq!(bench.store.write(Pass::Regular), Err(StoreError::Database));
         }
-        bench.parts.database.set_writable(true);
+        bench.parts.database.take_changes();
         assert_eq!(bench.rows(), ["e.1 one"], "{rows:?}");
         if rows != BEHIND {
             assert!(matches!(bench.modify("e.1", "e.2", "two"), Ok(Applied::Modified { .. })), "{rows:?}: taken again");

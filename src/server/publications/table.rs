@@ -55,7 +55,11 @@ impl InTable {
             }
             (Plan::Modify { at, keeps }, Change::Modify(modification)) => {
                 let with_body = documents[at].modify(modification, keeps);
-                let row = update(&modification.etag, documents.swap_remove(at), BodyCell::of(with_body));
+                let row = update(
+                    &modification.etag,
+                    documents.swap_remove(at),
+                    if with_body { BodyCell::Changes } else { BodyCell::Stays },
+                );
                 (Applied::Modified { keeps }, vec![row])
             }
             (Plan::Remove { at }, Change::Remove(_)) => {

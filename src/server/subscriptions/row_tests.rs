@@ -165,7 +165,7 @@ fn a_database_that_takes_nothing_loses_nothing() {
         let mut bench = StoreOverRows::new(mode);
         assert_eq!(bench.subscribe("one"), Ok(Stored::New), "subs_db_mode {mode}");
         bench.store.write_back(Pass::Regular).expect("the database is there");
-        bench.parts.database.set_writable(false);
+        bench.parts.database.refuse_changes();
         let (renewed, made) = (bench.renew("one", 2).map(drop), bench.subscribe("two"));
         if mode == WRITE_BACK {
             assert_eq!((renewed, made), (Ok(()), Ok(Stored::New)));
@@ -175,7 +175,7 @@ fn a_database_that_takes_nothing_loses_nothing() {
             let before = bench.found("one").expect("it stays");
             assert_eq!(before.get(Field::Contact), b"sip:bob@192.0.2.1", "subs_db_mode {mode}: nothing has changed");
         }
-        bench.parts.database.set_writable(true);
+        bench.parts.database.take_changes();
         assert_eq!(bench.rows(), [MADE], "subs_db_mode {mode}");
         // The same requests come again, where they have failed; the rest is written by the timer.
         if mode != WRITE_BACK {

@@ -45,19 +45,41 @@ struct CachedAuthorization {
     strings: Strings<4, ShmBox<[u8]>>,
     status: Status,
     read_at: Moment,
-    /// Whether the table says the same.
-    written: bool,
-    /// Whether it is another one than that which began to wait for its row.
-    has_changed: bool,
-    /// Whether a row that says otherwise is older.
-    writes_over: bool,
+    row: WatcherRowState,
     /// Where it stands among those that wait for their rows: by when it began to.
     turn: u32,
     /// When its row is tried again that could not be written.
     aside: Aside,
 }
 
-shm_safe!(CachedAuthorization { hash, strings, status, read_at, written, has_changed, writes_over, turn, aside });
+shm_safe!(CachedAuthorization { hash, strings, status, read_at, row, turn, aside });
+
+/// What the table has of an authorization.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum WatcherRowState {
+    /// The same.
+    Written,
+    /// Not this one yet.
+    Owed(OwedState),
+}
+
+shm_safe!(
+    enum WatcherRowState {
+        Written,
+        Owed(owed),
+    }
+);
+
+/// How an authorization that the table does not have yet is to be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct OwedState {
+    /// Whether it is another one than that which began to wait for its row.
+    has_changed: bool,
+    /// Whether a row that says otherwise is older.
+    writes_over: bool,
+}
+
+shm_safe!(OwedState { has_changed, writes_over });
 
 /// One part of what is known, and how many bytes it takes.
 struct CacheShard {
@@ -86,11 +108,11 @@ impl CacheShard {
     /// Puts one in; given back where there is no memory for it.
     fn insert(&mut self, fresh: CachedAuthorization) -> Result<(), CachedAuthorization> {
         let has_room = self.table.try_reserve(1, |cached| cached.hash).is_ok()
-            && (fresh.written || self.owed.try_reserve(1).is_ok());
+            && (fresh.is_written() || self.owed.try_reserve(1).is_ok());
         if !has_room {
             return Err(fresh);
         }
-        if !fresh.written {
+        if !fresh.is_written() {
             self.owed.push(fresh.hash);
         }
         self.bytes += fresh.size();
@@ -107,7 +129,9 @@ impl CacheShard {
 
     /// Returns the decisions that the table does not have yet.
     fn unwritten(&self) -> impl Iterator<Item = &CachedAuthorization> {
-        self.owed.iter().filter_map(|owed| self.table.find(*owed, |cached| cached.hash == *owed && !cached.written))
+        self.owed
+            .iter()
+            .filter_map(|owed| self.table.find(*owed, |cached| cached.hash == *owed && !cached.is_written()))
     }
 
     /// Makes room by forgetting what was read longest ago, as far as a few of them show. What the table does not have
@@ -115,7 +139,7 @@ impl CacheShard {
     fn make_room(&mut self, needed: usize, limit: usize, garbage: &mut Vec<CachedAuthorization>) -> bool {
         while self.bytes + needed > limit {
             let old =
-                self.table.iter().filter(|cached| cached.written).take(SAMPLE).min_by_key(|cached| cached.read_at);
+                self.table.iter().filter(|cached| cached.is_written()).take(SAMPLE).min_by_key(|cached| cached.read_at);
             let Some((hash, place)) = old.map(|cached| (cached.hash, cached.strings.get(0).as_ptr())) else {
                 return false;
             };
@@ -188,7 +212,7 @@ impl AuthorizationCache {
         let cached = shard
             .table
             .find(hash, |cached| cached.is(hash, key))
-            .filter(|cached| cached.read_at > since || !cached.written)?;
+            .filter(|cached| cached.read_at > since || !cached.is_written())?;
         Some(cached.authorization())
     }
 
@@ -243,22 +267,24 @@ impl AuthorizationCache {
         shard.puts = shard.puts.wrapping_add(1);
         let old = shard.take(hash, |cached| cached.is(hash, key));
         let owed_before = shard.owed.len();
-        if old.as_ref().is_some_and(|old| !old.written) {
+        let waiting = old.as_ref().and_then(|old| Some((old, old.owed()?)));
+        if waiting.is_some() {
             shard.settle(hash);
         }
         let mut kept = false;
         if let Some(strings) = strings.filter(|_| room == Room::Made || old.is_some()) {
-            let waiting = old.as_ref().filter(|old| !old.written);
-            let is_another = waiting.is_some_and(|old| old.authorization() != *authorization);
+            let is_another = waiting.is_some_and(|(old, _)| old.authorization() != *authorization);
+            let owed = || OwedState {
+                has_changed: is_another || waiting.is_some_and(|(_, owed)| owed.has_changed),
+                writes_over: is_another || row == RowOf::Outdated || waiting.is_some_and(|(_, owed)| owed.writes_over),
+            };
             let fresh = CachedAuthorization {
                 hash,
                 strings,
                 status: authorization.status,
                 read_at: now,
-                written: row == RowOf::Written,
-                has_changed: is_another || waiting.is_some_and(|old| old.has_changed),
-                writes_over: is_another || row == RowOf::Outdated || waiting.is_some_and(|old| old.writes_over),
-                turn: waiting.map_or_else(|| self.turns.fetch_add(1, Ordering::Relaxed), |old| old.turn),
+                row: if row == RowOf::Written { WatcherRowState::Written } else { WatcherRowState::Owed(owed()) },
+                turn: waiting.map_or_else(|| self.turns.fetch_add(1, Ordering::Relaxed), |(old, _)| old.turn),
                 aside: Aside::default(),
             };
             let has_room = shard.make_room(fresh.size(), self.limit, &mut garbage);
@@ -289,7 +315,7 @@ impl AuthorizationCache {
             let mut shard = shard.lock();
             shard
                 .table
-                .retain(|cached| !cached.written || (cached.read_at > since && cached.status != Status::Pending));
+                .retain(|cached| !cached.is_written() || (cached.read_at > since && cached.status != Status::Pending));
             shard.bytes = shard.table.iter().map(CachedAuthorization::size).sum();
             if shard.table.is_empty() {
                 *shard = CacheShard { puts: shard.puts, ..CacheShard::new() };
@@ -299,6 +325,18 @@ impl AuthorizationCache {
 }
 
 impl CachedAuthorization {
+    fn is_written(&self) -> bool {
+        self.row == WatcherRowState::Written
+    }
+
+    /// How it is to be written, unless the table has it.
+    fn owed(&self) -> Option<OwedState> {
+        match self.row {
+            WatcherRowState::Written => None,
+            WatcherRowState::Owed(owed) => Some(owed),
+        }
+    }
+
     /// How many bytes it takes, about.
     fn size(&self) -> usize {
         self.strings.len() + std::mem::size_of::<CachedAuthorization>() + 16

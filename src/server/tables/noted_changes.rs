@@ -22,8 +22,8 @@ pub struct Carried {
     pub transient_body: Option<ShmBox<SharedTransientBody>>,
     /// For winfo: the watchers that changed.
     pub changes: LazyVec<ChangedWatcher>,
-    /// For winfo: every watcher is listed.
-    pub is_full: bool,
+    /// For winfo: which watchers are listed.
+    pub extent: Extent,
     /// See [`Watched::changed_at`](crate::server::tables::watched::Watched::changed_at).
     pub changed_at: Option<MicroTick>,
 }
@@ -82,12 +82,12 @@ impl ResourceEntry {
         for due in [DueNotify::Something, DueNotify::ForAll, DueNotify::Asked] {
             self.due.take(due);
         }
-        let is_full = self.due.take(DueNotify::FullList);
-        let Some(watched) = &mut self.watched else { return Carried { is_full, ..Carried::default() } };
+        let extent = if self.due.take(DueNotify::FullList) { Extent::Full } else { Extent::Partial };
+        let Some(watched) = &mut self.watched else { return Carried { extent, ..Carried::default() } };
         Carried {
             transient_body: watched.transient_body.take(),
             changes: watched.changes.take(),
-            is_full,
+            extent,
             changed_at: watched.changed_at.take(),
         }
     }
@@ -122,7 +122,7 @@ mod tests {
         }
         let carried = entry.carry();
         assert_eq!(names(&carried), [("carol".into(), Status::Active), ("bob".into(), Status::Terminated)]);
-        assert!(!carried.is_full);
+        assert_eq!(carried.extent, Extent::Partial);
         drop((entry, carried));
         assert_eq!(fake::live_blocks(), before);
     }
@@ -142,10 +142,11 @@ mod tests {
         }
         some(&mut entry, then);
         let carried = entry.carry();
-        assert_eq!((carried.changes.len(), carried.is_full), (wanted, wanted == 0));
+        let extent = if wanted == 0 { Extent::Full } else { Extent::Partial };
+        assert_eq!((carried.changes.len(), carried.extent), (wanted, extent));
         some(&mut entry, 1);
         let next = entry.carry();
-        assert_eq!((next.changes.len(), next.is_full), (1, false), "the next pass begins anew");
+        assert_eq!((next.changes.len(), next.extent), (1, Extent::Partial), "the next pass begins anew");
     }
 
     table! { more_changes_than_one_document_names_become_the_list:
@@ -162,7 +163,7 @@ mod tests {
     fn a_change_that_finds_no_memory_becomes_the_list() {
         let mut entry = ResourceEntry::without_documents();
         entry.note_watcher(None, Extent::Partial);
-        assert!(entry.carry().is_full);
+        assert_eq!(entry.carry().extent, Extent::Full);
     }
 
     #[test]

@@ -45,10 +45,11 @@ impl Node {
         self.send(from, Wire::Taken(ticket, is_newest));
     }
 
-    pub(super) fn on_taken(&mut self, from: NodeId, ticket: Ticket, is_newest: bool) {
-        if !is_newest {
-            return consent::refused(&mut self.open_claims, ticket, from);
-        }
+    pub(super) fn on_refused(&mut self, from: NodeId, ticket: Ticket) {
+        consent::refused(&mut self.open_claims, ticket, from);
+    }
+
+    pub(super) fn on_taken(&mut self, from: NodeId, ticket: Ticket) {
         if let Some(key) = consent::answered(&mut self.open_claims, ticket, from) {
             self.speak_with_consent(key);
         }

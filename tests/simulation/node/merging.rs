@@ -46,19 +46,20 @@ impl Node {
         if held.is_overtaken(&other, &merge) {
             mine.local = merged.local;
         }
-        if merge.take || merge.moves {
+        if merge.said_by.is_theirs() || merge.owned_by.is_theirs() {
             let local = merged.local;
-            let (owner, lease) = if merge.moves { (theirs.owner, theirs.lease) } else { (mine.owner, mine.lease) };
+            let owned = if merge.owned_by.is_theirs() { &theirs } else { &*mine };
+            let (owner, lease) = (owned.owner, owned.lease);
             *mine = Sub { local, version: merged.version, ceiling: merged.ceiling, owner, lease, ..theirs };
             self.restored.remove(&dialog);
             self.consenting.remove(&dialog);
         }
         mine.ceiling = merge.ceiling;
         let (now_ours, record) = (mine.owner == self.id, Record::Sub(mine.clone()));
-        if merge.take && self.arbiter.is_some() && self.owns(dialog) {
+        if merge.said_by.is_theirs() && self.arbiter.is_some() && self.owns(dialog) {
             // A phone has spoken to another node: the subscription stays where it was.
             self.notify(dialog);
-        } else if merge.moves && now_ours {
+        } else if merge.owned_by.is_theirs() && now_ours {
             // It was ours before we lost what we knew.
             return self.take_over(dialog);
         } else if merge.speak {

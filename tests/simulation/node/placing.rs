@@ -147,12 +147,16 @@ impl Node {
         }
     }
 
-    pub fn note_placement(&mut self, from: NodeId, is_ready: bool) {
-        self.places.sharing.insert(from);
-        match is_ready {
-            true => self.places.ready.insert(from),
-            false => self.places.ready.remove(&from),
-        };
+    /// A node has said that it places records, and has all that it should hold.
+    pub fn note_ready(&mut self, node: NodeId) {
+        self.places.sharing.insert(node);
+        self.places.ready.insert(node);
+    }
+
+    /// A node has said that it places records, and lacks some that it should hold.
+    pub fn note_unready(&mut self, node: NodeId) {
+        self.places.sharing.insert(node);
+        self.places.ready.remove(&node);
     }
 
     pub fn note_filled(&mut self, by: NodeId, since: Stamp) {

@@ -59,7 +59,9 @@ impl Notifications for MemoryPorts {
                 queue.pending = true;
                 queue.changes.retain(|other| (&other.uri, &other.id) != (&watcher.uri, &watcher.id));
                 queue.changes.push(watcher);
-                queue.full |= extent == Extent::Full || queue.changes.len() > MOST_CHANGES;
+                if extent == Extent::Full || queue.changes.len() > MOST_CHANGES {
+                    queue.extent = Extent::Full;
+                }
             }
             StateChange::Subscription(dialog, notify_reason) => {
                 if let Some(entry) = self.slot_of(dialog).and_then(|slot| self.entries[slot].as_mut()) {
@@ -77,27 +79,25 @@ impl Notifications for MemoryPorts {
             *left -= 1;
             panic!("asked for by the test");
         }
-        let unjudged = self.judge_first(resource);
+        let (unjudged, attempt) = (self.judge_first(resource), self.attempt);
         let queue = self.queue(resource);
         if !queue.pending {
             queue.busy = false;
             return None;
         }
         queue.pending = false;
-        let run = NotifyRun {
+        Some(NotifyRun {
             cursor: 0,
             unjudged,
-            is_second_try: false,
+            attempt,
             generation: queue.generation,
             documents: queue.documents,
             transient_body: queue.transient_body.take(),
             changes: std::mem::take(&mut queue.changes),
-            full: std::mem::take(&mut queue.full),
+            extent: std::mem::take(&mut queue.extent),
             changed_at: None,
             is_at_end: false,
-        };
-        let is_second_try = self.is_second_try;
-        Some(NotifyRun { is_second_try, ..run })
+        })
     }
     fn next_batch(&mut self, resource: &Resource, run: &mut NotifyRun) -> Vec<Notify> {
         let last = std::mem::take(&mut self.queue(resource).final_notifies);

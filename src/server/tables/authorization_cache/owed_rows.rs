@@ -1,5 +1,5 @@
 //! Decisions whose rows the table `watchers` lacks: which are to be written, and what became of a try.
-use super::{AuthorizationCache, AuthorizationKey, CachedAuthorization, Room, RowOf};
+use super::{AuthorizationCache, AuthorizationKey, CachedAuthorization, OwedState, Room, RowOf, WatcherRowState};
 use crate::common::row_groups::{Aside, Pass, RowOutcome};
 use crate::host::process_mutex::ProcessMutexGuard;
 use crate::presence::authorization::Authorization;
@@ -55,7 +55,7 @@ impl AuthorizationCache {
         }
         let hash = self.rule.exact_hash(key);
         let shard = self.shard(hash).lock();
-        shard.table.find(hash, |cached| cached.is(hash, key)).is_some_and(|cached| !cached.written)
+        shard.table.find(hash, |cached| cached.is(hash, key)).is_some_and(|cached| !cached.is_written())
     }
 
     /// How many the table does not have yet.
@@ -79,11 +79,12 @@ impl AuthorizationCache {
             }
             let shard = shard.lock();
             let waiting = shard.unwritten().filter(|cached| !cached.aside.rests(now, pass));
-            found.extend(waiting.take(limit - found.len()).map(|cached| {
+            let owed = waiting.filter_map(|cached| {
+                let OwedState { has_changed, writes_over } = cached.owed()?;
                 let (key, authorization) = (cached.key(), cached.authorization());
-                let (has_changed, writes_over) = (cached.has_changed, cached.writes_over);
-                (cached.turn, OwedRow { key, authorization, has_changed, writes_over })
-            }));
+                Some((cached.turn, OwedRow { key, authorization, has_changed, writes_over }))
+            });
+            found.extend(owed.take(limit - found.len()));
         }
         found.sort_by_key(|(turn, _)| *turn);
         found.into_iter().map(|(_, row)| row).collect()
@@ -101,11 +102,13 @@ impl AuthorizationCache {
             let is_of = |cached: &&CachedAuthorization| {
                 cached.strings.get(package) == event && self.rule.same(cached.strings.get(uri), presentity)
             };
-            found.extend(shard.unwritten().filter(is_of).map(|cached| UnwrittenAuthorization {
-                user: cached.strings.get(user).to_vec(),
-                host: cached.strings.get(host).to_vec(),
-                authorization: cached.authorization(),
-                writes_over: cached.writes_over,
+            found.extend(shard.unwritten().filter(is_of).filter_map(|cached| {
+                Some(UnwrittenAuthorization {
+                    user: cached.strings.get(user).to_vec(),
+                    host: cached.strings.get(host).to_vec(),
+                    authorization: cached.authorization(),
+                    writes_over: cached.owed()?.writes_over,
+                })
             }));
         }
         found
@@ -140,10 +143,9 @@ impl AuthorizationCache {
     pub fn mark_written(&self, key: &AuthorizationKey<'_>, authorization: &Authorization, now: Moment) {
         let hash = self.rule.exact_hash(key);
         let mut shard = self.shard(hash).lock();
-        let found = shard.table.find_mut(hash, |cached| cached.is(hash, key) && !cached.written);
+        let found = shard.table.find_mut(hash, |cached| cached.is(hash, key) && !cached.is_written());
         if let Some(cached) = found.filter(|cached| cached.authorization() == *authorization) {
-            (cached.written, cached.read_at, cached.aside) = (true, now, Aside::default());
-            (cached.has_changed, cached.writes_over) = (false, false);
+            (cached.row, cached.read_at, cached.aside) = (WatcherRowState::Written, now, Aside::default());
             let before = shard.owed.len();
             shard.settle(hash);
             self.count_owed(before, shard.owed.len());
@@ -154,8 +156,9 @@ impl AuthorizationCache {
     /// table counts, unless there is a newer one here meanwhile.
     pub fn take_over(&self, key: &AuthorizationKey<'_>, first: &Authorization, found: &Authorization, now: Moment) {
         let hash = self.rule.exact_hash(key);
-        let is_as_written =
-            |cached: &CachedAuthorization| !cached.written && !cached.writes_over && cached.authorization() == *first;
+        let is_as_written = |cached: &CachedAuthorization| {
+            cached.owed().is_some_and(|owed| !owed.writes_over) && cached.authorization() == *first
+        };
         self.put_if(key, found, now, (RowOf::Written, Room::None), |shard| {
             shard.table.find(hash, |cached| cached.is(hash, key)).is_some_and(is_as_written)
         });
