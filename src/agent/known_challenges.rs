@@ -7,7 +7,7 @@ use crate::pua::digest::protect_the_same;
 use crate::shm_safe::shm_safe;
 
 /// How many are known; the one that was learned first is forgotten for another one.
-const MOST: usize = 64;
+const MOST_CHALLENGES: usize = 64;
 
 struct KnownChallenge {
     server: ShmBox<[u8]>,
@@ -32,7 +32,7 @@ impl KnownChallenges {
     /// Fails when shared memory runs out.
     pub fn new() -> Result<KnownChallenges, NoMemory> {
         let mut list = ShmVec::new_in(Shm);
-        list.try_reserve_exact(MOST).map_err(|_| NoMemory)?;
+        list.try_reserve_exact(MOST_CHALLENGES).map_err(|_| NoMemory)?;
         Ok(KnownChallenges(Lock::new(list)))
     }
 
@@ -62,7 +62,7 @@ impl KnownChallenges {
             return count;
         }
         list.retain(|known| known.server != *server || !protect_the_same(&known.challenge, challenge));
-        if list.len() >= MOST {
+        if list.len() >= MOST_CHALLENGES {
             list.remove(0);
         }
         list.push(learned);
@@ -121,10 +121,10 @@ mod tests {
     #[test]
     fn a_bounded_number_is_known() {
         let known = KnownChallenges::new().unwrap();
-        for n in 0..=MOST {
+        for n in 0..=MOST_CHALLENGES {
             known.count(n.to_string().as_bytes(), &line("r", "1"));
         }
         assert!(known.of(b"0").is_empty() && !known.of(b"1").is_empty());
-        assert!(!known.of(MOST.to_string().as_bytes()).is_empty());
+        assert!(!known.of(MOST_CHALLENGES.to_string().as_bytes()).is_empty());
     }
 }

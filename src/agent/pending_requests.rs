@@ -367,8 +367,14 @@ impl PendingRequests {
         let mut table = self.table.lock();
         let mut due = Vec::new();
         for entry in table.by_key.iter_mut() {
+            let is_due = match entry.phase {
+                RequestPhase::UnderWay { until } => until < now,
+                RequestPhase::BrokenOff => true,
+                RequestPhase::Waiting { at } | RequestPhase::Unstored { at } => at <= now,
+            };
             match entry.phase {
-                RequestPhase::UnderWay { until } if until < now => {
+                _ if !is_due => {}
+                RequestPhase::UnderWay { .. } | RequestPhase::BrokenOff => {
                     // Once is enough, whatever comes of it.
                     entry.phase = RequestPhase::UnderWay { until: now + ANSWER_TIMEOUT };
                     due.push(match entry.take_given_up() {
@@ -376,11 +382,11 @@ impl PendingRequests {
                         None => DueRequest::Lost(entry.id),
                     });
                 }
-                RequestPhase::Waiting { at } if at <= now => match entry.hand_out_next(now) {
+                RequestPhase::Waiting { .. } => match entry.hand_out_next(now) {
                     Some(next) => due.push(DueRequest::Send(entry.id, next)),
                     None => due.push(DueRequest::Lost(entry.id)),
                 },
-                RequestPhase::Unstored { at } if at <= now => {
+                RequestPhase::Unstored { .. } => {
                     entry.phase = RequestPhase::UnderWay { until: now + ANSWER_TIMEOUT };
                     due.push(match entry.change.take() {
                         Some(change) => {
@@ -391,7 +397,6 @@ impl PendingRequests {
                         None => DueRequest::Lost(entry.id),
                     });
                 }
-                _ => {}
             }
         }
         due

@@ -20,13 +20,15 @@ pub(crate) const ANSWER_TIMEOUT: Seconds = Seconds(600);
 pub(super) enum RequestPhase {
     /// The request's answer is awaited; after this time nobody will give one.
     UnderWay { until: Tick },
+    /// Work on the request was broken off: it is due at once.
+    BrokenOff,
     /// The request waits for another try.
     Waiting { at: Tick },
     /// What its answer says waits to be stored.
     Unstored { at: Tick },
 }
 
-shm_safe!(enum RequestPhase { UnderWay { until }, Waiting { at }, Unstored { at } });
+shm_safe!(enum RequestPhase { UnderWay { until }, BrokenOff, Waiting { at }, Unstored { at } });
 
 /// What goes next on a pending request.
 pub(super) struct NextRequest {
@@ -152,7 +154,7 @@ impl QueueEntry {
     /// up: those who wait for it are answered, and what waits behind it goes on. So is the request of a caller that is
     /// still there: that one alone learns it from its call.
     pub(super) fn break_off(&mut self, holder: RequestHolder, now: Tick) {
-        self.phase = RequestPhase::UnderWay { until: now + Seconds(-1) };
+        self.phase = RequestPhase::BrokenOff;
         if holder == RequestHolder::Caller && !self.claims.is_empty() {
             self.claims.remove(0);
         }
@@ -203,7 +205,7 @@ impl QueueEntry {
             _ => false,
         };
         self.kind == RequestKind::Subscription
-            && matches!(self.phase, RequestPhase::UnderWay { .. })
+            && matches!(self.phase, RequestPhase::UnderWay { .. } | RequestPhase::BrokenOff)
             && self.next.is_none()
             && self.sent.is_some()
             && same_end

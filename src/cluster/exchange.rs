@@ -420,7 +420,7 @@ mod tests {
         }
 
         fn may_exchange(&mut self, (): (), key: RecordKey, states: u64, now: Instant) -> bool {
-            self.differences.resize(unsettled::MOST, Difference::default());
+            self.differences.resize(unsettled::MOST_DIFFERENCES, Difference::default());
             unsettled::judge(&mut self.differences, key.0, states, now) != ExchangeVerdict::LeaveAlone
         }
 

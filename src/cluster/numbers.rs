@@ -73,9 +73,9 @@ pub struct HeldNumbers {
 /// Whose word counts of two nodes that say something of the same subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
-    /// That of this node.
+    /// The word of this node counts.
     Mine,
-    /// That of the other node.
+    /// The other node's word counts.
     Theirs,
 }
 
@@ -99,9 +99,9 @@ impl Side {
 /// What becomes of a subscription when another node says how it holds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Merge {
-    /// Who says what the watcher asks for.
+    /// The side that says what the watcher asks for.
     pub said_by: Side,
-    /// Who says to which node the subscription belongs.
+    /// The side that says to which node the subscription belongs.
     pub owned_by: Side,
     /// The ceiling from now on.
     pub ceiling: u32,

@@ -5,7 +5,7 @@ use crate::shm_safe::shm_safe;
 use crate::time::{Instant, Millis};
 
 /// At most so many marks are known.
-pub const MOST: usize = 65_536;
+pub const MOST_MARKS: usize = 65_536;
 
 /// Marks are looked for in so many places.
 const WAYS: usize = 16;
@@ -24,8 +24,8 @@ pub struct TakenMark {
 
 shm_safe!(TakenMark { mark, made_at, taken_at });
 
-/// Takes a mark; `false`: it was taken before. `marks` has [`MOST`] places, or none: then all are taken. What was made
-/// before `floor` and is not known is not taken.
+/// Takes a mark; `false`: it was taken before. `marks` has [`MOST_MARKS`] places, or none: then all are taken. What was
+/// made before `floor` and is not known is not taken.
 pub fn take(marks: &mut [TakenMark], floor: &mut Stamp, (mark, made_at): (u64, Stamp), now: Instant) -> bool {
     let places = (marks.len() / WAYS).max(1) as u64;
     let first = (mark % places) as usize * WAYS;
@@ -60,7 +60,7 @@ mod tests {
 
     #[test]
     fn a_mark_is_taken_once_and_again_while_its_request_is_sent_again() {
-        let (mut marks, mut floor) = (vec![TakenMark::default(); MOST], Stamp::default());
+        let (mut marks, mut floor) = (vec![TakenMark::default(); MOST_MARKS], Stamp::default());
         let mut take =
             |mark, number, millis| take(&mut marks, &mut floor, (mark, made_at(number)), NOW + Millis(millis));
         assert!(take(7, 5, 0) && take(7, 5, SENT_AGAIN.0) && !take(7, 5, SENT_AGAIN.0 + 1));
@@ -69,19 +69,22 @@ mod tests {
 
     #[test]
     fn a_mark_that_was_forgotten_is_not_taken_again() {
-        let (mut marks, mut floor) = (vec![TakenMark::default(); MOST], Stamp::default());
-        let many = 3 * MOST as u64;
+        let (mut marks, mut floor) = (vec![TakenMark::default(); MOST_MARKS], Stamp::default());
+        let many = 3 * MOST_MARKS as u64;
         let of = |number: u64| (mixed(number), made_at(number));
         assert!((1..=many).all(|number| take(&mut marks, &mut floor, of(number), NOW)), "in the order they were made");
         let late = NOW + SENT_AGAIN + Millis(1);
         let again = (1..=many).filter(|number| take(&mut marks, &mut floor, of(*number), late)).count();
         assert_eq!(again, 0);
-        assert!(floor < made_at(many - MOST as u64 / 4), "what was made lately is still taken for the first time");
+        assert!(
+            floor < made_at(many - MOST_MARKS as u64 / 4),
+            "what was made lately is still taken for the first time"
+        );
     }
 
     #[test]
     fn what_was_made_before_the_floor_is_not_taken_and_without_room_all_is() {
-        let (mut marks, mut floor) = (vec![TakenMark::default(); MOST], made_at(10));
+        let (mut marks, mut floor) = (vec![TakenMark::default(); MOST_MARKS], made_at(10));
         assert!(!take(&mut marks, &mut floor, (1, made_at(10)), NOW));
         assert!(take(&mut marks, &mut floor, (1, made_at(11)), NOW));
         assert!(take(&mut [], &mut floor, (1, made_at(1)), NOW));

@@ -16,7 +16,7 @@ const LONGEST_WAIT: Millis = Millis(60_000);
 
 /// How many differences are remembered. Each has one place; one that takes the place of another counts as new, and so
 /// does the other when it comes back.
-pub const MOST: usize = 1024;
+pub const MOST_DIFFERENCES: usize = 1024;
 
 /// What was seen of one difference.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -41,7 +41,8 @@ pub enum ExchangeVerdict {
     LeaveAlone,
 }
 
-/// A difference was found: `which` names node and record, `states` what both hold. `list` has [`MOST`] places.
+/// A difference was found: `which` names node and record, `states` what both hold. `list` has [`MOST_DIFFERENCES`]
+/// places.
 pub fn judge(list: &mut [Difference], which: u64, states: u64, now: Instant) -> ExchangeVerdict {
     let (at, what) = (mixed(which) as usize % list.len().max(1), mixed(which) ^ states);
     let Some(known) = list.get_mut(at) else { return ExchangeVerdict::Exchange };
@@ -71,7 +72,7 @@ mod tests {
 
     #[test]
     fn what_never_settles_is_exchanged_more_and_more_seldom() {
-        let mut list = vec![Difference::default(); MOST];
+        let mut list = vec![Difference::default(); MOST_DIFFERENCES];
         let seconds = exchanged(&mut list, 300, 1);
         assert_eq!(seconds[..8], [0, 1, 2, 3, 4, 5, 6, 7]);
         assert_eq!(seconds[8..], [17, 37, 77, 137, 197, 257]);
@@ -79,7 +80,7 @@ mod tests {
 
     #[test]
     fn it_is_given_up_once_and_another_state_is_new() {
-        let mut list = vec![Difference::default(); MOST];
+        let mut list = vec![Difference::default(); MOST_DIFFERENCES];
         let verdicts: Vec<ExchangeVerdict> =
             (0..100).map(|now| judge(&mut list, 7, 1, Instant::at(now * 1000))).collect();
         assert_eq!(verdicts.iter().filter(|verdict| **verdict == ExchangeVerdict::GiveUp).count(), 1);
@@ -90,15 +91,16 @@ mod tests {
 
     #[test]
     fn a_difference_that_takes_the_place_of_another_counts_as_new() {
-        let mut list = vec![Difference::default(); MOST];
-        let place = |which: u64| mixed(which) as usize % MOST;
+        let mut list = vec![Difference::default(); MOST_DIFFERENCES];
+        let place = |which: u64| mixed(which) as usize % MOST_DIFFERENCES;
         let other = (8..).find(|which| place(*which) == place(7)).unwrap();
         assert_eq!(exchanged(&mut list, 10, 1), [0, 1, 2, 3, 4, 5, 6, 7]);
         assert_eq!(judge(&mut list, other, 1, Instant::at(9_000)), ExchangeVerdict::Exchange);
         assert_eq!(judge(&mut list, 7, 1, Instant::at(9_000)), ExchangeVerdict::Exchange, "so does the other");
         // As many as there are places are remembered beside each other.
-        let mut list = vec![Difference::default(); MOST];
-        let apart: Vec<u64> = (0..MOST).map(|at| (0..).find(|which| place(*which) == at).unwrap()).collect();
+        let mut list = vec![Difference::default(); MOST_DIFFERENCES];
+        let apart: Vec<u64> =
+            (0..MOST_DIFFERENCES).map(|at| (0..).find(|which| place(*which) == at).unwrap()).collect();
         for _ in 0..8 {
             apart.iter().for_each(|which| _ = judge(&mut list, *which, 1, Instant::at(0)));
         }

@@ -245,23 +245,19 @@ pub fn notify_unsent(event: PackageId, many: usize) {
 pub struct NotifyAnswer {
     /// The NOTIFY's event package, where that is known.
     pub event: Option<PackageId>,
-    /// The status code; 408 where nothing came.
-    pub code: i32,
-    /// Whether no answer came.
-    pub is_silence: bool,
+    /// The status code; `None` where no answer came.
+    pub code: Option<i32>,
     /// How long the answer took, where that is known.
     pub waited: Option<Micros>,
 }
 
 /// Call where the answer to a NOTIFY arrives, whatever carried it, or where it is given up.
 pub fn notify_answered(answer: NotifyAnswer) {
-    counters::count(counters::of_notify((!answer.is_silence).then_some(answer.code)));
+    counters::count(counters::of_notify(answer.code));
     let Some(metrics) = metrics() else { return };
     let of = metrics.event(answer.event);
-    if answer.is_silence {
-        return of.notify.count(codes::TIMEOUT);
-    }
-    of.notify.count(codes::place(u16::try_from(answer.code).unwrap_or_default()));
+    let Some(code) = answer.code else { return of.notify.count(codes::TIMEOUT) };
+    of.notify.count(codes::place(u16::try_from(code).unwrap_or_default()));
     if let Some(waited) = answer.waited {
         of.round_trip.record(waited);
     }

@@ -10,7 +10,7 @@ use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::atomic::Ordering;
 
 /// So many lines of one cause are written in one window.
-pub const MOST: u32 = 10;
+pub const MOST_LINES: u32 = 10;
 /// How long a window is.
 pub const WINDOW: Seconds = Seconds(10);
 /// So many causes of refusals are distinguished at a time.
@@ -54,7 +54,7 @@ impl LogCause {
             self.written.set(1);
             return if left_out > 0 { Verdict::WriteAfter(left_out, age) } else { Verdict::Write };
         }
-        if self.written.get() < MOST {
+        if self.written.get() < MOST_LINES {
             self.written.set(self.written.get() + 1);
             return Verdict::Write;
         }
@@ -187,7 +187,7 @@ mod tests {
     fn a_flood_becomes_ten_lines_and_a_count() {
         let cause = LogCause::new();
         let verdicts: Vec<Verdict> = (0..1244).map(|_| cause.verdict_at(Moment::at(100))).collect();
-        assert_eq!(verdicts.iter().filter(|v| **v == Verdict::Write).count(), MOST as usize);
+        assert_eq!(verdicts.iter().filter(|v| **v == Verdict::Write).count(), MOST_LINES as usize);
         assert_eq!(cause.verdict_at(Moment::at(100) + WINDOW - Seconds(1)), Verdict::LeaveOut);
         assert_eq!(cause.verdict_at(Moment::at(100) + WINDOW), Verdict::WriteAfter(1235, WINDOW));
         assert_eq!(cause.verdict_at(Moment::at(100) + WINDOW), Verdict::Write);
@@ -198,9 +198,9 @@ mod tests {
     fn each_cause_of_a_refusal_has_its_own_limit() {
         let causes = Causes::new();
         let flood = |why: &str| (0..100).filter(|_| causes.verdict("SUBSCRIBE", 403, why) == Verdict::Write).count();
-        assert_eq!(flood("the presentity has 7 watchers"), MOST as usize);
+        assert_eq!(flood("the presentity has 7 watchers"), MOST_LINES as usize);
         assert_eq!(flood("the presentity has 8 watchers"), 0);
-        assert_eq!(flood("the watcher has 7 subscriptions"), MOST as usize);
+        assert_eq!(flood("the watcher has 7 subscriptions"), MOST_LINES as usize);
         assert_eq!(causes.verdict("PUBLISH", 403, "the presentity has 7 watchers"), Verdict::Write);
         assert_eq!(causes.verdict("SUBSCRIBE", 400, "the sender is no URI: a"), Verdict::Write);
         assert_eq!(digest("A", 400, "no URI: a"), digest("A", 400, "no URI: b"));
@@ -213,7 +213,7 @@ mod tests {
         (0..CAUSES as u64).for_each(|cause| assert_eq!(causes.verdict_at(Moment::at(100), cause), Verdict::Write));
         let shared =
             (1_000..1_100).filter(|cause| causes.verdict_at(Moment::at(101), *cause) == Verdict::Write).count();
-        assert_eq!(shared, MOST as usize);
+        assert_eq!(shared, MOST_LINES as usize);
         assert_eq!(causes.verdict_at(Moment::at(100) + WINDOW, 2_000), Verdict::Write);
         assert_eq!(causes.known.borrow().len(), CAUSES);
         assert!(causes.known.borrow().iter().any(|(digest, _)| *digest == 2_000));

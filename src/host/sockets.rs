@@ -2,6 +2,7 @@
 use super::bytes::lend;
 use crate::sys;
 use std::cell::RefCell;
+use std::num::NonZeroUsize;
 
 /// More names than a host has sockets.
 const KEPT: usize = 32;
@@ -17,8 +18,10 @@ pub fn is_listening(name: &[u8]) -> bool {
 }
 
 /// Has each UDP socket keep so many bytes that no worker has read yet, or as many as the system allows; none keeps less
-/// than before. Returns what the smallest has then; `None` where there is no UDP socket. Call it before processes fork.
-pub fn raise_receive_buffers(bytes: i32) -> Option<u32> {
+/// than before, and without a number they stay as they are. Returns what the smallest has then; `None` where there is
+/// no UDP socket. Call it before processes fork.
+pub fn raise_receive_buffers(bytes: Option<NonZeroUsize>) -> Option<u32> {
+    let bytes = bytes.map_or(0, |bytes| i32::try_from(bytes.get()).unwrap_or(i32::MAX));
     // SAFETY: options of the host's own sockets are read and set.
     u32::try_from(unsafe { sys::kr_raise_receive_buffers(bytes) }).ok()
 }

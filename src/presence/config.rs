@@ -298,8 +298,8 @@ parameters! {
         /// this many bytes, or to what the system allows (`net.core.rmem_max`), and the log shows the result. A socket
         /// that has more, by the core's `maxbuffer`, keeps it. See
         /// [the receive buffer](operations.md#the-receive-buffer).
-        receive_buffer: i32 = integer(c"receive_buffer", 4194304).unit("bytes").zero("as `maxbuffer` says")
-            .range(Allowed::Between(0, 67_108_864)).ours("1.0.0").example("8388608");
+        receive_buffer: Option<NonZeroUsize> = integer(c"receive_buffer", 4194304).unit("bytes")
+            .zero("as `maxbuffer` says").range(Allowed::Between(0, 67_108_864)).ours("1.0.0").example("8388608");
         /// How much `presence.explain` and `presence.history` remember: this many ended subscriptions, as many changes
         /// of publications, and four times as many NOTIFYs with their answers, the newest of each. Each unit takes
         /// 1,600 bytes of shared memory, from startup on. Remembering takes about 340 instructions for each NOTIFY of a

@@ -1,7 +1,7 @@
 //! A document while it is changed, and what watchers are shown of the change (docs/composition.md).
 use super::event_package::{Package, Trait};
 use super::expires::Expires;
-use super::notification::TransientBody;
+use super::notification::{DocumentPlace, TransientBody};
 use super::ports::Ports;
 use super::publication::{Dialogs, Publication, SharedLine};
 use super::readable;
@@ -46,7 +46,7 @@ pub(super) fn shown_at_the_end<P: Ports>(
     place: usize,
 ) -> TransientBody {
     let body = Some(body).filter(|body| !body.is_empty());
-    shown_if_readable(ports, new, body).unwrap_or(TransientBody::Removed(removed, place))
+    shown_if_readable(ports, new, body).unwrap_or(TransientBody::Removed(removed, DocumentPlace::After(place)))
 }
 
 /// [`shown_alone`] for a document that nobody has checked.
@@ -61,7 +61,7 @@ pub(super) fn shown_if_readable<P: Ports>(ports: &P, new: &Document<'_>, body: O
 /// dialogs together, alone where it shows the last one, and elsewhere not at all.
 pub(super) fn shown_once(new: &Document<'_>, publication: Publication) -> Option<TransientBody> {
     match (new.description.has(Trait::Aggregates), new.description.is_dialog()) {
-        (true, true) => Some(TransientBody::Removed(publication, usize::MAX)),
+        (true, true) => Some(TransientBody::Removed(publication, DocumentPlace::AtEnd)),
         (true, false) => None,
         (false, _) => Some(TransientBody::Body(publication.body)),
     }

@@ -2,7 +2,7 @@
 use super::config::Config;
 use super::ended::Cause;
 use super::error::{Failure, StoreError};
-use super::late::Taken;
+use super::late::LateSelection;
 use super::notification::StateChange;
 use super::ports::Ports;
 use super::resource::Resource;
@@ -32,7 +32,7 @@ pub fn is_long_over(config: &Config, expires_at: Moment, now: Moment) -> bool {
 /// # Errors
 ///
 /// Fails with the first failure of a store, after all documents have been tried.
-pub fn late_documents<P: Ports>(ports: &mut P, taken: Taken) -> Result<(), Failure> {
+pub fn late_documents<P: Ports>(ports: &mut P, taken: LateSelection) -> Result<(), Failure> {
     let mut first = Ok(());
     for late in ports.due_late(taken) {
         let mut shown = None;

@@ -3,7 +3,7 @@
 use super::change_notify::notify_watchers;
 use super::document::{Document, dialogs, shown_if_readable};
 use super::error::Failure;
-use super::late::{Late, Taken};
+use super::late::{Late, LateSelection};
 use super::ports::Ports;
 use super::publication::{Applied, Change, Keeps, Modification};
 use super::publish_request::PublishRequest;
@@ -38,7 +38,7 @@ pub(super) fn hold_back<P: Ports>(
         tries: 0,
         is_broken_off: false,
     };
-    if ports.hold_late(&late) { Ok(()) } else { show_late(ports, &late, Taken::Due) }
+    if ports.hold_late(&late) { Ok(()) } else { show_late(ports, &late, LateSelection::Due) }
 }
 
 /// A document that was held back becomes the state of its publication, unless that has another one by now. It is held
@@ -47,7 +47,7 @@ pub(super) fn hold_back<P: Ports>(
 /// # Errors
 ///
 /// Fails when the documents cannot be read or changed.
-pub(super) fn show_late<P: Ports>(ports: &mut P, late: &Late, taken: Taken) -> Result<(), Failure> {
+pub(super) fn show_late<P: Ports>(ports: &mut P, late: &Late, taken: LateSelection) -> Result<(), Failure> {
     let package = *ports.packages().get(late.resource.event);
     let documents = ports.documents(&late.resource)?;
     let Some(stored) = documents.into_iter().find(|document| document.etag == late.etag) else {
@@ -69,7 +69,7 @@ pub(super) fn show_late<P: Ports>(ports: &mut P, late: &Late, taken: Taken) -> R
     });
     let applied = ports.publish(&late.resource, change)?;
     ports.release_late(late);
-    if taken == Taken::All || applied == Applied::NoMatch {
+    if taken == LateSelection::All || applied == Applied::NoMatch {
         return Ok(());
     }
     let new = Document::without_request(&package, &late.resource);

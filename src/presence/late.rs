@@ -18,7 +18,7 @@ pub fn pause(tries: u8) -> Seconds {
 
 /// Which of the documents that are held back are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Taken {
+pub enum LateSelection {
     /// The documents that have been held back long enough: their watchers are notified.
     Due,
     /// All of them, for the server ends: without a word to the watchers.

@@ -62,12 +62,37 @@ pub struct NotifyRecord {
     pub body: u32,
 }
 
+/// Where a document is shown among the stored ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DocumentPlace {
+    /// So many are shown before it.
+    After(usize),
+    /// All are shown before it.
+    AtEnd,
+}
+
+shm_safe!(
+    enum DocumentPlace {
+        After(count),
+        AtEnd,
+    }
+);
+
+impl DocumentPlace {
+    /// The place of the document among so many.
+    pub fn among(self, count: usize) -> usize {
+        match self {
+            DocumentPlace::After(before) => before.min(count),
+            DocumentPlace::AtEnd => count,
+        }
+    }
+}
+
 /// A document that is shown once more, or only once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TransientBody {
-    /// A publication that has just been removed, or that expired at once, and its place among the stored ones: the
-    /// package shows it as closed.
-    Removed(Publication, usize),
+    /// A publication that has just been removed, or that expired at once: the package shows it as closed.
+    Removed(Publication, DocumentPlace),
     /// A body in place of the stored ones.
     Body(Vec<u8>),
 }

@@ -2,7 +2,9 @@
 use super::authorization::NoVerdict;
 use super::error::StoreError;
 use super::event_package::{Bodies, Package, Trait};
-use super::notification::{Notify, NotifyAttempt, NotifyReason, NotifyRecord, NotifyRun, TransientBody, Unsent};
+use super::notification::{
+    DocumentPlace, Notify, NotifyAttempt, NotifyReason, NotifyRecord, NotifyRun, TransientBody, Unsent,
+};
 use super::order::{self, Order};
 use super::ports::Ports;
 use super::publication::Publication;
@@ -319,7 +321,7 @@ struct Composed {
 fn compose<P: Ports>(
     ports: &mut P,
     resource: &Resource,
-    removed: Option<(&Publication, usize)>,
+    removed: Option<(&Publication, DocumentPlace)>,
 ) -> Result<Composed, StoreError> {
     let package = *ports.packages().get(resource.event);
     let mut documents = ports.documents(resource)?;
@@ -332,7 +334,7 @@ fn compose<P: Ports>(
     }
     let mut offline = None;
     if let Some((removed, place)) = removed {
-        let at = place.min(documents.len());
+        let at = place.among(documents.len());
         documents.insert(at, removed.clone());
         offline = Some(at);
         if let Some(order) = Order::of(ports.config()) {

@@ -25,11 +25,33 @@ pub enum Placed {
         uri: Vec<u8>,
         /// The event package.
         event: Vec<u8>,
-        /// Type 0, 1 or 2.
-        kind: i32,
+        /// What has changed.
+        kind: RefreshKind,
         /// The manipulation document that was changed, and the name of its file; empty: none.
         file: [Vec<u8>; 2],
     },
+}
+
+/// Why the watchers of a presentity are looked at again: the type of `pres_refresh_watchers()`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefreshKind {
+    /// The rules have changed.
+    Rules = 0,
+    /// The state has changed.
+    State = 1,
+    /// The manipulation document has changed.
+    HardState = 2,
+}
+
+impl RefreshKind {
+    /// The kind of this type; as with stock, the state is meant by types that there are not.
+    pub fn of(number: i32) -> RefreshKind {
+        match number {
+            0 => RefreshKind::Rules,
+            2 => RefreshKind::HardState,
+            _ => RefreshKind::State,
+        }
+    }
 }
 
 /// Records that are offered.
@@ -63,7 +85,7 @@ impl Placed {
                 json!({"action": "share", "node": node, "replicas": replicas, "ready": is_ready})
             }
             Placed::Refresh { uri, event, kind, file: [file_uri, filename] } => json!({
-                "action": "refresh", "node": node, "uri": text(uri), "event": text(event), "type": kind,
+                "action": "refresh", "node": node, "uri": text(uri), "event": text(event), "type": *kind as u8,
                 "file_uri": text(file_uri), "filename": text(filename),
             }),
             Placed::Held(kind, names) => {
@@ -110,7 +132,7 @@ pub fn parse(action: &str, object: &Map<String, Value>) -> Option<Placed> {
         "refresh" => Placed::Refresh {
             uri: bytes(object.get("uri"))?,
             event: bytes(object.get("event"))?,
-            kind: i32::try_from(object.get("type")?.as_i64()?).ok()?,
+            kind: RefreshKind::of(i32::try_from(object.get("type")?.as_i64()?).ok()?),
             file: [bytes(object.get("file_uri"))?, bytes(object.get("filename"))?],
         },
         "offer" => Placed::Offer(Offer {
@@ -154,7 +176,7 @@ mod tests {
             Placed::Refresh {
                 uri: b"sip:a@b".to_vec(),
                 event: b"presence".to_vec(),
-                kind: 2,
+                kind: RefreshKind::HardState,
                 file: [b"http://x/pidf".to_vec(), b"pidf".to_vec()],
             },
         ] {

@@ -119,7 +119,7 @@ shm_safe!(
     }
 );
 
-/// Who has asked for a request.
+/// The side that has asked for a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum RequestOrigin {
     /// A caller, who may wait for the outcome.
@@ -158,7 +158,7 @@ pub struct RequestOptions {
     pub start: Start,
     /// The request has a body (which may be empty text).
     pub has_body: bool,
-    /// Who has asked for it.
+    /// The side that has asked for it.
     pub origin: RequestOrigin,
     /// A word that the callback gets back; 0 for none.
     pub cb_param: usize,

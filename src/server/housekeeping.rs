@@ -9,7 +9,7 @@ use crate::common::row_groups::Pass;
 use crate::host::shm;
 use crate::limited;
 use crate::presence::expiry;
-use crate::presence::late::Taken;
+use crate::presence::late::LateSelection;
 use crate::server::announcing::arbitration::Beating;
 use crate::server::cluster::{membership, messages};
 use crate::server::context::{Context, Process};
@@ -58,7 +58,7 @@ pub fn every_second(process: &'static Process) {
     each_on_its_own("writing the watchers", || writing::write_watchers(process));
     each_on_its_own("reading again", || retrying::send_unread(process));
     each_on_its_own("missed changes", || retrying::send_missed(process));
-    each_on_its_own("late documents", || show_late_documents(process, Taken::Due));
+    each_on_its_own("late documents", || show_late_documents(process, LateSelection::Due));
     each_on_its_own("ending what is left over", || {
         if process.shared.senders.take_left_over() {
             update(process);
@@ -92,7 +92,7 @@ pub fn end(process: &'static Process) {
         leave();
     }
     if process.database.is_configured() {
-        each_on_its_own("late documents", || show_late_documents(process, Taken::All));
+        each_on_its_own("late documents", || show_late_documents(process, LateSelection::All));
         writing::write_what_waits(process, Pass::Last);
     }
     if waits_for_leases {
@@ -104,7 +104,7 @@ pub fn end(process: &'static Process) {
 }
 
 /// Shows what was held back, see [`crate::presence::late`].
-fn show_late_documents(process: &'static Process, taken: Taken) {
+fn show_late_documents(process: &'static Process, taken: LateSelection) {
     if process.shared.late_documents.is_empty() {
         return;
     }

@@ -5,9 +5,9 @@ use crate::shm_safe::{ShmSafe, shm_safe};
 /// The number that says where a string ends: its type bounds the length of all strings but the last one.
 pub trait StringEnd: Copy {
     /// The last string begins at most so many bytes behind the first one.
-    const MOST: usize;
+    const LONGEST: usize;
 
-    /// The end at this place, which is not beyond [`StringEnd::MOST`].
+    /// The end at this place, which is not beyond [`StringEnd::LONGEST`].
     fn of(place: usize) -> Self;
 
     /// The field's place.
@@ -17,7 +17,7 @@ pub trait StringEnd: Copy {
 macro_rules! ends {
     ($($number:ty)*) => { $(
         impl StringEnd for $number {
-            const MOST: usize = <$number>::MAX as usize;
+            const LONGEST: usize = <$number>::MAX as usize;
 
             fn of(place: usize) -> $number {
                 place as $number
@@ -42,7 +42,7 @@ shm_safe!([const ENDS: usize, B: ShmSafe, E: ShmSafe] Strings<ENDS, B, E> { ends
 
 impl<const ENDS: usize, B, E: StringEnd> Strings<ENDS, B, E> {
     /// Packs `ENDS + 1` strings into a block that `join` makes of them. What does not fit in front of
-    /// [`StringEnd::MOST`] is left out; the last string, whose end is that of the block, may be of any length.
+    /// [`StringEnd::LONGEST`] is left out; the last string, whose end is that of the block, may be of any length.
     ///
     /// # Errors
     ///
@@ -58,8 +58,8 @@ impl<const ENDS: usize, B, E: StringEnd> Strings<ENDS, B, E> {
             if index == ENDS {
                 break;
             }
-            if string.len() > E::MOST - place {
-                *string = &string[..E::MOST - place];
+            if string.len() > E::LONGEST - place {
+                *string = &string[..E::LONGEST - place];
             }
             place += string.len();
             ends[index] = E::of(place);
@@ -159,7 +159,7 @@ impl<const ENDS: usize, const BYTES: usize> Strings<ENDS, [u8; BYTES], u16> {
     /// those that follow has its share.
     #[inline]
     pub fn set(&mut self, texts: [&[&[u8]]; ENDS]) {
-        const { assert!(BYTES <= u16::MOST, "the type of the ends counts the bytes") };
+        const { assert!(BYTES <= u16::LONGEST, "the type of the ends counts the bytes") };
         let mut end = 0;
         for (index, parts) in texts.into_iter().enumerate() {
             let most = end + (BYTES - end) / (ENDS - index);

@@ -6,9 +6,9 @@ use crate::wire::REFRESHES;
 /// Which ways between two groups are cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CutWays {
-    /// That from the first group to the second.
+    /// Messages from the first group to the second are lost.
     One,
-    /// Both.
+    /// Messages are lost both ways.
     Both,
 }
 

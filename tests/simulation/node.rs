@@ -160,7 +160,7 @@ impl Node {
             pulling: BTreeMap::new(),
             compared_at: BTreeMap::new(),
             idle: BTreeMap::new(),
-            differences: vec![Difference::default(); unsettled::MOST],
+            differences: vec![Difference::default(); unsettled::MOST_DIFFERENCES],
             agreed: BTreeMap::new(),
             last_stamp: Stamp::default(),
             places: Places::default(),

@@ -8,6 +8,7 @@ use crate::host::log;
 use crate::host::msg::{AddressHeader, Header, SipMsg, routes_of};
 use crate::host::pkg::{PkgStr, PkgText};
 use crate::presence::event_package::Trait;
+use crate::presence::placed::RefreshKind;
 use crate::sip::checked::{HostPart, UriText, UserPart, Word, is_clean, most};
 use crate::sip::columns;
 use crate::sip::event::EventHeader;
@@ -114,7 +115,7 @@ unsafe extern "C" fn update_watchers_status(uri: *mut str_t, event: *mut pres_ev
     entry!(update_watchers_status, -1, {
         // SAFETY: null, or a package that `contains_event` gave: packages are registered for ever.
         let (Some(uri), Some(event)) = (given_text!(uri), unsafe { event.as_ref() }) else { return -1 };
-        match calls::refresh_watchers(uri, given_text!(&event.name).unwrap_or_default(), 0) {
+        match calls::refresh_watchers(uri, given_text!(&event.name).unwrap_or_default(), RefreshKind::Rules) {
             // Stock's script function fails there, its API does not.
             Ok(()) | Err(NotRefreshed::PackageWithoutRules(_)) => 0,
             Err(why) => {
@@ -128,7 +129,7 @@ unsafe extern "C" fn update_watchers_status(uri: *mut str_t, event: *mut pres_ev
 unsafe extern "C" fn pres_refresh_watchers(uri: *mut str_t, event: *mut str_t, kind: c_int) -> c_int {
     entry!(pres_refresh_watchers, -1, {
         let (Some(uri), Some(event)) = (given_text!(uri), given_text!(event)) else { return -1 };
-        match calls::refresh_watchers(uri, event, kind) {
+        match calls::refresh_watchers(uri, event, RefreshKind::of(kind)) {
             Ok(()) => 0,
             Err(why) => {
                 why.log(&format!("the watchers of {} are not refreshed", log::show(uri)));

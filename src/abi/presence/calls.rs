@@ -5,7 +5,7 @@ use crate::host::bytes::lend;
 use crate::host::log;
 use crate::host::msg::parse_uri;
 use crate::presence::event_package::{PackageId, Trait};
-use crate::presence::placed::Placed;
+use crate::presence::placed::{Placed, RefreshKind};
 use crate::presence::subscription::Subscription;
 use crate::presence::{direct_publish, judgement, refresh, sphere};
 use crate::server::announcing::holders::{self, RefreshedBy};
@@ -77,7 +77,7 @@ impl From<&str> for NotRefreshed {
 /// # Errors
 ///
 /// Fails when this node has to do it and [`refresh_watchers_here`] fails.
-pub(crate) fn refresh_watchers(uri: &[u8], event: &[u8], kind: i32) -> Result<(), NotRefreshed> {
+pub(crate) fn refresh_watchers(uri: &[u8], event: &[u8], kind: RefreshKind) -> Result<(), NotRefreshed> {
     match is_refreshed_here(uri, event, kind, [b"", b""]) {
         true => refresh_watchers_here(uri, event, kind),
         false => Ok(()),
@@ -86,13 +86,13 @@ pub(crate) fn refresh_watchers(uri: &[u8], event: &[u8], kind: i32) -> Result<()
 
 /// Has the nodes that hold a presentity refresh it; whether this is one of them. Where the rules have changed one node
 /// is enough.
-fn is_refreshed_here(uri: &[u8], event: &[u8], kind: i32, file: [&[u8]; 2]) -> bool {
+fn is_refreshed_here(uri: &[u8], event: &[u8], kind: RefreshKind, file: [&[u8]; 2]) -> bool {
     let Some(context) = state::context().filter(|context| context.process().config.replicas().is_some()) else {
         return true;
     };
     let uri = as_stored(uri);
     let message = Placed::Refresh { uri: uri.clone(), event: event.to_vec(), kind, file: file.map(<[u8]>::to_vec) };
-    let by = if kind == 0 { RefreshedBy::Primary } else { RefreshedBy::Holders };
+    let by = if kind == RefreshKind::Rules { RefreshedBy::Primary } else { RefreshedBy::Holders };
     holders::refresh_elsewhere(&context, &uri, &message, by)
 }
 
@@ -102,12 +102,12 @@ fn is_refreshed_here(uri: &[u8], event: &[u8], kind: i32, file: [&[u8]; 2]) -> b
 ///
 /// Fails when the event package or the URI is unknown, when the presentity has no rules that could be read, or when its
 /// watchers or the rules cannot be read.
-pub(crate) fn refresh_watchers_here(uri: &[u8], event: &[u8], kind: i32) -> Result<(), NotRefreshed> {
+pub(crate) fn refresh_watchers_here(uri: &[u8], event: &[u8], kind: RefreshKind) -> Result<(), NotRefreshed> {
     let mut context = state::context().ok_or("presence is not initialised")?;
     let resource = resource_of(&context, uri, event)
         .ok_or_else(|| format!("no event package {} or no URI {}", log::show(event), log::show(uri)))?;
     let done = match kind {
-        0 => {
+        RefreshKind::Rules => {
             let process = context.process();
             if !process.registry.packages().get(resource.event).has(Trait::NeedsAuthorization) {
                 return Err(NotRefreshed::PackageWithoutRules(log::show(event).into_owned()));
@@ -122,7 +122,7 @@ pub(crate) fn refresh_watchers_here(uri: &[u8], event: &[u8], kind: i32) -> Resu
                 (done, _) => done.map(drop),
             }
         }
-        _ => {
+        RefreshKind::State | RefreshKind::HardState => {
             refresh::documents(&mut context, &resource);
             Ok(())
         }
@@ -136,7 +136,7 @@ pub(crate) fn refresh_watchers_here(uri: &[u8], event: &[u8], kind: i32) -> Resu
 ///
 /// Fails when this node has to do it and [`refresh_hard_state_here`] fails.
 pub(crate) fn refresh_hard_state(uri: &[u8], event: &[u8], file_uri: &[u8], filename: &[u8]) -> Result<(), String> {
-    match is_refreshed_here(uri, event, 2, [file_uri, filename]) {
+    match is_refreshed_here(uri, event, RefreshKind::HardState, [file_uri, filename]) {
         true => refresh_hard_state_here(uri, event, file_uri, filename),
         false => Ok(()),
     }

@@ -13,6 +13,7 @@ use crate::host::{last_process, log, process, warm_up};
 use crate::log;
 use crate::presence::config::Config;
 use crate::presence::error::Failure;
+use crate::presence::placed::RefreshKind;
 use crate::presence::ports::subscriptions::Subscriptions;
 use crate::server::housekeeping;
 use std::ffi::{CStr, c_char, c_int};
@@ -191,13 +192,13 @@ pub unsafe extern "C" fn kr_presence_refresh_watchers(
     entry!(kr_presence_refresh_watchers, -1, {
         let (Some(uri), Some(event)) = (given_text!(uri), given_text!(event)) else { return -1 };
         let file = given_text!(file_uri).zip(given_text!(filename));
-        let done = match (kind, file) {
-            (2, Some((file_uri, filename))) => {
+        let done = match (RefreshKind::of(kind), file) {
+            (RefreshKind::HardState, Some((file_uri, filename))) => {
                 refresh_hard_state(uri, event, file_uri, filename).map_err(NotRefreshed::from)
             }
-            (2, None) => Err("type 2 needs the URI and the name of the document".into()),
+            (RefreshKind::HardState, None) => Err("type 2 needs the URI and the name of the document".into()),
             (_, Some(_)) => Err("a document goes with type 2 alone".into()),
-            _ => refresh_watchers(uri, event, kind),
+            (kind, None) => refresh_watchers(uri, event, kind),
         };
         match done {
             Ok(()) => 1,
@@ -214,7 +215,7 @@ pub unsafe extern "C" fn kr_presence_refresh_watchers(
 pub unsafe extern "C" fn kr_presence_update_watchers(uri: *const str_t, event: *const str_t) -> c_int {
     entry!(kr_presence_update_watchers, -1, {
         let (Some(uri), Some(event)) = (given_text!(uri), given_text!(event)) else { return -1 };
-        match refresh_watchers(uri, event, 0) {
+        match refresh_watchers(uri, event, RefreshKind::Rules) {
             Ok(()) => 1,
             Err(why) => {
                 why.log("pres_update_watchers");

@@ -4,6 +4,7 @@ use crate::abi::presence::calls::{self, as_stored};
 use crate::abi::presence::state;
 use crate::host::rpc::{Rpc, Struct};
 use crate::host::{log, msg};
+use crate::presence::placed::RefreshKind;
 use crate::presence::ports::subscriptions::Subscriptions;
 use crate::presence::publication::Publication;
 use crate::presence::resource::Resource;
@@ -66,21 +67,21 @@ fn refresh(rpc: &Rpc, named: Kind) {
         return fault(rpc, "Empty event parameter");
     }
     let kind = match (named, rpc.text()) {
-        (Kind::Watchers, _) => 0,
+        (Kind::Watchers, _) => RefreshKind::Rules,
         (Kind::Given, Some(given)) => match text::parsed(&given) {
-            Some(kind @ 0..=2) => kind,
+            Some(kind @ 0..=2) => RefreshKind::of(kind),
             _ => return fault(rpc, "the type must be 0, 1 or 2"),
         },
         (Kind::Given, None) => return fault(rpc, "Not enough parameters"),
     };
     let done = match (kind, rpc.text(), rpc.text()) {
-        (2, Some(file_uri), Some(filename)) if file_uri.is_empty() || filename.is_empty() => {
+        (RefreshKind::HardState, Some(file_uri), Some(filename)) if file_uri.is_empty() || filename.is_empty() => {
             return fault(rpc, "the file's URI and name must not be empty");
         }
-        (2, Some(file_uri), Some(filename)) => {
+        (RefreshKind::HardState, Some(file_uri), Some(filename)) => {
             calls::refresh_hard_state(&uri, &event, &file_uri, &filename).map_err(calls::NotRefreshed::from)
         }
-        (2, ..) => return fault(rpc, "Not enough parameters"),
+        (RefreshKind::HardState, ..) => return fault(rpc, "Not enough parameters"),
         // What is given of a document beside another type is not looked at, as by stock.
         _ => calls::refresh_watchers(&uri, &event, kind),
     };

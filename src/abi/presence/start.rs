@@ -35,6 +35,7 @@ use crate::server::storage;
 use crate::server::subscriptions::active_watchers_table;
 use crate::time::{Micros, Millis, Seconds};
 use std::cell::{Cell, RefCell};
+use std::num::NonZeroUsize;
 
 /// Whether the parameters make the module a server.
 pub(crate) fn is_server(params: &ParameterBlock) -> bool {
@@ -274,21 +275,20 @@ pub(crate) fn restore() -> Result<(), String> {
 }
 
 /// A buffer below this is full after less than a thousand answers to NOTIFYs, in bytes.
-const SMALL_BUFFER: u32 = 1 << 20;
+const SMALL_BUFFER: usize = 1 << 20;
 
 /// Answers to a large fan-out come faster than they are read: the kernel keeps them meanwhile, as far as it may.
 /// Returns what the smallest holds, in bytes.
-fn raise_receive_buffers(wanted: i32) -> Option<u32> {
+fn raise_receive_buffers(wanted: Option<NonZeroUsize>) -> Option<u32> {
     let granted = sockets::raise_receive_buffers(wanted);
-    match granted {
-        _ if wanted == 0 => {}
-        Some(granted) if granted < SMALL_BUFFER.min(wanted as u32) => log!(
+    match (granted, wanted) {
+        (Some(granted), Some(wanted)) if (granted as usize) < SMALL_BUFFER.min(wanted.get()) => log!(
             Warn,
             "the receive buffers of UDP sockets hold {granted} bytes, receive_buffer asks for {wanted}: answers to \
              many NOTIFYs may be lost (sysctl net.core.rmem_max)"
         ),
-        Some(granted) => log!(Info, "the receive buffers of UDP sockets hold {granted} bytes at least"),
-        None => {}
+        (Some(granted), Some(_)) => log!(Info, "the receive buffers of UDP sockets hold {granted} bytes at least"),
+        (None, _) | (_, None) => {}
     }
     granted
 }

@@ -1,6 +1,6 @@
 //! Publications (RFC 3903): stored, listed, composed, held back.
 use crate::presence::error::StoreError;
-use crate::presence::late::{Late, Taken};
+use crate::presence::late::{Late, LateSelection};
 use crate::presence::publication::{Applied, Change, Publication};
 use crate::presence::remembered::{Digested, KnownBody};
 use crate::presence::resource::Resource;
@@ -44,7 +44,7 @@ pub trait Publications {
     /// [`Self::release_late`] is called; if that does not happen it is due later.
     fn find_late(&mut self, resource: &Resource, etag: EntityTag<&[u8]>) -> Option<Late>;
     /// The documents that have been held back long enough, or all, likewise.
-    fn due_late(&mut self, taken: Taken) -> Vec<Late>;
+    fn due_late(&mut self, taken: LateSelection) -> Vec<Late>;
     /// Releases a document that was held back.
     fn release_late(&mut self, late: &Late);
     /// A panic has kept one that was due from being shown.

@@ -1,7 +1,7 @@
 //! What a panic breaks off is made up for, and costs nobody else anything.
 use super::actors::{Publish, Subscribe, pidf};
 use super::{DIALOG, MemoryPorts, PRESENCE};
-use crate::presence::late::Taken;
+use crate::presence::late::LateSelection;
 use crate::presence::notification::NotifyAttempt;
 use crate::presence::ports::notifications::Notifications;
 use crate::presence::ports::publications::Publications;
@@ -86,7 +86,7 @@ fn server_with_late_state() -> (MemoryPorts, String) {
 fn a_minute(server: &mut MemoryPorts) {
     for _ in 0..60 {
         server.now += Seconds(1);
-        expiry::late_documents(server, Taken::Due).expect("whatever panics");
+        expiry::late_documents(server, LateSelection::Due).expect("whatever panics");
     }
 }
 
@@ -95,7 +95,7 @@ fn a_late_document_whose_notifies_panic_is_shown_once() {
     let (mut server, late) = server_with_late_state();
     server.panics_for_presentity.insert(b"sip:alice@example.org".to_vec(), 1);
     server.now += Seconds(6);
-    expiry::late_documents(&mut server, Taken::Due).expect("shown");
+    expiry::late_documents(&mut server, LateSelection::Due).expect("shown");
     let resource = server.resource("alice", DIALOG);
     server.attempt = NotifyAttempt::Second;
     assert!(server.claim(&resource));
@@ -113,7 +113,7 @@ fn a_late_document_that_cannot_be_stored_for_panics_is_given_up() {
     server.panics_at_stores = usize::MAX;
     a_minute(&mut server);
     assert_eq!(usize::MAX - server.panics_at_stores, 2, "it is tried once more");
-    assert!(server.due_late(Taken::All).is_empty());
+    assert!(server.due_late(LateSelection::All).is_empty());
 }
 
 #[test]
@@ -123,14 +123,14 @@ fn a_late_document_that_the_store_refuses_may_be_broken_off_once() {
     server.stores_left = Some(0);
     server.now += Seconds(6);
     for _ in 0..3 {
-        assert!(expiry::late_documents(&mut server, Taken::Due).is_err(), "the store refuses it");
+        assert!(expiry::late_documents(&mut server, LateSelection::Due).is_err(), "the store refuses it");
         server.now += Seconds(60);
     }
     (server.stores_left, server.panics_at_stores) = (None, 1);
-    expiry::late_documents(&mut server, Taken::Due).expect("broken off");
+    expiry::late_documents(&mut server, LateSelection::Due).expect("broken off");
     assert_ne!(server.documents(&resource).expect("read")[0].body, late.as_bytes());
     server.now += Seconds(400);
-    expiry::late_documents(&mut server, Taken::Due).expect("shown");
+    expiry::late_documents(&mut server, LateSelection::Due).expect("shown");
     assert_eq!(server.documents(&resource).expect("read")[0].body, late.as_bytes());
 }
 

@@ -4,7 +4,7 @@ use super::fixtures::config;
 use super::{DIALOG, MemoryPorts, PRESENCE, VOICEMAIL};
 use crate::presence::config::Config;
 use crate::presence::direct_publish::{Direct, DirectKind};
-use crate::presence::late::Taken;
+use crate::presence::late::LateSelection;
 use crate::presence::ports::publications::Publications;
 use crate::presence::publish_request::PublishRequest;
 use crate::presence::{direct_publish, expiry, publish};
@@ -217,7 +217,7 @@ fn late_state_is_held_back_and_shows_when_nothing_follows() {
         Subscribe::new("bob", "alice", "dialog").send(&mut server).expect("subscribed");
         let publish = Publish { etag: Some(&tag), ..Publish::new("alice", DIALOG, &late) };
         let tag = publish.send(&mut server).expect("published");
-        expiry::late_documents(&mut server, Taken::Due).expect("shown");
+        expiry::late_documents(&mut server, LateSelection::Due).expect("shown");
         assert_eq!((bodies(&mut server, "alice", DIALOG), server.sent.len()), (vec![end.clone()], 1), "{what}");
         if let Some(body) = follows {
             let next =
@@ -225,7 +225,7 @@ fn late_state_is_held_back_and_shows_when_nothing_follows() {
             next.send(&mut server).expect("published");
         }
         server.now += Seconds(6);
-        expiry::late_documents(&mut server, Taken::Due).expect("shown");
+        expiry::late_documents(&mut server, LateSelection::Due).expect("shown");
         assert_eq!(bodies(&mut server, "alice", DIALOG), std::slice::from_ref(shown), "{what}");
         assert_eq!(server.sent.len(), 2, "{what}");
     }
@@ -253,15 +253,15 @@ fn late_state_outlives_failures((fails, body): (&str, Option<&str>)) {
         }
         _ => {
             server.now += Seconds(6);
-            assert!(expiry::late_documents(&mut server, Taken::Due).is_err());
+            assert!(expiry::late_documents(&mut server, LateSelection::Due).is_err());
         }
     }
     server.stores_left = None;
     server.now += Seconds(6);
-    expiry::late_documents(&mut server, Taken::Due).expect("shown");
+    expiry::late_documents(&mut server, LateSelection::Due).expect("shown");
     assert_eq!(bodies(&mut server, "alice", DIALOG), [late], "{fails}");
     server.now += Seconds(6);
-    assert!(server.due_late(Taken::All).is_empty(), "it is held no longer");
+    assert!(server.due_late(LateSelection::All).is_empty(), "it is held no longer");
 }
 
 /// Another module's change of alice's dialog document with this entity tag; without a `body` it is refreshed.

@@ -27,7 +27,7 @@ pub struct Nodes {
 shm_safe!(Nodes { list, joining, differences });
 
 /// More than this is no cluster but an attack.
-const MOST: usize = 256;
+const MOST_NODES: usize = 256;
 
 /// A node that misses messages again and again is sent everything this often at most.
 const FULL_STATE_INTERVAL: Seconds = Seconds(5);
@@ -398,7 +398,7 @@ impl Default for Nodes {
 }
 
 fn add(list: &mut ShmVec<Node>, node: Node) -> Result<NodeId, NoMemory> {
-    if list.len() >= MOST {
+    if list.len() >= MOST_NODES {
         return Err(NoMemory);
     }
     shm::push(list, node)?;
@@ -541,12 +541,12 @@ mod tests {
     fn no_more_are_known_than_there_is_room_for() {
         let nodes = Nodes::new();
         let name = |n: usize| format!("node{n}").into_bytes();
-        assert!((0..MOST).all(|n| nodes.of_name(&name(n), Moment::at(1)).is_ok()));
-        assert!(nodes.of_name(&name(MOST), Moment::at(1)).is_err());
-        assert!(nodes.note_message_of(&name(MOST), &at(7), Moment::at(1)).is_err());
+        assert!((0..MOST_NODES).all(|n| nodes.of_name(&name(n), Moment::at(1)).is_ok()));
+        assert!(nodes.of_name(&name(MOST_NODES), Moment::at(1)).is_err());
+        assert!(nodes.note_message_of(&name(MOST_NODES), &at(7), Moment::at(1)).is_err());
         assert!(nodes.observe(&seen(&[(7, true)]), Moment::at(1)).is_empty());
         // Those that are known are known still.
-        assert!(nodes.of_name(&name(MOST - 1), Moment::at(2)).is_ok());
-        assert_eq!(nodes.known().len(), MOST);
+        assert!(nodes.of_name(&name(MOST_NODES - 1), Moment::at(2)).is_ok());
+        assert_eq!(nodes.known().len(), MOST_NODES);
     }
 }

@@ -157,8 +157,8 @@ impl Nodes {
         // With a node that was away in the meantime everything is exchanged anew.
         let since = self.change(with, |node| node.since.seconds() as u64).unwrap_or_default();
         let mut list = self.differences.lock();
-        if list.is_empty() && list.try_reserve_exact(unsettled::MOST).is_ok() {
-            list.resize(unsettled::MOST, Difference::default());
+        if list.is_empty() && list.try_reserve_exact(unsettled::MOST_DIFFERENCES).is_ok() {
+            list.resize(unsettled::MOST_DIFFERENCES, Difference::default());
         }
         let node = mixed(2 * with.place().unwrap_or_default() as u64 + kind as u64);
         unsettled::judge(&mut list, key.0 ^ mixed(node ^ since), states, now)

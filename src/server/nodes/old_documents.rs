@@ -10,7 +10,7 @@ use crate::time::Moment;
 use hashbrown::HashTable;
 
 /// At most so many dialogs are remembered; of more, those are forgotten first that would have been first.
-pub const MOST: usize = 100_000;
+pub const MOST_OLD_DOCUMENTS: usize = 100_000;
 
 struct RemovedDialog {
     hash: u64,
@@ -42,7 +42,7 @@ impl OldDocuments {
         for dialog in dialogs {
             let hash = self.hash(resource, dialog);
             let mut list = self.list.lock();
-            if list.len() >= MOST {
+            if list.len() >= MOST_OLD_DOCUMENTS {
                 make_room(&mut list);
             }
             if let Some(known) = list.find_mut(hash, |ended| ended.hash == hash) {
@@ -167,9 +167,11 @@ mod tests {
     fn no_more_dialogs_are_remembered_than_there_is_room_for() {
         let old = OldDocuments::new(RULE);
         let resource = resource(b"sip:a@b");
-        (0..MOST as u64 + 10).for_each(|n| old.note(&resource, [n], removed(5, n as i64 / 2)));
-        assert!(old.list.lock().len() <= MOST * 3 / 4 + 10);
-        assert!(old.of_dialog(&resource, 0).is_none() && old.of_dialog(&resource, MOST as u64 + 9).is_some());
+        (0..MOST_OLD_DOCUMENTS as u64 + 10).for_each(|n| old.note(&resource, [n], removed(5, n as i64 / 2)));
+        assert!(old.list.lock().len() <= MOST_OLD_DOCUMENTS * 3 / 4 + 10);
+        assert!(
+            old.of_dialog(&resource, 0).is_none() && old.of_dialog(&resource, MOST_OLD_DOCUMENTS as u64 + 9).is_some()
+        );
     }
 
     #[test]

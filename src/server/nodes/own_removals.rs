@@ -8,7 +8,7 @@ use crate::shm_safe::shm_safe;
 use crate::time::Moment;
 
 /// At most so many removals are kept; of more, the oldest are forgotten first.
-pub(crate) const MOST: usize = 10_000;
+pub(crate) const MOST_OWN_REMOVALS: usize = 10_000;
 
 struct Removal {
     /// Of a publication; otherwise of a subscription.
@@ -47,8 +47,8 @@ impl OwnRemovals {
         let (Ok(uri), Ok(text)) = (shm::copy(uri), shm::copy(text)) else { return };
         let is_document = kind == RecordKind::Publications;
         let mut list = self.list.lock();
-        if list.len() >= MOST {
-            list.drain(..MOST / 4);
+        if list.len() >= MOST_OWN_REMOVALS {
+            list.drain(..MOST_OWN_REMOVALS / 4);
         }
         // Without memory nothing is kept.
         let _ = shm::push(&mut list, Removal { is_document, uri, name: digest(name), text, until });
@@ -112,9 +112,9 @@ mod tests {
     #[test]
     fn the_oldest_are_forgotten_first() {
         let removals = OwnRemovals::default();
-        (0..=MOST).for_each(|number| note(&removals, number, 100));
-        assert_eq!(count(&removals, RecordKind::Subscriptions, 50), MOST - MOST / 4 + 1);
-        let last = format!("sip:{MOST}@a");
+        (0..=MOST_OWN_REMOVALS).for_each(|number| note(&removals, number, 100));
+        assert_eq!(count(&removals, RecordKind::Subscriptions, 50), MOST_OWN_REMOVALS - MOST_OWN_REMOVALS / 4 + 1);
+        let last = format!("sip:{MOST_OWN_REMOVALS}@a");
         assert_eq!(
             removals.wanted(RecordKind::Subscriptions, 9, Moment::at(50), |uri| uri == last.as_bytes()).len(),
             1

@@ -23,7 +23,7 @@ struct Tombstone {
 shm_safe!(Tombstone { hash, until, version });
 
 /// At most so many removals are remembered; of more, those are forgotten first that would have ended first.
-pub const MOST: usize = 200_000;
+pub const MOST_REMOVALS: usize = 200_000;
 
 /// How long the removal of a document that never ends is remembered.
 const HARD_STATE_KEPT: Seconds = Seconds(3600);
@@ -104,7 +104,7 @@ impl Tombstones {
     /// Remembers a removal of what had this version; without memory it is not remembered.
     pub fn record_removal(&self, hash: u64, until: Moment, version: Version) {
         let mut list = self.list.lock();
-        if list.len() >= MOST {
+        if list.len() >= MOST_REMOVALS {
             make_room(&mut list);
         }
         if let Some(known) = list.find_mut(hash, |t| t.hash == hash) {
@@ -217,9 +217,13 @@ mod tests {
     #[test]
     fn no_more_are_remembered_than_there_is_room_for() {
         let dead = Tombstones::new(RULE);
-        (0..MOST as u64 + 10).for_each(|n| dead.record_removal(n, Moment::at(n as i64 / 2), Version::default()));
-        assert!(dead.list.lock().len() <= MOST * 3 / 4 + 10);
-        assert!(!dead.has_version(0, &Version::default()) && dead.has_version(MOST as u64 + 9, &Version::default()));
+        (0..MOST_REMOVALS as u64 + 10)
+            .for_each(|n| dead.record_removal(n, Moment::at(n as i64 / 2), Version::default()));
+        assert!(dead.list.lock().len() <= MOST_REMOVALS * 3 / 4 + 10);
+        assert!(
+            !dead.has_version(0, &Version::default())
+                && dead.has_version(MOST_REMOVALS as u64 + 9, &Version::default())
+        );
     }
 
     #[test]

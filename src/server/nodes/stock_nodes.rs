@@ -59,7 +59,7 @@ shm_safe!(
 );
 
 impl Acceptance {
-    /// Nothing was announced to the node yet.
+    /// A node to which nothing was announced yet.
     const UNTRIED: Acceptance = Acceptance::Unknown { refused: 0 };
 
     /// Whether subscriptions are announced to the node.
@@ -107,7 +107,7 @@ pub struct StockNodes {
 shm_safe!(StockNodes { list, any });
 
 /// More than this is no cluster but an attack.
-const MOST: usize = 256;
+const MOST_STOCK_NODES: usize = 256;
 
 /// A node that refuses so many subscriptions and has taken none is sent no more.
 const MOST_REFUSED: u8 = 3;
@@ -147,7 +147,7 @@ impl StockNodes {
             }
             return Ok(NodeId::of_stock(place));
         }
-        if list.len() >= MOST {
+        if list.len() >= MOST_STOCK_NODES {
             return Err(NoMemory);
         }
         shm::push(&mut list, fresh)?;
@@ -314,7 +314,7 @@ mod tests {
     #[test]
     fn there_is_a_bound() {
         let nodes = StockNodes::new();
-        assert!((1..=MOST as u16).all(|port| nodes.note(&at(port), Moment::at(1)).is_ok()));
+        assert!((1..=MOST_STOCK_NODES as u16).all(|port| nodes.note(&at(port), Moment::at(1)).is_ok()));
         assert!(nodes.note(&at(60_000), Moment::at(1)).is_err());
     }
 }

@@ -2,7 +2,7 @@
 use crate::cluster::clock::Stamp;
 use crate::cluster::digest::RecordKey;
 use crate::cluster::mark::RelayMark;
-use crate::cluster::taken_marks::{self, MOST, TakenMark};
+use crate::cluster::taken_marks::{self, MOST_MARKS, TakenMark};
 use crate::host::lock::Lock;
 use crate::host::shm::{Shm, ShmVec};
 use crate::shm_safe::shm_safe;
@@ -37,8 +37,8 @@ impl TakenMarks {
     pub(crate) fn take(&self, mark: &RelayMark, now: Instant) -> bool {
         let digest = RecordKey::of(&[&mark.node, &mark.at.0.to_be_bytes()]).0;
         let taken = &mut *self.0.lock();
-        if taken.marks.is_empty() && taken.marks.try_reserve_exact(MOST).is_ok() {
-            taken.marks.resize(MOST, TakenMark::default());
+        if taken.marks.is_empty() && taken.marks.try_reserve_exact(MOST_MARKS).is_ok() {
+            taken.marks.resize(MOST_MARKS, TakenMark::default());
         }
         taken_marks::take(&mut taken.marks, &mut taken.floor, (digest, mark.at), now)
     }

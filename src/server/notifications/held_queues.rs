@@ -5,7 +5,7 @@ use crate::host::lock::Lock;
 use crate::host::no_memory::NoMemory;
 use crate::host::shm::{Shm, ShmVec};
 use crate::presence::resource::Resource;
-use crate::server::notifications::unread::{MOST, UnreadResources, waiting_in};
+use crate::server::notifications::unread::{MOST_UNREAD, UnreadResources, waiting_in};
 use crate::server::tables::Tables;
 use crate::server::tables::resource_entry::DueNotify;
 use crate::shm_safe::shm_safe;
@@ -29,7 +29,7 @@ impl Interrupted {
     pub fn new() -> Result<Interrupted, NoMemory> {
         let mut list = ShmVec::new_in(Shm);
         // Room from the start: it is needed when things go wrong.
-        list.try_reserve_exact(MOST).map_err(|_| NoMemory)?;
+        list.try_reserve_exact(MOST_UNREAD).map_err(|_| NoMemory)?;
         Ok(Interrupted { named: Lock::new(list), has_more: AtomicBool::new(false) })
     }
 
@@ -38,7 +38,7 @@ impl Interrupted {
         if list.contains(&hash) {
             return;
         }
-        if list.len() >= MOST {
+        if list.len() >= MOST_UNREAD {
             return self.has_more.store(true, Ordering::Relaxed);
         }
         list.push(hash);
@@ -242,7 +242,7 @@ mod tests {
         let (again, unread) = (Interrupted::new().unwrap(), UnreadResources::new().unwrap());
         let (again, unread) = (&*Box::leak(Box::new(again)), &*Box::leak(Box::new(unread)));
         let mut held = HeldQueues::new(tables, again, unread);
-        let count = 2 * MOST + 100;
+        let count = 2 * MOST_UNREAD + 100;
         for n in 0..count {
             let resource = rule.resource(format!("sip:{n}@example.org").as_bytes(), PackageId(0));
             let documents = Documents::Known(ShmVec::new_in(Shm));
@@ -250,7 +250,7 @@ mod tests {
             held.hold(resource.hash);
             held.leave_unread(&resource);
         }
-        assert_eq!((unread.len(), again.len()), (MOST, 0));
+        assert_eq!((unread.len(), again.len()), (MOST_UNREAD, 0));
         let mut found = 0;
         for second in 0..8 {
             let mut pass = unread.begin_pass(tables, Instant::at(second * 1_000));

@@ -17,7 +17,7 @@ use crate::shm_safe::shm_safe;
 use crate::time::{Moment, Seconds};
 
 /// How much may wait by name; for more all that are watched are gone through.
-const MOST: usize = 1024;
+const MOST_MISSED: usize = 1024;
 
 /// How many bytes the documents shown only once, and the subscriptions that have ended, may take together.
 const MOST_BYTES: usize = 1 << 20;
@@ -302,7 +302,7 @@ impl MissedChanges {
         let mut list = ShmVec::new_in(Shm);
         // Room from the start: it is needed when things go wrong.
         if places == Places::Reserved {
-            list.try_reserve_exact(MOST).map_err(|_| NoMemory)?;
+            list.try_reserve_exact(MOST_MISSED).map_err(|_| NoMemory)?;
         }
         Ok(MissedChanges { named: Lock::new(list), sweep: Lock::new(Sweep::default()) })
     }
@@ -330,7 +330,7 @@ impl MissedChanges {
             known.take_in(entry);
             return true;
         }
-        let fits = list.len() < list.capacity().min(MOST);
+        let fits = list.len() < list.capacity().min(MOST_MISSED);
         if fits {
             list.push(entry);
         }
@@ -473,10 +473,10 @@ mod tests {
     fn what_cannot_be_named_has_all_gone_through_once() {
         let missed = MissedChanges::new(Places::Reserved).unwrap();
         let note = |n: usize| missed.note(&change(&format!("sip:{n}@b"), 1, Whom::All));
-        (0..MOST).chain([0]).for_each(note);
-        assert_eq!((missed.len(), missed.is_empty(), missed.next_portion()), (MOST, false, None));
-        note(MOST);
-        assert_eq!(missed.len(), MOST);
+        (0..MOST_MISSED).chain([0]).for_each(note);
+        assert_eq!((missed.len(), missed.is_empty(), missed.next_portion()), (MOST_MISSED, false, None));
+        note(MOST_MISSED);
+        assert_eq!(missed.len(), MOST_MISSED);
         assert_eq!(missed.next_portion(), Some(PORTION));
         missed.is_swept_up_to(Some(40));
         let second = Portion { after: Some(40), ..PORTION };

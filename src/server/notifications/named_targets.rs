@@ -11,7 +11,7 @@ use crate::server::tables::subscription_entry::SharedSubscription;
 use crate::shm_safe::shm_safe;
 
 /// How many NOTIFYs may wait; further ones are sent by the process that made them.
-pub(crate) const MOST: usize = 256;
+pub(crate) const MOST_NAMED: usize = 256;
 /// How many bytes of headers and bodies these may have together.
 const MOST_BYTES: usize = 1 << 20;
 /// What waits for the process that looks names up.
@@ -82,7 +82,7 @@ impl NamedTargets {
         let fresh = ReadyNotify { attempt, ..fresh };
         let mut waiting = self.waiting.lock();
         let bytes: usize = waiting.iter().map(ReadyNotify::bytes).sum();
-        let has_room = waiting.len() < MOST && bytes + fresh.bytes() <= MOST_BYTES;
+        let has_room = waiting.len() < MOST_NAMED && bytes + fresh.bytes() <= MOST_BYTES;
         let is_taken = has_room && shm::push(&mut waiting, fresh).is_ok();
         drop(waiting);
         if is_taken {
@@ -118,7 +118,7 @@ mod tests {
         let take = |bytes: usize| {
             targets.take_over(&notify, (b"", Some(&vec![b'x'; bytes])), BodyDigest::default(), NotifyAttempt::First)
         };
-        assert!((0..MOST).all(|_| take(10)));
+        assert!((0..MOST_NAMED).all(|_| take(10)));
         assert!(!take(10), "its own process sends it, and waits for the name");
         assert!(targets.next().is_some() && take(10) && !take(10));
         while targets.next().is_some() {}

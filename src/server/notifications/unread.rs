@@ -11,7 +11,7 @@ use crate::time::{Instant, Millis};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// How many resources may wait by name to be tried again; further ones are looked for when these have been tried.
-pub(super) const MOST: usize = 1024;
+pub(super) const MOST_UNREAD: usize = 1024;
 
 /// So many of them at most give up their names for further ones: those that were tried longest ago.
 const TURN: usize = 64;
@@ -89,7 +89,7 @@ impl UnreadResources {
     pub fn new() -> Result<UnreadResources, NoMemory> {
         let mut named = ShmVec::new_in(Shm);
         // Room from the start: it is needed when things go wrong.
-        named.try_reserve_exact(MOST).map_err(|_| NoMemory)?;
+        named.try_reserve_exact(MOST_UNREAD).map_err(|_| NoMemory)?;
         let waiting = UnreadList { named, place: SearchPlace { shard: 0, hash: 0 } };
         Ok(UnreadResources { waiting: Lock::new(waiting), has_more: AtomicBool::new(false) })
     }
@@ -105,7 +105,7 @@ impl UnreadResources {
         let named = &mut waiting.named;
         match named.iter().position(|named| named.hash == hash) {
             Some(at) => named[at].is_read = false,
-            None if named.len() >= MOST => {
+            None if named.len() >= MOST_UNREAD => {
                 self.has_more.store(true, Ordering::Relaxed);
                 return false;
             }
@@ -135,7 +135,7 @@ impl UnreadResources {
     /// for them are found again when the search has come round.
     fn find_more(&self, tables: &Tables) {
         let mut waiting = self.waiting.lock();
-        let without_room = waiting.named.len().saturating_sub(MOST - TURN);
+        let without_room = waiting.named.len().saturating_sub(MOST_UNREAD - TURN);
         waiting.named.drain(..without_room);
         let SearchPlace { shard: first, hash: behind } = waiting.place;
         drop(waiting);
@@ -318,7 +318,7 @@ mod tests {
     #[test]
     fn a_name_that_stays_unread_keeps_no_other_from_being_found() {
         let (unread, tables) = (UnreadResources::new().unwrap(), tables());
-        let due = due_in(&tables, 3 * MOST);
+        let due = due_in(&tables, 3 * MOST_UNREAD);
         due.iter().for_each(|hash| unread.add(*hash));
         let mut tried: Vec<u64> = (0..8).flat_map(|at| pass(&unread, &tables, at, |hash| hash != due[0])).collect();
         tried.sort_unstable();
@@ -329,18 +329,18 @@ mod tests {
     #[test]
     fn names_that_stay_unread_keep_no_other_from_being_found() {
         let (unread, tables) = (UnreadResources::new().unwrap(), tables());
-        let due = due_in(&tables, 2 * MOST + 1);
+        let due = due_in(&tables, 2 * MOST_UNREAD + 1);
         due.iter().for_each(|hash| unread.add(*hash));
         // All but the last one are broken for good.
-        let last = due[2 * MOST];
+        let last = due[2 * MOST_UNREAD];
         let second = (0..2_000).find(|at| pass(&unread, &tables, *at, |hash| hash == last).contains(&last));
-        assert!(second.is_some_and(|second| second <= (MOST + TURN) as u64), "{second:?}");
+        assert!(second.is_some_and(|second| second <= (MOST_UNREAD + TURN) as u64), "{second:?}");
         // They are tried in turns, and each pass does no more for them.
         let mut tried: Vec<u64> = (2_000..4_000).flat_map(|at| pass(&unread, &tables, at, |_| false)).collect();
-        assert!(tried.len() <= 4 * 2_000 && unread.len() <= MOST);
+        assert!(tried.len() <= 4 * 2_000 && unread.len() <= MOST_UNREAD);
         tried.sort_unstable();
         tried.dedup();
-        assert_eq!(tried.len(), 2 * MOST);
+        assert_eq!(tried.len(), 2 * MOST_UNREAD);
     }
 
     #[test]

@@ -28,8 +28,7 @@ pub fn completed(
         Some(unsent) => note_unsent(done, unsent),
         None => metrics::notify_answered(NotifyAnswer {
             event: under_way.map(|under_way| under_way.event),
-            code: done.code,
-            is_silence: done.is_silence(),
+            code: (!done.is_silence()).then_some(done.code),
             waited,
         }),
     }

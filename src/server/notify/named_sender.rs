@@ -7,7 +7,7 @@ use crate::limited;
 use crate::presence::notification::{Notify, NotifyAttempt};
 use crate::presence::remembered::BodyDigest;
 use crate::server::context::Context;
-use crate::server::notifications::named_targets::{MOST, NamedTargets, ReadyNotify};
+use crate::server::notifications::named_targets::{MOST_NAMED, NamedTargets, ReadyNotify};
 use crate::server::notify::sending;
 use crate::time::Millis;
 use crate::time::{Moment, Seconds};
@@ -70,7 +70,10 @@ pub(crate) fn takes_over(
     }
     let is_left = context.shared.named_targets.take_over(notify, (headers, body), digest, context.work.attempt());
     if !is_left {
-        limited!(Warn, "more than {MOST} NOTIFYs wait for the names of their targets: further ones make others wait");
+        limited!(
+            Warn,
+            "more than {MOST_NAMED} NOTIFYs wait for the names of their targets: further ones make others wait"
+        );
     }
     is_left
 }

@@ -5,7 +5,7 @@ use crate::host::clock;
 use crate::host::log;
 use crate::log;
 use crate::presence::error::StoreError;
-use crate::presence::late::{Late, Taken};
+use crate::presence::late::{Late, LateSelection};
 use crate::presence::ports::publications::Publications;
 use crate::presence::publication::{Applied, Change, Publication};
 use crate::presence::remembered::{ChangeKind, Digested, KnownBody};
@@ -70,7 +70,7 @@ impl Publications for Context<'_> {
     fn find_late(&mut self, resource: &Resource, etag: EntityTag<&[u8]>) -> Option<Late> {
         self.shared.late_documents.find(resource, etag, clock::now())
     }
-    fn due_late(&mut self, taken: Taken) -> Vec<Late> {
+    fn due_late(&mut self, taken: LateSelection) -> Vec<Late> {
         self.shared.late_documents.due(self.shared.tables.rule(), clock::now(), taken)
     }
     fn release_late(&mut self, late: &Late) {

@@ -57,9 +57,9 @@ shm_safe!(CachedAuthorization { hash, strings, status, read_at, row, turn, aside
 /// What the table has of an authorization.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum WatcherRowState {
-    /// The same.
+    /// The table has the same.
     Written,
-    /// Not this one yet.
+    /// The table does not have this one yet.
     Owed(OwedState),
 }
 

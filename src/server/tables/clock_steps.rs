@@ -6,7 +6,7 @@ use crate::shm_safe::shm_safe;
 use crate::time::{Moment, Seconds};
 
 /// So many steps are known; for an older one rows end by the time of day that they say.
-const MOST: usize = 8;
+const MOST_STEPS: usize = 8;
 
 /// A clock that was set by less than this has made no step.
 const LEAST: Seconds = Seconds(2);
@@ -29,7 +29,7 @@ struct ClockSeen {
     set_by: Seconds,
     /// The time of day then; none before the first look.
     time_of_day: Option<Seconds>,
-    steps: [Option<ForwardStep>; MOST],
+    steps: [Option<ForwardStep>; MOST_STEPS],
     /// Where the next step goes.
     next: usize,
 }
@@ -56,7 +56,7 @@ impl ClockSteps {
             let from = seen.time_of_day.unwrap_or(time_of_day - step);
             let next = seen.next;
             seen.steps[next] = Some(ForwardStep { from, to: time_of_day, at: now });
-            seen.next = (next + 1) % MOST;
+            seen.next = (next + 1) % MOST_STEPS;
         } else if step <= -LEAST {
             // The times of day that were skipped come again, and rows are written with them.
             seen.steps = Default::default();

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 const COUNTS: usize = 4096;
 
 /// Of so many resources decisions may be outstanding by name.
-const MOST: usize = 1024;
+const MOST_UNJUDGED: usize = 1024;
 
 /// When a resource is judged again at first, and at the latest: each time that fails may cost the database a statement,
 /// and the log a line of the event package.
@@ -92,7 +92,7 @@ impl Judgements {
         (0..COUNTS).for_each(|_| spheres.push(AtomicSphere::default()));
         let mut unjudged = ShmVec::new_in(Shm);
         // Room from the start: it is needed when things go wrong.
-        unjudged.try_reserve_exact(MOST).map_err(|_| NoMemory)?;
+        unjudged.try_reserve_exact(MOST_UNJUDGED).map_err(|_| NoMemory)?;
         Ok(Judgements { counts: numbers()?, spheres, unjudged: Lock::new(unjudged), len: AtomicUsize::new(0) })
     }
 
@@ -164,7 +164,7 @@ impl Judgements {
             (known.is_shut, known.judgement) = (is_shut, judgement);
             return true;
         }
-        if list.len() >= MOST {
+        if list.len() >= MOST_UNJUDGED {
             return false;
         }
         let (event, hash) = (resource.event, resource.hash);
@@ -327,14 +327,14 @@ mod tests {
         let failing = |n: usize| resource(&format!("sip:{n}@b"));
         // One more has failed as often; it can be judged then.
         for now in [100, 101, 103, 107].map(Moment::at) {
-            (0..MOST).for_each(|n| assert!(judgements.leave(&failing(n), 0, Outstanding::Subscribed, now)));
+            (0..MOST_UNJUDGED).for_each(|n| assert!(judgements.leave(&failing(n), 0, Outstanding::Subscribed, now)));
         }
         judgements.carried_out(&failing(7), 0);
         let new = resource("sip:new@b");
         assert!(judgements.shut(&new, Moment::at(108)));
-        let due = judgements.due(Moment::at(109), MOST);
-        assert_eq!((due.len(), &due[0].0[..]), (MOST, &b"sip:new@b"[..]), "all are brought forward");
-        assert_eq!(due.iter().collect::<std::collections::HashSet<_>>().len(), MOST, "each is there once");
+        let due = judgements.due(Moment::at(109), MOST_UNJUDGED);
+        assert_eq!((due.len(), &due[0].0[..]), (MOST_UNJUDGED, &b"sip:new@b"[..]), "all are brought forward");
+        assert_eq!(due.iter().collect::<std::collections::HashSet<_>>().len(), MOST_UNJUDGED, "each is there once");
     }
 
     #[test]
@@ -344,18 +344,18 @@ mod tests {
         [100, 101, 103].map(Moment::at).into_iter().for_each(|now| {
             judgements.leave(&old, 0, Outstanding::Subscribed, now);
         });
-        (1..MOST).for_each(|n| assert!(judgements.shut(&resource(&format!("sip:{n}@b")), Moment::at(107))));
+        (1..MOST_UNJUDGED).for_each(|n| assert!(judgements.shut(&resource(&format!("sip:{n}@b")), Moment::at(107))));
         assert_eq!(&judgements.due(Moment::at(108), 2)[1].0[..], b"sip:old@b");
     }
 
     #[test]
     fn the_list_is_bounded_and_each_resource_is_in_it_once() {
         let judgements = Judgements::new().unwrap();
-        for n in (0..MOST).chain(0..MOST) {
+        for n in (0..MOST_UNJUDGED).chain(0..MOST_UNJUDGED) {
             assert!(judgements.leave(&resource(&format!("sip:{n}@b")), 0, Outstanding::Subscribed, Moment::at(1)));
         }
         assert!(!judgements.leave(&resource("sip:more@b"), 0, Outstanding::Subscribed, Moment::at(1)));
-        assert_eq!((judgements.len(), judgements.due(Moment::at(2), 4).len()), (MOST, 4));
+        assert_eq!((judgements.len(), judgements.due(Moment::at(2), 4).len()), (MOST_UNJUDGED, 4));
     }
 
     #[test]

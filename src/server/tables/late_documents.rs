@@ -2,7 +2,7 @@
 use crate::host::lock::Lock;
 use crate::host::shm::{self, Shm, ShmBox, ShmVec};
 use crate::presence::event_package::PackageId;
-use crate::presence::late::{HELD_FOR, Late, Taken, pause};
+use crate::presence::late::{HELD_FOR, Late, LateSelection, pause};
 use crate::presence::resource::{Resource, UriComparison};
 use crate::shm_safe::shm_safe;
 use crate::sip::entity_tag::EntityTag;
@@ -11,7 +11,7 @@ use crate::time::Moment;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// How many are held.
-const MOST: usize = 256;
+const MOST_HELD_BACK: usize = 256;
 
 /// How long a document may be, in bytes.
 const LONGEST: usize = 16_384;
@@ -66,7 +66,7 @@ impl LateDocuments {
         let Resource { hash, event, .. } = late.resource;
         let held = Held { hash, event, strings, due: now + HELD_FOR, tries: 0, is_broken_off: false };
         let mut list = self.list.lock();
-        let is_held = list.len() < MOST && shm::push(&mut list, held).is_ok();
+        let is_held = list.len() < MOST_HELD_BACK && shm::push(&mut list, held).is_ok();
         self.count.store(list.len(), Ordering::Relaxed);
         is_held
     }
@@ -87,7 +87,7 @@ impl LateDocuments {
 
     /// Returns the documents whose time has come, or all, in the order in which they came; they stay held, and are due
     /// again later.
-    pub fn due(&self, rule: UriComparison, now: Moment, taken: Taken) -> Vec<Late> {
+    pub fn due(&self, rule: UriComparison, now: Moment, taken: LateSelection) -> Vec<Late> {
         if self.is_empty() {
             return Vec::new();
         }
@@ -99,7 +99,7 @@ impl LateDocuments {
             is_broken_off: held.is_broken_off,
         };
         let mut list = self.list.lock();
-        let due = list.iter_mut().filter(|held| taken == Taken::All || held.due <= now);
+        let due = list.iter_mut().filter(|held| taken == LateSelection::All || held.due <= now);
         due.map(|held| {
             let late = late(held);
             held.tries = held.tries.saturating_add(1);
@@ -153,7 +153,10 @@ mod tests {
         assert!(documents.hold(&late("1", b"one"), Moment::EPOCH));
         let tries: Vec<(i64, u8)> = (0..2_000)
             .flat_map(|now| {
-                documents.due(rule(), Moment::at(now), Taken::Due).into_iter().map(move |late| (now, late.tries))
+                documents
+                    .due(rule(), Moment::at(now), LateSelection::Due)
+                    .into_iter()
+                    .map(move |late| (now, late.tries))
             })
             .collect();
         let moments = [5, 10, 20, 40, 80, 160, 320, 640, 960, 1280, 1600, 1920];
@@ -167,18 +170,18 @@ mod tests {
             documents.hold(&late("1", b"one"), Moment::at(100)) && documents.hold(&late("2", b"two"), Moment::at(101))
         );
         assert!(!documents.hold(&late("3", &[b'x'; LONGEST + 1]), Moment::at(100)));
-        assert!(documents.due(rule(), Moment::at(104), Taken::Due).is_empty());
-        assert_eq!(documents.due(rule(), Moment::at(105), Taken::Due), [late("1", b"one")]);
-        assert!(documents.due(rule(), Moment::at(105), Taken::Due).is_empty(), "somebody has it in hand");
+        assert!(documents.due(rule(), Moment::at(104), LateSelection::Due).is_empty());
+        assert_eq!(documents.due(rule(), Moment::at(105), LateSelection::Due), [late("1", b"one")]);
+        assert!(documents.due(rule(), Moment::at(105), LateSelection::Due).is_empty(), "somebody has it in hand");
         documents.release(&late("1", b"one"));
         assert_eq!(documents.find(&late("2", b"").resource, EntityTag::new(b"1"), Moment::at(105)), None);
         assert_eq!(
             documents.find(&late("2", b"").resource, EntityTag::new(b"2"), Moment::at(105)),
             Some(late("2", b"two"))
         );
-        assert!(documents.due(rule(), Moment::at(109), Taken::Due).is_empty());
+        assert!(documents.due(rule(), Moment::at(109), LateSelection::Due).is_empty());
         assert_eq!(
-            documents.due(rule(), Moment::at(110), Taken::Due),
+            documents.due(rule(), Moment::at(110), LateSelection::Due),
             [late("2", b"two")],
             "what is not released is due again"
         );
@@ -186,8 +189,9 @@ mod tests {
         assert!(!documents.is_empty(), "a newer document under the same entity tag stays");
         documents.release(&late("2", b"two"));
         assert!(documents.is_empty());
-        let held = (0..MOST + 1).filter(|n| documents.hold(&late(&n.to_string(), b"x"), Moment::at(0))).count();
-        assert_eq!(held, MOST);
-        assert_eq!(documents.due(rule(), Moment::at(0), Taken::All).len(), MOST);
+        let held =
+            (0..MOST_HELD_BACK + 1).filter(|n| documents.hold(&late(&n.to_string(), b"x"), Moment::at(0))).count();
+        assert_eq!(held, MOST_HELD_BACK);
+        assert_eq!(documents.due(rule(), Moment::at(0), LateSelection::All).len(), MOST_HELD_BACK);
     }
 }

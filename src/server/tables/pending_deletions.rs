@@ -7,7 +7,7 @@ use crate::shm_safe::shm_safe;
 use crate::sip::packed::Strings;
 
 /// How many are remembered, and how many bytes of names.
-const MOST: usize = 8192;
+const MOST_DELETIONS: usize = 8192;
 const MOST_BYTES: usize = 1 << 20;
 
 /// The strings of a dialog: Call-ID, To tag, From tag.
@@ -45,7 +45,7 @@ impl PendingDeletions {
         let length: usize = packed.len();
         let Ok(shared) = packed.map(shm::copy) else { return false };
         let mut list = self.0.lock();
-        let has_room = list.dialogs.len() < MOST && list.bytes + length <= MOST_BYTES;
+        let has_room = list.dialogs.len() < MOST_DELETIONS && list.bytes + length <= MOST_BYTES;
         let is_noted = has_room && shm::push(&mut list.dialogs, shared).is_ok();
         if is_noted {
             list.bytes += length;
@@ -94,9 +94,9 @@ mod tests {
         assert_eq!(taken.iter().map(|row| row.dialog().call_id).collect::<Vec<_>>(), [b"2", b"3"]);
         assert_eq!(deletions.len(), 1);
         let long = vec![b'x'; 1024];
-        let noted = (0..2 * MOST).filter(|_| note(&long)).count();
-        assert!(noted < MOST && (noted + 1) * 1024 >= MOST_BYTES - 2048, "{noted}");
+        let noted = (0..2 * MOST_DELETIONS).filter(|_| note(&long)).count();
+        assert!(noted < MOST_DELETIONS && (noted + 1) * 1024 >= MOST_BYTES - 2048, "{noted}");
         assert_eq!(deletions.take(usize::MAX).len(), noted + 1);
-        assert_eq!((0..2 * MOST).filter(|_| note(b"x")).count(), MOST);
+        assert_eq!((0..2 * MOST_DELETIONS).filter(|_| note(b"x")).count(), MOST_DELETIONS);
     }
 }

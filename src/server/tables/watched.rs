@@ -2,7 +2,7 @@
 //! are watched by nobody, and take no memory for this.
 use crate::host::no_memory::NoMemory;
 use crate::host::shm::{self, ShmBox};
-use crate::presence::notification::{NotifyReason, TransientBody};
+use crate::presence::notification::{DocumentPlace, NotifyReason, TransientBody};
 use crate::presence::remembered::BodyDigest;
 use crate::presence::subscription::Status;
 use crate::presence::winfo::{WatcherEvent, WatcherTimes};
@@ -104,7 +104,7 @@ shm_safe!(FinalNotify { subscription, notify_reason });
 /// A document shown only in the next pass.
 pub enum SharedTransientBody {
     /// The document was removed from this place.
-    Removed(SharedPublication, usize),
+    Removed(SharedPublication, DocumentPlace),
     /// The body was published for one NOTIFY alone.
     Body(ShmBox<[u8]>),
 }

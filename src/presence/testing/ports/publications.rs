@@ -2,7 +2,7 @@
 use crate::presence::error::StoreError;
 use crate::presence::event_package::PackageId;
 use crate::presence::late;
-use crate::presence::late::{Late, Taken};
+use crate::presence::late::{Late, LateSelection};
 use crate::presence::ports::publications::Publications;
 use crate::presence::ports::server::Server;
 use crate::presence::publication::{Applied, Change, Keeps, Plan, Publication};
@@ -100,9 +100,9 @@ impl Publications for MemoryPorts {
         *due = later;
         Some(late.clone())
     }
-    fn due_late(&mut self, taken: Taken) -> Vec<Late> {
+    fn due_late(&mut self, taken: LateSelection) -> Vec<Late> {
         let now = self.now;
-        let due = self.late.iter_mut().filter(|(at, _)| taken == Taken::All || *at <= now);
+        let due = self.late.iter_mut().filter(|(at, _)| taken == LateSelection::All || *at <= now);
         due.map(|(at, late)| {
             let due = late.clone();
             late.tries += 1;
