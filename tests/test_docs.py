@@ -14,7 +14,7 @@ DOCUMENTS = sorted((ROOT / "docs").glob("*.md")) + [ROOT / "README.md"]
 def table(module):
     """The module's table of parameters: name -> (integer, switch, text or limit; default)."""
     source = (ROOT / "src" / module / "config.rs").read_text()
-    found = re.findall(r'\b(integer|switch|text|limit)\(c"(\w+)"(?:, ("[^"]*"|\w+))?\)', source)
+    found = re.findall(r'\b(integer|switch|text|limit)\(c"(\w+)"(?:, ("[^"]*"|[\w:]+))?\)', source)
     assert len(found) > 10
     return {name: (kind, default.strip('"')) for kind, name, default in found}
 
