@@ -7,6 +7,7 @@ use crate::host::counters::{Compute, register_computed};
 use crate::host::{clock, slab, warm_up};
 use crate::server::context::Process;
 use crate::server::notifications::outstanding::UnansweredNotifies;
+use crate::server::operator::statistics;
 use crate::server::operator::statistics::{Counts, Statistics};
 use crate::time::Moment;
 use std::cell::RefCell;
@@ -57,7 +58,7 @@ fn with_statistics<T>(show: impl FnOnce(&Statistics) -> T) -> T {
         let mut last = last.borrow_mut();
         let now = Some(clock::now());
         if last.0 != now {
-            *last = (now, state::context().map(|context| context.inventory().statistics()).unwrap_or_default());
+            *last = (now, state::context().map(|context| statistics::count(&context.inventory())).unwrap_or_default());
         }
         show(&last.1)
     })

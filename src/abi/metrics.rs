@@ -43,10 +43,10 @@ fn answer(request: Option<SipMsg<'_>>, function: &str, presence: Option<Context<
     }
     let mut page = MetricsPage::new();
     if let Some(context) = presence {
-        context.inventory().add_metrics(&mut page);
+        crate::server::operator::exporter::add_metrics(&context.inventory(), &mut page);
     }
     if let Some(process) = pua_state::process() {
-        process.add_metrics(&mut page);
+        crate::agent::exporter::add_metrics(process, &mut page);
     }
     if !xhttp::reply(message, CONTENT_TYPE, page.into_text().as_bytes()) {
         limited!(Error, "{function}: the answer could not be sent");

@@ -1,6 +1,5 @@
 //! What the decisions of [`crate::pua`] ask for, carried out on Kamailio.
-use crate::agent::context::AgentContext;
-use crate::agent::pending_requests::PendingRequests;
+use crate::agent::context::{AgentContext, AgentShared};
 use crate::agent::storage::store::SweepPart;
 use crate::agent::{bodies, records};
 use crate::common::counters::{self, Counter};
@@ -24,24 +23,18 @@ fn whole_seconds(wait: Seconds) -> Tick {
     clock::ticks() + Seconds(i64::from(wait > Seconds::ZERO))
 }
 
-impl AgentContext<'_> {
-    fn pending_requests(&self) -> &'static PendingRequests {
-        self.process.shared.pending_requests
-    }
-
-    /// The key of the publication or subscription a request is about.
-    fn key_of(&self, request: &Request) -> u64 {
-        let options = &request.options;
-        let (event, flag) = (options.event.to_ne_bytes(), options.flag.to_ne_bytes());
-        let names = [
-            request.get(RequestField::PresUri),
-            request.get(RequestField::WatcherUri),
-            request.get(RequestField::Id),
-            &event,
-            &flag,
-        ];
-        records::hash(self.process.shared.seed, &names)
-    }
+/// The key of the publication or subscription a request is about.
+fn key_of(shared: &AgentShared, request: &Request) -> u64 {
+    let options = &request.options;
+    let (event, flag) = (options.event.to_ne_bytes(), options.flag.to_ne_bytes());
+    let names = [
+        request.get(RequestField::PresUri),
+        request.get(RequestField::WatcherUri),
+        request.get(RequestField::Id),
+        &event,
+        &flag,
+    ];
+    records::hash(shared.seed, &names)
 }
 
 impl AgentPorts for AgentContext<'_> {
@@ -117,8 +110,8 @@ impl AgentPorts for AgentContext<'_> {
     }
 
     fn admit(&mut self, request: &Request, checked: Checked) -> Result<Admission, RequestError> {
-        let key = self.key_of(request);
-        let departure = self.pending_requests().admit(key, request, checked, clock::ticks())?;
+        let key = key_of(&self.process.shared, request);
+        let departure = self.process.shared.pending_requests.admit(key, request, checked, clock::ticks())?;
         match departure {
             Admission::Go(pending) => match Claim::of(request) {
                 Some(_) => self.in_hand.take_for_caller(pending),
@@ -135,23 +128,27 @@ impl AgentPorts for AgentContext<'_> {
         request: &Request,
         record: &Record,
     ) -> Result<(), RequestError> {
-        self.pending_requests().record_sent(pending, request, record, clock::ticks()).map_err(RequestError::from)
+        self.process
+            .shared
+            .pending_requests
+            .record_sent(pending, request, record, clock::ticks())
+            .map_err(RequestError::from)
     }
     fn take_sent(&mut self, pending: PendingRequestId) -> Option<PendingRequest> {
-        let sent = self.pending_requests().take_sent(pending);
+        let sent = self.process.shared.pending_requests.take_sent(pending);
         if sent.is_some() {
             self.in_hand.take(pending);
         }
         sent
     }
     fn settled(&mut self, pending: PendingRequestId, unstored: Option<&RecordChange>, next: Option<&Request>) {
-        self.pending_requests().settled(pending, unstored, next);
+        self.process.shared.pending_requests.settled(pending, unstored, next);
     }
     fn retag(&mut self, pending: PendingRequestId, tag: EntityTag<&[u8]>) {
-        self.pending_requests().retag(pending, tag);
+        self.process.shared.pending_requests.retag(pending, tag);
     }
     fn end(&mut self, pending: PendingRequestId) -> Option<Request> {
-        let next = self.pending_requests().end(pending, clock::ticks());
+        let next = self.process.shared.pending_requests.end(pending, clock::ticks());
         match next {
             Some(_) => self.in_hand.take(pending),
             None => self.in_hand.let_go(pending),
@@ -159,30 +156,30 @@ impl AgentPorts for AgentContext<'_> {
         next
     }
     fn wait(&mut self, pending: PendingRequestId, wait: Seconds, request: &Request, server: AtServer) -> bool {
-        let waits = self.pending_requests().wait(pending, wait, request, server, whole_seconds(wait));
+        let waits = self.process.shared.pending_requests.wait(pending, wait, request, server, whole_seconds(wait));
         if waits {
             self.in_hand.let_go(pending);
         }
         waits
     }
     fn attempts(&mut self, pending: PendingRequestId) -> u32 {
-        self.pending_requests().attempts(pending)
+        self.process.shared.pending_requests.attempts(pending)
     }
     fn postpone(&mut self, pending: PendingRequestId, wait: Seconds, change: &RecordChange) {
-        self.pending_requests().postpone(pending, wait, change, clock::ticks());
+        self.process.shared.pending_requests.postpone(pending, wait, change, clock::ticks());
         self.in_hand.let_go(pending);
     }
     fn later(&mut self, request: &Request, wait: Seconds) -> Result<Option<PendingRequestId>, RequestError> {
-        let key = self.key_of(request);
-        let pending = self.pending_requests().later(key, request, wait, whole_seconds(wait))?;
+        let key = key_of(&self.process.shared, request);
+        let pending = self.process.shared.pending_requests.later(key, request, wait, whole_seconds(wait))?;
         pending.into_iter().for_each(|pending| self.in_hand.take(pending));
         Ok(pending)
     }
     fn restarts(&mut self, request: &Request) -> u32 {
-        self.pending_requests().restarts(self.key_of(request), clock::ticks())
+        self.process.shared.pending_requests.restarts(key_of(&self.process.shared, request), clock::ticks())
     }
     fn timed_out(&mut self) -> Vec<DueRequest> {
-        let due = self.pending_requests().timed_out(clock::ticks());
+        let due = self.process.shared.pending_requests.timed_out(clock::ticks());
         due.iter().filter(|due| matches!(due, DueRequest::Send(..))).for_each(|_| counters::count(Counter::PuaRetried));
         due
     }
@@ -194,10 +191,10 @@ impl AgentPorts for AgentContext<'_> {
         self.in_hand.break_off();
     }
     fn claims(&mut self, pending: PendingRequestId) -> Vec<Claim> {
-        self.pending_requests().claims(pending)
+        self.process.shared.pending_requests.claims(pending)
     }
     fn withdraw(&mut self, pending: PendingRequestId) {
-        self.pending_requests().withdraw(pending);
+        self.process.shared.pending_requests.withdraw(pending);
         self.in_hand.withdraw();
     }
 

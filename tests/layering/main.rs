@@ -2,6 +2,7 @@
 //! reads the sources.
 mod functions;
 mod imports;
+mod methods;
 #[path = "../sources/mod.rs"]
 mod sources;
 

@@ -7,6 +7,7 @@ use crate::host::dmq::{self, Address, Channel};
 use crate::host::msg::{Header, SipMsg};
 use crate::presence::config::Config;
 use crate::presence::placed::Placed;
+use crate::server::announcing::node_names;
 use crate::server::cluster::admission::{BAD, StatusLine, TOO_MANY, admit, is_within_rate, note_refused, with_sender};
 use crate::server::cluster::{consent, messages};
 use crate::server::context::Context;
@@ -51,7 +52,7 @@ unsafe extern "C" fn on_joined_nodes() -> c_int {
     entry!(on_joined_nodes, -1, {
         let Some(context) = state::context() else { return -1 };
         context.process().shared.nodes.joining.note_joined(clock::now());
-        let name = context.node_name();
+        let name = node_names::node_name(&context);
         if name.is_empty() || messages::greet_all(&context) { 0 } else { -1 }
     })
 }

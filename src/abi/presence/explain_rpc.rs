@@ -13,6 +13,7 @@ use crate::presence::ports::server::Server;
 use crate::presence::resource::Resource;
 use crate::presence::subscription_field::Field;
 use crate::server::context::Context;
+use crate::server::operator::subscription_lists;
 use crate::time::Moment;
 use std::ffi::c_void;
 
@@ -35,9 +36,9 @@ fn pairs(
         }
     };
     let fits = |by: &[u8], of: &[u8], event| events.contains(&event) && watcher.fits(by) && presentity.fits(of);
-    let present = context
-        .inventory()
-        .page_of_subscriptions(0, LARGEST_ANSWER, |s| fits(&s.watcher_uri(), s.get(Field::PresUri), s.state.event))?;
+    let present = subscription_lists::page_of_subscriptions(&context.inventory(), 0, LARGEST_ANSWER, |s| {
+        fits(&s.watcher_uri(), s.get(Field::PresUri), s.state.event)
+    })?;
     for s in present {
         add(s.watcher_uri(), s.get(Field::PresUri), s.state.event);
     }
@@ -58,7 +59,7 @@ fn unknown(context: &Context, watcher: &Name, presentity: &Name, events: &[Packa
 fn others(context: &Context, watcher: &Name, presentity: &Name) -> Result<String, StoreError> {
     let all: Vec<PackageId> = packages(context, None).unwrap_or_default();
     let known = context.packages();
-    let found = context.inventory().page_of_subscriptions(0, LARGEST_ANSWER, |s| {
+    let found = subscription_lists::page_of_subscriptions(&context.inventory(), 0, LARGEST_ANSWER, |s| {
         all.contains(&s.state.event) && watcher.fits(&s.watcher_uri()) && presentity.fits(s.get(Field::PresUri))
     })?;
     let mut names: Vec<String> =

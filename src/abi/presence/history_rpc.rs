@@ -12,6 +12,7 @@ use crate::presence::occurrence::Occurrence;
 use crate::presence::ports::server::Server;
 use crate::presence::remembered::{BodyDigest, DocumentChange, NotifyOutcome, SentNotify};
 use crate::server::context::Context;
+use crate::server::operator::catalogue;
 use crate::server::operator::catalogue::PublicationOrder;
 use crate::time::MicroMoment;
 use std::collections::HashSet;
@@ -156,11 +157,12 @@ fn publications(rpc: &Rpc) -> Result<(), String> {
     let wanted = |presentity: &[u8], event| filter.wants_resource(presentity, event);
     let fail = |error: crate::presence::error::StoreError| error.to_string();
     if filter.count {
-        show_count(rpc, context.inventory().count_publications(wanted).map_err(fail)?);
+        show_count(rpc, catalogue::count_publications(&context.inventory(), wanted).map_err(fail)?);
         return Ok(());
     }
     let order = filter.sort.as_ref().map(|sort| PublicationOrder { by_event: sort.by == b"event", order: sort.order });
-    let page = context.inventory().page_of_publications(filter.offset, filter.limit, order, wanted).map_err(fail)?;
+    let page = catalogue::page_of_publications(&context.inventory(), filter.offset, filter.limit, order, wanted)
+        .map_err(fail)?;
     for (resource, publication) in page {
         let Some(out) = rpc.add_struct() else { break };
         let left = publication.expires_at.moment().map_or(-1, |end| (end - clock::now()).0);

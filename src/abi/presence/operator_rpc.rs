@@ -19,7 +19,10 @@ use crate::presence::resource::Resource;
 use crate::presence::subscription::Subscription;
 use crate::presence::subscription_field::Field;
 use crate::reference::setting::{ParameterValue, Setting};
+use crate::server::announcing::ownership;
 use crate::server::context::Context;
+use crate::server::operator::subscription_lists;
+use crate::server::operator::top_lists;
 use crate::sip::entity_tag::EntityTag;
 use crate::sip::{text, uri};
 use crate::time::{Moment, Seconds};
@@ -88,14 +91,21 @@ fn subscriptions(rpc: &Rpc) -> Result<(), String> {
     };
     let fail = |error: StoreError| error.to_string();
     if filter.count {
-        show_count(rpc, context.inventory().count_subscriptions(wanted).map_err(fail)?);
+        show_count(rpc, subscription_lists::count_subscriptions(&context.inventory(), wanted).map_err(fail)?);
         return Ok(());
     }
     let page = match &filter.sort {
-        None => context.inventory().page_of_subscriptions(filter.offset, filter.limit, wanted),
+        None => subscription_lists::page_of_subscriptions(&context.inventory(), filter.offset, filter.limit, wanted),
         Some(sort) => {
             let key = |s: &Subscription| sort_key(s, &sort.by, packages.get(s.state.event).name, now);
-            context.inventory().sorted_page_of_subscriptions(filter.offset, filter.limit, sort.order, wanted, key)
+            subscription_lists::sorted_page_of_subscriptions(
+                &context.inventory(),
+                filter.offset,
+                filter.limit,
+                sort.order,
+                wanted,
+                key,
+            )
         }
     };
     for s in page.map_err(fail)? {
@@ -113,7 +123,7 @@ fn show_subscription(context: &Context, out: Struct, s: &Subscription, now: Mome
     out.text(c"contact", s.get(Field::Contact)).text(c"callid", s.get(Field::CallId));
     out.int(c"cseq", i64::from(s.state.local_cseq) + 1).int(c"version", s.state.version.into());
     out.text(c"user_agent", s.get(Field::UserAgent));
-    let node = context.node_of(s.dialog());
+    let node = ownership::node_of(context, s.dialog());
     if !node.is_empty() {
         out.text(c"node", &node);
     }
@@ -179,9 +189,9 @@ impl EndCommand {
             let all = context.subscriptions(&context.uri_rule().resource(presentity, id))?;
             return Ok(all.into_iter().filter(|s| self.whose.has(s, event)).skip(passed_over).collect());
         }
-        context
-            .inventory()
-            .page_of_subscriptions(passed_over, LARGEST_PAGE, |s| self.whose.has(s, packages.get(s.state.event).name))
+        subscription_lists::page_of_subscriptions(&context.inventory(), passed_over, LARGEST_PAGE, |s| {
+            self.whose.has(s, packages.get(s.state.event).name)
+        })
     }
 
     /// Ends them; returns how many there were. One that cannot be ended does not keep the others: what was wrong with
@@ -321,8 +331,8 @@ fn wanted_entries(rpc: &Rpc) -> Result<usize, String> {
 
 fn busiest(rpc: &Rpc) {
     let Some(context) = state::context() else { return };
-    let found =
-        wanted_entries(rpc).and_then(|limit| context.inventory().busiest(limit).map_err(|error| error.to_string()));
+    let found = wanted_entries(rpc)
+        .and_then(|limit| top_lists::busiest(&context.inventory(), limit).map_err(|error| error.to_string()));
     match found {
         Ok(found) => {
             for busy in found {
@@ -341,7 +351,7 @@ fn failing(rpc: &Rpc) {
         Ok(limit) => limit,
         Err(why) => return fault(rpc, &why),
     };
-    for failing in context.inventory().failing(limit) {
+    for failing in top_lists::failing(&context.inventory(), limit) {
         let Some(out) = rpc.add_struct() else { return };
         let s = &failing.subscription;
         out.text(c"watcher", &s.watcher_uri()).text(c"presentity", s.get(Field::PresUri));
@@ -357,7 +367,7 @@ fn failing(rpc: &Rpc) {
         let at = ended.at.moment().seconds();
         out.int(c"answer", code.into()).int(c"last_notify", at).int(c"ended", at);
     }
-    for row in context.inventory().refused_rows(limit) {
+    for row in top_lists::refused_rows(&context.inventory(), limit) {
         let Some(out) = rpc.add_struct() else { return };
         if !row.watcher.is_empty() {
             out.text(c"watcher", &row.watcher);

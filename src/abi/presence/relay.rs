@@ -11,6 +11,7 @@ use crate::limited;
 use crate::presence::dialog::DialogId;
 use crate::presence::error::Failure;
 use crate::presence::subscription_field::Field;
+use crate::server::announcing::{holders, ownership, sending};
 use crate::server::context::Context;
 use crate::server::nodes::node_id::NodeId;
 use crate::sip::checked::{HostPart, UserPart};
@@ -65,12 +66,12 @@ pub(crate) fn elsewhere(context: &mut Context, message: SipMsg<'_>) -> Option<Re
         return refuse_stranger(context, message, value, &about).or_else(|| refuse_early(context)).map(Err);
     }
     let uri = known_presentity(context, message).or_else(|| asked_for.clone())?;
-    let nodes = context.served_at(&uri);
+    let nodes = holders::served_at(context, &uri);
     let (id, address) = nodes.first()?;
     let node = dmq::uri_of(address)?;
     let mut asked = AskedNodes::default();
     asked.add(*id);
-    let mark = [MARK, b": ", &context.mark_of(&about), b"\r\n"].concat();
+    let mark = [MARK, b": ", &sending::mark_of(context, &about), b"\r\n"].concat();
     let failure = OnFailure { timeout: RELAY_TIMEOUT, callback: on_failure, word: asked.0 };
     if !tm_relay::relay(message, &node, &mark, failure) {
         return Some(Err(Failure::overloaded(
@@ -105,7 +106,7 @@ fn refuse_stranger(context: &Context, message: SipMsg<'_>, value: &[u8], about: 
     let (source, own) = (message.source(), String::from_utf8_lossy(message.socket()).into_owned());
     let own = own.split_once(':').map_or("", |(_, address)| without_port(address));
     let address = without_port(&source);
-    let why = context.admit_request(address, own, value, about).err()?;
+    let why = sending::admit_request(context, address, own, value, about).err()?;
     counters::count(Counter::DmqRejected);
     if context.shared.cluster_state.may_write_refusal() {
         crate::log!(
@@ -115,7 +116,7 @@ fn refuse_stranger(context: &Context, message: SipMsg<'_>, value: &[u8], about: 
         );
     }
     let text = format!("it was not sent on by a node: {}", why.text());
-    let is_of_cluster = address == own || context.is_node_address(address);
+    let is_of_cluster = address == own || sending::is_node_address(context, address);
     Some(if is_of_cluster { Failure::overloaded(COME_BACK, text) } else { Failure::no_node(text) })
 }
 
@@ -134,7 +135,7 @@ fn without_port(text: &str) -> &str {
 fn known_presentity(context: &Context, message: SipMsg<'_>) -> Option<Vec<u8>> {
     let to = message.to().filter(|to| !message.is_publish() && !to.tag.is_empty())?;
     let dialog = DialogId { call_id: message.call_id()?, to_tag: to.tag, from_tag: message.from()?.tag };
-    let (subscription, _) = context.owned_subscription(dialog)?;
+    let (subscription, _) = ownership::owned_subscription(context, dialog)?;
     Some(subscription.get(Field::PresUri).to_vec())
 }
 
@@ -189,7 +190,7 @@ unsafe extern "C" fn on_failure(_cell: *mut sys::cell, _kind: c_int, params: *mu
         };
         let request = failed.request();
         // This node may be the next one itself: it gets the request as the others do.
-        let nodes = presentity(request).map(|uri| context.serving_nodes(&uri)).unwrap_or_default();
+        let nodes = presentity(request).map(|uri| holders::serving_nodes(&context, &uri)).unwrap_or_default();
         let mut asked = AskedNodes(*failed.word());
         let next = nodes.iter().find(|(node, _)| !asked.has(*node) && asked.add(*node));
         *failed.word() = asked.0;

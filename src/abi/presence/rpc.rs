@@ -11,6 +11,7 @@ use crate::presence::resource::Resource;
 use crate::presence::subscription_field::Field;
 use crate::server::housekeeping;
 use crate::server::inventory::Inventory;
+use crate::server::operator::catalogue;
 use crate::sip::{text, uri};
 use std::ffi::{CStr, CString, c_void};
 
@@ -104,7 +105,7 @@ fn show_publication(out: Struct, resource: &Resource, event: &[u8], p: &Publicat
 fn each_publication(mut show: impl FnMut(&Resource, &[u8], &Publication)) {
     let Some(process) = state::process() else { return };
     let packages = process.registry.packages();
-    Inventory::new(process.parts, process.storage).each_in_memory_alone(|resource, publication| {
+    catalogue::each_in_memory_alone(&Inventory::new(process.parts, process.storage), |resource, publication| {
         show(resource, packages.get(resource.event).name, publication);
     });
 }

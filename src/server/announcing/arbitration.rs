@@ -7,6 +7,7 @@ use crate::common::database::Database;
 use crate::host::{clock, log};
 use crate::presence::error::StoreError;
 use crate::server::announcing::leases_table::LeasesTable;
+use crate::server::announcing::node_names;
 use crate::server::nodes::node_id::NodeId;
 use crate::server::shared::Parts;
 use crate::server::tables::subscription_entry::Ownership;
@@ -27,7 +28,7 @@ impl Beating {
 
     /// One second.
     pub fn step(&mut self, parts: &Parts) {
-        let name = parts.node_name();
+        let name = node_names::node_name(parts);
         if name.is_empty() {
             return;
         }
@@ -78,53 +79,51 @@ pub(crate) fn write_change(change: &LeaseChange) {
     }
 }
 
-impl Parts {
-    /// Whether this node owns what is owned so: under an arbiter, under the lease that it holds.
-    pub(crate) fn owns(&self, ownership: &Ownership) -> bool {
-        let lease = ownership.lease;
-        ownership.owner.is_here() && (lease.is_none() || lease == self.shared.cluster_state.arbitration.lease())
-    }
+/// Whether this node owns what is owned so: under an arbiter, under the lease that it holds.
+pub(crate) fn owns(parts: &Parts, ownership: &Ownership) -> bool {
+    let lease = ownership.lease;
+    ownership.owner.is_here() && (lease.is_none() || lease == parts.shared.cluster_state.arbitration.lease())
+}
 
-    /// Whether a subscription that is owned so may become ours: always, unless an arbiter says whose it is.
-    pub(crate) fn may_claim(&self, ownership: &Ownership) -> bool {
-        self.steps_to_us(ownership).is_some()
-    }
+/// Whether a subscription that is owned so may become ours: always, unless an arbiter says whose it is.
+pub(crate) fn may_claim(parts: &Parts, ownership: &Ownership) -> bool {
+    steps_to_us(parts, ownership).is_some()
+}
 
-    /// After how many changes of hands it is ours, where it may become ours; without an arbiter after one.
-    pub(crate) fn steps_to_us(&self, ownership: &Ownership) -> Option<u32> {
-        if !self.config.has_arbiter() {
-            return Some(1);
-        }
-        let owner = match ownership.owner {
-            NodeId::HERE | NodeId::ELSEWHERE => self.node_name().to_vec(),
-            owner => self.owner_name(owner),
-        };
-        let key = |name: &[u8]| RecordKey::of(&[name]).0;
-        let (own, owner) = (key(self.node_name()), key(&owner));
-        let arbitration = &self.shared.cluster_state.arbitration;
-        match ownership.lease {
-            // Made, or read from a table, without a lease: its node's own.
-            None => (own == owner && arbitration.lease().is_some()).then_some(1),
-            Some(lease) => arbitration.steps_to(own, owner, lease),
-        }
+/// After how many changes of hands it is ours, where it may become ours; without an arbiter after one.
+pub(crate) fn steps_to_us(parts: &Parts, ownership: &Ownership) -> Option<u32> {
+    if !parts.config.has_arbiter() {
+        return Some(1);
     }
+    let owner = match ownership.owner {
+        NodeId::HERE | NodeId::ELSEWHERE => node_names::node_name(parts).to_vec(),
+        owner => node_names::owner_name(parts, owner),
+    };
+    let key = |name: &[u8]| RecordKey::of(&[name]).0;
+    let (own, owner) = (key(node_names::node_name(parts)), key(&owner));
+    let arbitration = &parts.shared.cluster_state.arbitration;
+    match ownership.lease {
+        // Made, or read from a table, without a lease: its node's own.
+        None => (own == owner && arbitration.lease().is_some()).then_some(1),
+        Some(lease) => arbitration.steps_to(own, owner, lease),
+    }
+}
 
-    /// Hands our lease over: the server ends. Returns the node that goes on, if one was found. A lease that is not held
-    /// any more is left alone: its table has not answered, and would not answer now.
-    pub fn hand_lease_over(&self, database: &'static Database, table: &'static [u8]) -> Option<Vec<u8>> {
-        let (arbitration, own) = (&self.shared.cluster_state.arbitration, self.node_name());
-        let is_held = arbitration.is_held(clock::instant());
-        arbitration.let_go();
-        let lease = arbitration.lease().filter(|_| is_held)?;
-        let names = self.shared.nodes.present();
-        let present: Vec<&[u8]> = names.iter().map(Vec::as_slice).collect();
-        let mut table = LeasesTable { database, table };
-        match arbiter::end(&mut table, (own, lease.get()), &succession::candidates(&present, &[own])) {
-            Ok(successor) => successor.map(<[u8]>::to_vec),
-            Err(error) => {
-                crate::log!(Warn, "the lease of this node cannot be given back: {error}; others wait until it ends");
-                None
-            }
+/// Hands our lease over: the server ends. Returns the node that goes on, if one was found. A lease that is not held
+/// any more is left alone: its table has not answered, and would not answer now.
+pub fn hand_lease_over(parts: &Parts, database: &'static Database, table: &'static [u8]) -> Option<Vec<u8>> {
+    let (arbitration, own) = (&parts.shared.cluster_state.arbitration, node_names::node_name(parts));
+    let is_held = arbitration.is_held(clock::instant());
+    arbitration.let_go();
+    let lease = arbitration.lease().filter(|_| is_held)?;
+    let names = parts.shared.nodes.present();
+    let present: Vec<&[u8]> = names.iter().map(Vec::as_slice).collect();
+    let mut table = LeasesTable { database, table };
+    match arbiter::end(&mut table, (own, lease.get()), &succession::candidates(&present, &[own])) {
+        Ok(successor) => successor.map(<[u8]>::to_vec),
+        Err(error) => {
+            crate::log!(Warn, "the lease of this node cannot be given back: {error}; others wait until it ends");
+            None
         }
     }
 }

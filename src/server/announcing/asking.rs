@@ -4,6 +4,7 @@ use crate::cluster::lease::{ANSWERS_AFTER, LeaseState};
 use crate::host::clock;
 use crate::limited;
 use crate::presence::comparison::RecordKind;
+use crate::server::announcing::{holders, sending, texts};
 use crate::server::nodes::known_nodes::Wait;
 use crate::server::shared::Parts;
 use crate::time::Millis;
@@ -16,74 +17,72 @@ pub(crate) const ASK_MARGIN: Millis = Millis(15_000);
 /// How long a node that was frozen waits for the documents of its share (`cluster_replicas`).
 const DOCUMENTS_AFTER: Millis = Millis(5_000);
 
-impl Parts {
-    /// Whether this node may send NOTIFYs now. A node that finds that it was frozen asks the others first.
-    pub(crate) fn may_speak(&self) -> bool {
-        if !self.config.shares_subscriptions {
-            return true;
-        }
-        let now = clock::instant();
-        let is_held = !self.config.has_arbiter() || self.shared.cluster_state.arbitration.is_held(now);
-        if !is_held {
-            self.shared.nodes.joining.note_waiting();
-        }
-        // A node that waits for its lease runs, and looks at the clock all the same.
-        match self.shared.cluster_state.lease.look(now) {
-            LeaseState::Speaks => is_held,
-            LeaseState::Asks => false,
-            LeaseState::WasAway(time) => {
-                limited!(Notice, "this node did not run for {} ms: it asks the others before it sends NOTIFYs", time.0);
-                self.shared.nodes.on_freeze(clock::now(), time.seconds());
-                self.ask_for_share();
-                self.ask_others();
-                false
-            }
+/// Whether this node may send NOTIFYs now. A node that finds that it was frozen asks the others first.
+pub(crate) fn may_speak(parts: &Parts) -> bool {
+    if !parts.config.shares_subscriptions {
+        return true;
+    }
+    let now = clock::instant();
+    let is_held = !parts.config.has_arbiter() || parts.shared.cluster_state.arbitration.is_held(now);
+    if !is_held {
+        parts.shared.nodes.joining.note_waiting();
+    }
+    // A node that waits for its lease runs, and looks at the clock all the same.
+    match parts.shared.cluster_state.lease.look(now) {
+        LeaseState::Speaks => is_held,
+        LeaseState::Asks => false,
+        LeaseState::WasAway(time) => {
+            limited!(Notice, "this node did not run for {} ms: it asks the others before it sends NOTIFYs", time.0);
+            parts.shared.nodes.on_freeze(clock::now(), time.seconds());
+            ask_for_share(parts);
+            ask_others(parts);
+            false
         }
     }
+}
 
-    /// The node runs: what happens from now on is stamped later.
-    pub(crate) fn note_running(&self) {
-        let cluster_state = &self.shared.cluster_state;
-        cluster_state.seen_running.store(cluster_state.tick().0, Ordering::Relaxed);
-    }
+/// The node runs: what happens from now on is stamped later.
+pub(crate) fn note_running(parts: &Parts) {
+    let cluster_state = &parts.shared.cluster_state;
+    cluster_state.seen_running.store(cluster_state.tick().0, Ordering::Relaxed);
+}
 
-    /// Where not every node holds everything others serve what this one holds, until it has learnt what it missed.
-    fn ask_for_share(&self) {
-        if self.config.replicas().is_some() {
-            self.shared.cluster_state.placing.note_away(clock::instant());
-            self.shared.nodes.clear_filled();
-            self.placement_settings().into_iter().for_each(|settings| self.send_to_nodes(&settings));
+/// Where not every node holds everything others serve what this one holds, until it has learnt what it missed.
+fn ask_for_share(parts: &Parts) {
+    if parts.config.replicas().is_some() {
+        parts.shared.cluster_state.placing.note_away(clock::instant());
+        parts.shared.nodes.clear_filled();
+        holders::placement_settings(parts).into_iter().for_each(|settings| sending::send_to_nodes(parts, &settings));
+    }
+}
+
+fn ask_others(parts: &Parts) {
+    let since = Stamp(parts.shared.cluster_state.seen_running.load(Ordering::Relaxed)).before(ASK_MARGIN);
+    for kind in kinds_asked_for(parts) {
+        for (id, address) in parts.shared.nodes.asked(kind) {
+            let pull = parts.shared.nodes.begin_pull(id, kind, since);
+            sending::send_to_node(parts, &address, &texts::comparison_text(parts, kind, &pull));
         }
     }
+}
 
-    fn ask_others(&self) {
-        let since = Stamp(self.shared.cluster_state.seen_running.load(Ordering::Relaxed)).before(ASK_MARGIN);
-        for kind in self.kinds_asked_for() {
-            for (id, address) in self.shared.nodes.asked(kind) {
-                let pull = self.shared.nodes.begin_pull(id, kind, since);
-                self.send_to_node(&address, &self.comparison_text(kind, &pull));
-            }
-        }
-    }
+/// What this node shows, and to whom, it asks for when it was frozen.
+fn kinds_asked_for(parts: &Parts) -> impl Iterator<Item = RecordKind> {
+    let documents = parts.config.compares_publications().then_some(RecordKind::Publications);
+    std::iter::once(RecordKind::Subscriptions).chain(documents)
+}
 
-    /// What this node shows, and to whom, it asks for when it was frozen.
-    fn kinds_asked_for(&self) -> impl Iterator<Item = RecordKind> {
-        let documents = self.config.compares_publications().then_some(RecordKind::Publications);
-        std::iter::once(RecordKind::Subscriptions).chain(documents)
+/// Whether the node has just been allowed to speak again, because all others have answered or are not there.
+pub(crate) fn has_resumed(parts: &Parts) -> bool {
+    let lease = &parts.shared.cluster_state.lease;
+    let Some(since) = lease.asking_since() else { return false };
+    let now = clock::instant();
+    let has_answers = |wait| kinds_asked_for(parts).all(|kind| parts.shared.nodes.has_answers(kind, since, wait));
+    if !has_waited(now.since(since), has_answers, || holders::has_documents(parts)) || !lease.resume(now) {
+        return false;
     }
-
-    /// Whether the node has just been allowed to speak again, because all others have answered or are not there.
-    pub(crate) fn has_resumed(&self) -> bool {
-        let lease = &self.shared.cluster_state.lease;
-        let Some(since) = lease.asking_since() else { return false };
-        let now = clock::instant();
-        let has_answers = |wait| self.kinds_asked_for().all(|kind| self.shared.nodes.has_answers(kind, since, wait));
-        if !has_waited(now.since(since), has_answers, || self.has_documents()) || !lease.resume(now) {
-            return false;
-        }
-        crate::log!(Notice, "the other nodes have said what this one missed: it sends NOTIFYs again");
-        true
-    }
+    crate::log!(Notice, "the other nodes have said what this one missed: it sends NOTIFYs again");
+    true
 }
 
 /// Whether a node that has asked the others for so long sends NOTIFYs again: all that are there have answered, and the

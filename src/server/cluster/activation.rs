@@ -12,7 +12,8 @@ use crate::presence::ports::notifications::Notifications;
 use crate::presence::ports::server::Server;
 use crate::presence::subscription::SubscriptionState;
 use crate::presence::subscription_field::Field;
-use crate::server::announcing::subscriptions::{skip_sequence_numbers, take_over};
+use crate::server::announcing::ownership::{self, skip_sequence_numbers, take_over};
+use crate::server::announcing::{arbitration, holders, subscriptions};
 use crate::server::cluster::{consent, watchers};
 use crate::server::context::Context;
 use crate::server::nodes::node_id::NodeId;
@@ -44,7 +45,7 @@ pub(super) fn raise_above(
 ) -> Result<(), StoreError> {
     let lease = context.shared.cluster_state.arbitration.lease();
     let claim = |stored: &mut SubscriptionEntry| {
-        let steps = context.steps_to_us(&stored.ownership).unwrap_or_default();
+        let steps = arbitration::steps_to_us(context, &stored.ownership).unwrap_or_default();
         take_over(&context.shared.tables, stored, lease, steps);
         if stored.ownership.awaits == Awaited::Nothing && objections == Objections::Awaited {
             stored.ownership.awaits = Awaited::Objections;
@@ -61,8 +62,9 @@ pub(super) fn raise_above(
 pub(crate) fn go_above_refused(context: &mut Context<'_>, dialog: DialogId<'_>, cseq: u32) {
     let raise = |stored: &mut SubscriptionEntry| {
         let (ownership, state) = (&mut stored.ownership, &mut stored.subscription.state);
-        let is_raised =
-            ownership.speaks_here() && context.owns(ownership) && raise_above_refused(ownership, state, cseq);
+        let is_raised = ownership.speaks_here()
+            && arbitration::owns(context, ownership)
+            && raise_above_refused(ownership, state, cseq);
         if is_raised {
             context.shared.tables.mark_replaced(state);
         }
@@ -87,15 +89,17 @@ pub(super) fn of_replica(
     dialog: DialogId<'_>,
     objections: Objections,
 ) -> Result<(), StoreError> {
-    let Some((replica, seen)) = context.owned_subscription(dialog) else { return Ok(()) };
-    if context.owns(&seen) {
+    let Some((replica, seen)) = ownership::owned_subscription(context, dialog) else { return Ok(()) };
+    if arbitration::owns(context, &seen) {
         return Ok(());
     }
     let contact = own_contact(context.config.server_address, context.config.default_socket);
     let lease = context.shared.cluster_state.arbitration.lease();
     // What was another node's has changed hands at least once, also where it comes back to the lease it had.
     let changes_hands = u32::from(!seen.owner.is_here());
-    let Some(steps) = context.steps_to_us(&seen).map(|steps| steps.max(changes_hands)) else { return Ok(()) };
+    let Some(steps) = arbitration::steps_to_us(context, &seen).map(|steps| steps.max(changes_hands)) else {
+        return Ok(());
+    };
     let claim = |stored: &mut SubscriptionEntry| {
         let of = |o: &Ownership| (o.owner, o.epoch, o.lease);
         // Another process may have been faster: the watcher is notified once.
@@ -123,14 +127,14 @@ fn announce_takeover(context: &mut Context<'_>, dialog: DialogId<'_>) -> Result<
 /// The row, the other nodes and the watcher get numbers that were moved on.
 fn activate_replica(context: &mut Context<'_>, dialog: DialogId<'_>) -> Result<(), StoreError> {
     let written = context.storage.subscriptions.write_taken_over(dialog);
-    let known = context.owned_subscription(dialog);
+    let known = ownership::owned_subscription(context, dialog);
     match known.as_ref().map_or(Awaited::Nothing, |(_, ownership)| ownership.awaits) {
         Awaited::Nothing => {
-            context.announce_subscription(dialog);
+            subscriptions::announce_subscription(context, dialog);
             watchers::notify_of_state(context, dialog);
         }
         Awaited::Objections => {
-            context.announce_subscription(dialog);
+            subscriptions::announce_subscription(context, dialog);
             context.shared.cluster_state.note_claims(clock::instant());
         }
         // The answers to what was said before do not count for the new numbers.
@@ -144,7 +148,7 @@ fn activate_replica(context: &mut Context<'_>, dialog: DialogId<'_>) -> Result<(
 
 /// Nobody else has gone on with the rest of what was read from the table at start: it is ours.
 pub(super) fn of_restored(context: &mut Context<'_>) {
-    let (tables, view) = (&context.shared.tables, context.view());
+    let (tables, view) = (&context.shared.tables, holders::view(context));
     let mut resources = Vec::new();
     for mut shard in tables.shards() {
         let is_ours = |stored: &&mut SubscriptionEntry| {

@@ -6,6 +6,7 @@ use crate::host::dmq::{Address, Channel};
 use crate::host::msg::SipMsg;
 use crate::presence::cluster;
 use crate::presence::replica_refresh;
+use crate::server::announcing::sending;
 use crate::server::context::Context;
 use crate::server::nodes::message_rate::{MOST_OF_NODE, MOST_OF_STRANGER, Sender};
 use crate::time::Moment;
@@ -37,7 +38,7 @@ fn sender_at(context: &Context, from: Option<&Address>, source: &str, now: Momen
     let is_listed = || shared.door.lists_host(address.as_bytes()) == Some(true);
     let has_sealed = || shared.door.has_secret() && shared.cluster_state.rates.has_sealed(source.as_bytes(), now);
     // dmq goes by what the message says of its sender.
-    let says_so = |from: &Address| context.may_receive(from) && context.sends_from(from, address);
+    let says_so = |from: &Address| sending::may_receive(context, from) && sending::sends_from(from, address);
     match from.is_some_and(says_so) || is_listed() || has_sealed() {
         true => Sender::Node,
         false => Sender::Stranger,
@@ -95,7 +96,7 @@ pub fn admit(context: &Context, channel: Channel, message: SipMsg<'_>, body: &[u
         Ok(Some(sealed)) if names_another(channel, body, &sealed.sender) => Err(BAD),
         // What was repeated on its way was carried out the first time.
         Ok(Some(sealed)) => {
-            if context.is_new_message(&sealed) {
+            if sending::is_new_message(context, &sealed) {
                 shared.cluster_state.rates.note_sealed(source.as_bytes(), clock::now());
                 Ok(())
             } else {

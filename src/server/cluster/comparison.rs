@@ -13,6 +13,7 @@ use crate::presence::replica;
 use crate::presence::subscription::{Status, Subscription};
 use crate::presence::subscription_field::Field;
 use crate::server::announcing::asking::ASK_MARGIN;
+use crate::server::announcing::{holders, node_names, sending, texts};
 use crate::server::cluster::{merging, publications};
 use crate::server::context::Context;
 use crate::server::nodes::node_id::NodeId;
@@ -51,7 +52,7 @@ pub struct Exchange<'c, 'm> {
 
 impl<'c, 'm> Exchange<'c, 'm> {
     fn new(context: &'c mut Context<'m>, kind: RecordKind, with: NodeId) -> Exchange<'c, 'm> {
-        let view = context.view();
+        let view = holders::view(context);
         Exchange { context, kind, with, view }
     }
 
@@ -76,7 +77,7 @@ pub fn kinds(parts: &Parts) -> u8 {
 
 /// A hello of this node.
 pub fn hello(parts: &Parts, reply: HelloReply) -> Vec<u8> {
-    cluster::hello(parts.node_name(), reply, kinds(parts), parts.shared.cluster_state.tick())
+    cluster::hello(node_names::node_name(parts), reply, kinds(parts), parts.shared.cluster_state.tick())
 }
 
 fn compares(parts: &Parts, kind: RecordKind) -> bool {
@@ -86,7 +87,7 @@ fn compares(parts: &Parts, kind: RecordKind) -> bool {
 /// A node has sent a comparison message.
 pub fn on_message(context: &mut Context<'_>, from: NodeId, kind: RecordKind, message: Comparison) {
     // What a node holds that records are not placed on says nothing about what belongs here.
-    let is_placed = context.view().is_none_or(|view| view.has(from));
+    let is_placed = holders::view(context).is_none_or(|view| view.has(from));
     if compares(context, kind) && is_placed {
         let now = clock::instant();
         exchange::on_message(&mut Exchange::new(context, kind, from), from, message, now);
@@ -152,12 +153,12 @@ impl Exchange<'_, '_> {
     }
 
     fn texts(&self, subscriptions: Vec<(Subscription, Ownership)>) -> Vec<Vec<u8>> {
-        subscriptions.into_iter().map(|(s, ownership)| self.context.announcement_text(s, ownership)).collect()
+        subscriptions.into_iter().map(|(s, ownership)| texts::announcement_text(self.context, s, ownership)).collect()
     }
 
     fn subscription_entries(&self, range: KeyRange) -> Vec<DigestEntry> {
         let (context, now) = (&self.context, clock::now());
-        let owners = context.shared.nodes.owner_keys(context.node_name());
+        let owners = context.shared.nodes.owner_keys(node_names::node_name(context));
         let (tables, mut entries) = (&context.shared.tables, Vec::new());
         for shard in tables.shards() {
             let compared = |stored: &&SubscriptionEntry| is_live(stored, now) && self.is_common(stored);
@@ -299,8 +300,8 @@ impl ExchangePorts for Exchange<'_, '_> {
 
     fn send(&mut self, to: NodeId, message: Comparison) {
         if let Some(address) = self.context.shared.nodes.address(to) {
-            let text = self.context.comparison_text(self.kind, &message);
-            self.context.send_to_node(&address, &text);
+            let text = texts::comparison_text(self.context, self.kind, &message);
+            sending::send_to_node(self.context, &address, &text);
         }
     }
 

@@ -8,6 +8,8 @@ use crate::presence::notification::{NotifyReason, StateChange};
 use crate::presence::notifier;
 use crate::presence::ports::notifications::Notifications;
 use crate::presence::subscription::Subscription;
+use crate::server::announcing::claims;
+use crate::server::announcing::subscriptions;
 use crate::server::cluster::admission::{NEWER_HERE, OK};
 use crate::server::cluster::watchers;
 use crate::server::context::Context;
@@ -39,7 +41,7 @@ pub(super) fn end_waiting(context: &mut Context<'_>) {
 
 /// The numbers of a subscription that waits for answers were moved on: the others are asked anew.
 pub(super) fn ask_again(context: &mut Context<'_>, subscription: &Subscription) {
-    let claim = context.open_claim(subscription, NodeId::HERE);
+    let claim = claims::open_claim(context, subscription, NodeId::HERE);
     let dialog = subscription.dialog();
     context.shared.tables.mark_due(dialog, NotifyReason::Subscribe);
     context.shared.tables.with_key(dialog_key(dialog), |stored| {
@@ -48,9 +50,9 @@ pub(super) fn ask_again(context: &mut Context<'_>, subscription: &Subscription) 
         }
     });
     match claim.ticket {
-        Some(ticket) => context.announce_claim(dialog, &claim, ticket),
+        Some(ticket) => claims::announce_claim(context, dialog, &claim, ticket),
         None => {
-            context.announce_subscription(dialog);
+            subscriptions::announce_subscription(context, dialog);
             if claim.awaits == Awaited::Nothing {
                 watchers::notify_of_state(context, dialog);
             }

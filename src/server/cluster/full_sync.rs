@@ -4,8 +4,10 @@ use crate::host::process;
 use crate::limited;
 use crate::presence::replication::{self, Reader};
 use crate::presence::subscription::Subscription;
+use crate::server::announcing::{holders, sending, texts};
 use crate::server::inventory::Inventory;
 use crate::server::nodes::node_id::NodeId;
+use crate::server::operator::catalogue;
 use crate::server::shared::Parts;
 use crate::server::tables::subscription_entry::Ownership;
 use crate::time::Millis;
@@ -37,10 +39,10 @@ pub enum Owners {
 /// Announces to a node the publications there are.
 pub fn send_publications(inventory: &Inventory, to: &Address, reader: Reader) {
     let (mut sent, mut failed) = (0, 0);
-    let (now, packages) = (inventory.two_clocks(), inventory.packages());
-    let announced = inventory.each_publication(|resource, publication| {
+    let (now, packages) = (holders::two_clocks(inventory), inventory.packages());
+    let announced = catalogue::each_publication(inventory, |resource, publication| {
         let replica = replication::of_stored(resource, packages.get(resource.event).name, publication, now, reader);
-        failed += usize::from(!inventory.send_on(Channel::Publications, to, &replica.to_json()));
+        failed += usize::from(!sending::send_on(inventory, Channel::Publications, to, &replica.to_json()));
         sent += 1;
         pause_after(sent);
     });
@@ -65,7 +67,11 @@ pub fn send_subscriptions(parts: &Parts, to: &Address, owners: Owners) {
             wanted.map(|stored| (stored.subscription.to_private(), stored.ownership)).collect()
         };
         for (subscription, ownership) in ours {
-            failed += usize::from(!parts.send_to_node(to, &parts.announcement_text(subscription, ownership)));
+            failed += usize::from(!sending::send_to_node(
+                parts,
+                to,
+                &texts::announcement_text(parts, subscription, ownership),
+            ));
             sent += 1;
             pause_after(sent);
         }

@@ -4,6 +4,7 @@ use crate::presence::cluster::HelloReply;
 use crate::presence::comparison::RecordKind;
 use crate::presence::error::StoreError;
 use crate::presence::replication::Reader;
+use crate::server::announcing::{asking, holders, node_names, sending};
 use crate::server::cluster::activation::{self, Objections};
 use crate::server::cluster::consent;
 use crate::server::cluster::full_sync::Owners;
@@ -23,24 +24,26 @@ const LONG_PAST: Seconds = Seconds(600);
 pub fn step(context: &mut Context<'_>) {
     let now = clock::now();
     let seen = dmq::nodes();
-    let name = context.node_name();
+    let name = node_names::node_name(context);
     if name.is_empty() {
         return;
     }
     for address in context.shared.nodes.observe(&seen, now) {
-        context.greet(&address, &comparison::hello(context, HelloReply::Wanted));
-        context.placement_settings().into_iter().for_each(|settings| _ = context.send_to_node(&address, &settings));
+        sending::greet(context, &address, &comparison::hello(context, HelloReply::Wanted));
+        holders::placement_settings(context)
+            .into_iter()
+            .for_each(|settings| _ = sending::send_to_node(context, &address, &settings));
     }
     if now.is_each(HELLO_INTERVAL) {
         // Ours say who they are, and what they read; stock's nodes answer that they do not know what this is.
         let unknown = context.shared.nodes.unknown().into_iter();
         for address in unknown.filter(|address| !context.shared.stock_nodes.has(address)) {
-            context.send_to_node(&address, &comparison::hello(context, HelloReply::Wanted));
+            sending::send_to_node(context, &address, &comparison::hello(context, HelloReply::Wanted));
         }
     }
     // dmq may be wrong: who answers is there.
     for address in context.shared.nodes.doubted(now) {
-        context.send_to_node(&address, &comparison::hello(context, HelloReply::Wanted));
+        sending::send_to_node(context, &address, &comparison::hello(context, HelloReply::Wanted));
     }
     stock_subscriptions::step(context, &seen, now);
     // Nodes that compare are compared with; to the others everything is announced.
@@ -56,11 +59,11 @@ pub fn step(context: &mut Context<'_>) {
     replacement::step(context, now);
     comparison::step(context);
     if context.config.shares_subscriptions {
-        if !context.may_speak() {
+        if !asking::may_speak(context) {
             resume(context);
             return;
         }
-        context.note_running();
+        asking::note_running(context);
         if context.shared.cluster_state.take_claims(clock::instant()) {
             watchers::notify_claimed(context);
         }
@@ -83,7 +86,7 @@ pub fn step(context: &mut Context<'_>) {
 
 /// Sends what had to wait while the node asked the others, once they have answered.
 pub fn resume(context: &mut Context<'_>) {
-    if context.has_resumed() {
+    if asking::has_resumed(context) {
         watchers::notify_waiting(context);
     }
 }
@@ -91,12 +94,12 @@ pub fn resume(context: &mut Context<'_>) {
 /// A node says that it ends: others go on at once; under an arbiter its `successor`.
 pub fn note_left(context: &mut Context<'_>, from: NodeId, name: &[u8], successor: Option<&[u8]>) {
     context.shared.nodes.note_left(from);
-    if !context.config.shares_subscriptions || !context.may_speak() {
+    if !context.config.shares_subscriptions || !asking::may_speak(context) {
         return;
     }
     match successor {
         _ if !context.config.has_arbiter() => takeover::of_lost_nodes(context, Objections::NotAwaited),
-        Some(successor) if successor == context.node_name() => takeover::of_ended_node(context, name),
+        Some(successor) if successor == node_names::node_name(context) => takeover::of_ended_node(context, name),
         _ => {}
     }
 }

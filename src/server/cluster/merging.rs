@@ -11,8 +11,8 @@ use crate::presence::dialog::DialogId;
 use crate::presence::error::StoreError;
 use crate::presence::subscription::{RowState, Status, Subscription};
 use crate::presence::subscription_field::Field;
-use crate::server::announcing::node_clocks;
-use crate::server::announcing::subscriptions::skip_sequence_numbers;
+use crate::server::announcing::ownership::{self, skip_sequence_numbers};
+use crate::server::announcing::{arbitration, holders, node_clocks, node_names, sending, texts};
 use crate::server::cluster::activation::{self, Objections};
 use crate::server::cluster::{replicas, watchers};
 use crate::server::context::Context;
@@ -109,19 +109,19 @@ pub(super) fn apply(
 
 fn merge(context: &mut Context<'_>, other: &Announcement, from: Option<&Address>) -> Result<Merging, StoreError> {
     let dialog = other.subscription.dialog();
-    let owner = match other.claim.owner == context.node_name() {
+    let owner = match other.claim.owner == node_names::node_name(context) {
         true => NodeId::HERE,
         false => context.shared.nodes.of_name(&other.claim.owner, clock::now())?,
     };
     let OwnershipClaim { epoch, stamp, ceiling, lease, .. } = other.claim;
     node_clocks::observe(context, &other.claim.owner, stamp);
     let ownership = Ownership { owner, epoch, stamp, ceiling: Ceiling::at(ceiling), lease, ..Ownership::default() };
-    let Some((mine, own_ownership)) = context.owned_subscription(dialog) else {
+    let Some((mine, own_ownership)) = ownership::owned_subscription(context, dialog) else {
         return take_new(context, other, ownership, from);
     };
     let seen = MergeBasis::of(&mine, &own_ownership);
-    let is_owned = context.owns(&own_ownership);
-    let Announcement { subscription: mine, claim } = context.announcement(mine, own_ownership);
+    let is_owned = arbitration::owns(context, &own_ownership);
+    let Announcement { subscription: mine, claim } = texts::announcement(context, mine, own_ownership);
     let (held, theirs) = (claim.held(), other.claim.held());
     let role = if is_owned { Role::Owner } else { Role::Replica };
     let merge = match context.config.has_arbiter() {
@@ -157,18 +157,19 @@ fn merge(context: &mut Context<'_>, other: &Announcement, from: Option<&Address>
     if accepted == Merging::Overtaken {
         return Ok(accepted);
     }
-    if merge.said_by.is_theirs() && !merge.speak && context.config.has_arbiter() && context.owns(&merged) {
+    if merge.said_by.is_theirs() && !merge.speak && context.config.has_arbiter() && arbitration::owns(context, &merged)
+    {
         // The watcher has spoken to another node: its subscription stays here.
         watchers::notify_of_state(context, dialog);
-    } else if merge.speak || merge.owned_by.is_theirs() && owner.is_here() && context.may_claim(&merged) {
+    } else if merge.speak || merge.owned_by.is_theirs() && owner.is_here() && arbitration::may_claim(context, &merged) {
         let objections = if merge.speak { Objections::NotAwaited } else { objections(context) };
         activation::raise_above(context, dialog, objections)?;
         return Ok(merged_by(&merge));
     }
     if merge.answers && !is_unstamped {
-        if let Some((mine, ownership)) = context.owned_subscription(dialog) {
-            let text = context.announcement_text(mine, ownership);
-            context.answer_node(from, &text);
+        if let Some((mine, ownership)) = ownership::owned_subscription(context, dialog) {
+            let text = texts::announcement_text(context, mine, ownership);
+            sending::answer_node(context, from, &text);
         }
     }
     Ok(merged_by(&merge))
@@ -194,13 +195,13 @@ fn take_new(
             from_tag: dialog.from_tag.to_vec(),
             for_good: true,
         };
-        context.answer_node(from, &ending.to_json(context.node_name()));
+        sending::answer_node(context, from, &ending.to_json(node_names::node_name(context)));
         return Ok(Merging::NewerHere);
     }
     if subscription.state.expires_at <= clock::now() {
         return Ok(Merging::Done);
     }
-    let (here, may_claim) = (ownership.owner.is_here(), context.may_claim(&ownership));
+    let (here, may_claim) = (ownership.owner.is_here(), arbitration::may_claim(context, &ownership));
     if !replicas::place(
         context,
         subscription,
@@ -209,7 +210,7 @@ fn take_new(
         // Another process was faster: what it has put there may be newer.
         return Ok(Merging::Overtaken);
     }
-    context.note_replica_of(subscription.get(Field::PresUri));
+    holders::note_replica_of(context, subscription.get(Field::PresUri));
     if here && may_claim {
         // What others hold for us was lost here: it goes on, unless another node has gone on with it.
         activation::of_replica(context, dialog, objections(context))?;

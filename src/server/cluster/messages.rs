@@ -7,7 +7,7 @@ use crate::presence::placed::Placed;
 use crate::presence::replica::{self, ReplicaMessage};
 use crate::presence::replication;
 use crate::presence::replication::Reader;
-use crate::server::announcing::node_clocks;
+use crate::server::announcing::{arbitration, holders, node_clocks, node_names, sending};
 use crate::server::cluster::admission::{BAD, NEWER_HERE, OK, StatusLine};
 use crate::server::cluster::full_sync::{self, Owners};
 use crate::server::cluster::merging::Merging;
@@ -23,7 +23,7 @@ pub fn greet_all(context: &Context) -> bool {
     let hello = comparison::hello(context, HelloReply::Wanted);
     let others = dmq::nodes().into_iter().filter(|node| node.active && !node.local);
     // Each of them is greeted, whatever became of the one before.
-    let unsent = others.filter(|node| !context.greet(&node.address, &hello)).count();
+    let unsent = others.filter(|node| !sending::greet(context, &node.address, &hello)).count();
     unsent == 0
 }
 
@@ -48,7 +48,9 @@ pub fn on_publication_message(context: &mut Context, body: &[u8], from: Option<A
         Some(ReplicaMessage::Other) => on_stock_message(context, body, from),
         Some(ReplicaMessage::Sync { you }) => {
             // A question to all is answered by one.
-            if let Some(from) = from.filter(|_| you || context.process().shared.nodes.is_first(context.node_name())) {
+            if let Some(from) =
+                from.filter(|_| you || context.process().shared.nodes.is_first(node_names::node_name(context)))
+            {
                 full_sync::send_publications(&context.inventory(), &from, if you { Reader::Ours } else { Reader::Any });
                 context.process().shared.nodes.record_notified(&from, clock::now());
             }
@@ -159,15 +161,17 @@ fn wait_again_for(context: &Context, name: &[u8]) {
 
 /// One of our kind is there. The first one who says so after we joined is asked for all there is.
 fn on_hello(context: &mut Context, from: &Address, their_name: &[u8], (reply, compares, speaks): (HelloReply, u8, u8)) {
-    let (config, name) = (context.process().config, context.node_name());
+    let (config, name) = (context.process().config, node_names::node_name(context));
     let nodes = context.process().shared.nodes;
     let kinds = comparison::kinds(context);
     let Ok(id) = nodes.of_name(their_name, clock::now()) else { return };
     nodes.note_hello(id, compares, speaks);
     if reply == HelloReply::Wanted {
-        context.greet(from, &comparison::hello(context, HelloReply::Given));
+        sending::greet(context, from, &comparison::hello(context, HelloReply::Given));
     }
-    context.placement_settings().into_iter().for_each(|settings| _ = context.send_on(Channel::Nodes, from, &settings));
+    holders::placement_settings(context)
+        .into_iter()
+        .for_each(|settings| _ = sending::send_on(context, Channel::Nodes, from, &settings));
     if !nodes.joining.take_question() {
         return;
     }
@@ -175,13 +179,13 @@ fn on_hello(context: &mut Context, from: &Address, their_name: &[u8], (reply, co
     if config.replicates && config.sync_on_join {
         match common(RecordKind::Publications) {
             true => comparison::pull_all(context, id, RecordKind::Publications),
-            false => _ = context.send_on(Channel::Publications, from, replica::SYNC_YOU),
+            false => _ = sending::send_on(context, Channel::Publications, from, replica::SYNC_YOU),
         }
     }
     if config.shares_subscriptions && config.asks_for_subscriptions {
         match common(RecordKind::Subscriptions) {
             true => comparison::pull_all(context, id, RecordKind::Subscriptions),
-            false => _ = context.send_on(Channel::Nodes, from, &cluster::sync(name)),
+            false => _ = sending::send_on(context, Channel::Nodes, from, &cluster::sync(name)),
         }
     }
 }
@@ -191,12 +195,13 @@ pub fn announce_leave(context: &Context) {
     if !context.process().config.shares_subscriptions {
         return;
     }
-    let name = context.node_name();
+    let name = node_names::node_name(context);
     let leases = context.process().leases;
-    let successor =
-        leases.and_then(|leases| context.hand_lease_over(leases, context.process().config.cluster_leases_table));
+    let successor = leases.and_then(|leases| {
+        arbitration::hand_lease_over(context, leases, context.process().config.cluster_leases_table)
+    });
     if !name.is_empty() {
-        context.broadcast_on(Channel::Nodes, &cluster::leave(name, successor.as_deref()));
+        sending::broadcast_on(context, Channel::Nodes, &cluster::leave(name, successor.as_deref()));
     }
 }
 
@@ -216,6 +221,6 @@ pub fn step(context: &mut Context) {
         if dmq::nodes().iter().any(|node| node.active && !node.local) {
             nodes.joining.note_asked_all(clock::now());
         }
-        context.broadcast_on(Channel::Publications, replica::SYNC);
+        sending::broadcast_on(context, Channel::Publications, replica::SYNC);
     }
 }

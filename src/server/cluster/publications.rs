@@ -9,6 +9,7 @@ use crate::presence::publication::Publication;
 use crate::presence::replica::Replica;
 use crate::presence::replication::{self, NotifiedBy, Reader, ReceiptClock};
 use crate::presence::resource::Resource;
+use crate::server::announcing::{holders, sending};
 use crate::server::context::Context;
 use crate::server::shared::Parts;
 use crate::server::tables::resource_entry::ResourceEntry;
@@ -37,9 +38,9 @@ fn receipt_clock(parts: &Parts, from: Option<&Address>) -> ReceiptClock {
 /// Fails when a store fails, and when the event package is not known here.
 pub fn apply(context: &mut Context<'_>, replica: &Replica, from: Option<&Address>) -> Result<(), Failure> {
     let correction = replication::apply(context, replica, notified_by(context, from), receipt_clock(context, from))?;
-    context.note_replica_of(&uri::join(&replica.user, &replica.domain));
+    holders::note_replica_of(context, &uri::join(&replica.user, &replica.domain));
     if let (Some(correction), Some(from)) = (correction, from) {
-        context.send_on(Channel::Publications, from, &correction.to_json());
+        sending::send_on(context, Channel::Publications, from, &correction.to_json());
     }
     Ok(())
 }
@@ -75,7 +76,7 @@ pub(super) fn each(
 /// A document as it is announced to another node.
 pub(super) fn text(parts: &Parts, resource: &Resource, document: &Publication) -> Vec<u8> {
     let event = parts.packages().get(resource.event).name;
-    replication::of_stored(resource, event, document, parts.two_clocks(), Reader::Ours).to_json()
+    replication::of_stored(resource, event, document, holders::two_clocks(parts), Reader::Ours).to_json()
 }
 
 /// The key of a document.

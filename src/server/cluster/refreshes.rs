@@ -7,7 +7,7 @@ use crate::host::dmq::Address;
 use crate::presence::comparison::RecordKind;
 use crate::presence::replica_refresh::ReplicaRefresh;
 use crate::presence::subscription::Subscription;
-use crate::server::announcing::node_clocks;
+use crate::server::announcing::{arbitration, node_clocks, refreshes, sending, texts};
 use crate::server::cluster::merging::MergeBasis;
 use crate::server::cluster::watchers;
 use crate::server::context::Context;
@@ -33,8 +33,8 @@ pub fn apply(context: &mut Context<'_>, refresh: &ReplicaRefresh, name: &[u8], f
         RefreshOutcome::Done => {}
         RefreshOutcome::Spoken(subscription) => watchers::notify_of_state(context, subscription.dialog()),
         RefreshOutcome::Older(subscription, ownership) => {
-            let text = context.announcement_text(*subscription, ownership);
-            context.answer_node(from, &text);
+            let text = texts::announcement_text(context, *subscription, ownership);
+            sending::answer_node(context, from, &text);
         }
         RefreshOutcome::Unknown => ask_for(context, refresh.key, name, from),
     }
@@ -44,7 +44,7 @@ fn refresh_replica(parts: &Parts, refresh: &ReplicaRefresh) -> RefreshOutcome {
     let tables = &parts.shared.tables;
     let copy = |stored: &mut SubscriptionEntry| (stored.subscription.to_private(), stored.ownership);
     let Some((subscription, seen)) = tables.with_key(refresh.key, copy) else { return RefreshOutcome::Unknown };
-    if parts.unchanged_of(&subscription, &seen) != refresh.unchanged {
+    if refreshes::unchanged_of(parts, &subscription, &seen) != refresh.unchanged {
         return RefreshOutcome::Unknown;
     }
     let said = |word, stamp| Version { word, stamp, ..Version::default() };
@@ -52,7 +52,7 @@ fn refresh_replica(parts: &Parts, refresh: &ReplicaRefresh) -> RefreshOutcome {
     if theirs < mine {
         return RefreshOutcome::Older(Box::new(subscription), seen);
     }
-    let is_owned = parts.owns(&seen);
+    let is_owned = arbitration::owns(parts, &seen);
     let before = MergeBasis::of(&subscription, &seen);
     let mut is_same = false;
     let change = |stored: &mut SubscriptionEntry| {
@@ -76,8 +76,8 @@ fn ask_for(parts: &Parts, key: RecordKey, name: &[u8], from: Option<&Address>) {
     let Ok(id) = parts.shared.nodes.of_name(name, clock::now()) else { return };
     let now = clock::instant();
     if parts.shared.nodes.pulling(id, RecordKind::Subscriptions).is_none_or(|pulling| !pulling.moves(now)) {
-        let want = parts.comparison_text(RecordKind::Subscriptions, &ExchangeMessage::Want(vec![key]));
-        parts.answer_node(from, &want);
+        let want = texts::comparison_text(parts, RecordKind::Subscriptions, &ExchangeMessage::Want(vec![key]));
+        sending::answer_node(parts, from, &want);
     }
 }
 

@@ -15,7 +15,8 @@ use crate::presence::publication::{Applied, Change};
 use crate::presence::replica;
 use crate::presence::subscription::Subscription;
 use crate::presence::subscription_field::Field;
-use crate::server::announcing::subscriptions::skip_sequence_numbers;
+use crate::server::announcing::ownership::{self, skip_sequence_numbers};
+use crate::server::announcing::{arbitration, asking, holders, node_names, sending, texts};
 use crate::server::cluster::{comparison, merging, publications, replicas};
 use crate::server::context::Context;
 use crate::server::nodes::known_node::NodePlacing;
@@ -56,15 +57,15 @@ const MESSAGE_SIZE: usize = 12_000;
 const MESSAGE_RECORDS: usize = 256;
 
 fn say_share(parts: &Parts) {
-    if let Some(settings) = parts.placement_settings() {
-        parts.send_to_nodes(&settings);
+    if let Some(settings) = holders::placement_settings(parts) {
+        sending::send_to_nodes(parts, &settings);
     }
 }
 
 /// One second of placing records.
 pub(super) fn step(context: &mut Context<'_>, now: Moment) {
     let Some(replicas) = context.config.replicas() else { return };
-    context.observe_places(replicas);
+    holders::observe_places(context, replicas);
     fill(context, replicas);
     if now.is_each(SHARE_INTERVAL) {
         say_share(context);
@@ -81,7 +82,7 @@ pub(super) fn step(context: &mut Context<'_>, now: Moment) {
             );
         }
     }
-    if context.may_speak() && context.shared.cluster_state.placing.is_ready() {
+    if asking::may_speak(context) && context.shared.cluster_state.placing.is_ready() {
         move_records(context);
     }
 }
@@ -109,7 +110,7 @@ fn fill(context: &mut Context<'_>, replicas: usize) {
     if serves(share, waits, age) {
         crate::log!(Notice, "this node has its share of the records: it serves requests");
         context.shared.cluster_state.placing.note_ready();
-        context.observe_places(replicas);
+        holders::observe_places(context, replicas);
         say_share(context);
     }
 }
@@ -120,7 +121,7 @@ fn move_records(context: &mut Context<'_>) {
     if placing.age(now) < STABLE || !placing.is_look_due(now) {
         return;
     }
-    let Some(view) = context.view() else { return };
+    let Some(view) = holders::view(context) else { return };
     let looked = placing.look(now, || {
         if hand_over(context, &view) > 0 {
             NEXT_STEP
@@ -145,15 +146,15 @@ fn hand_over(parts: &Parts, view: &View) -> usize {
     };
     let moved = find_subscriptions(parts, MOST_HANDED_OVER, |stored| {
         let uri = stored.subscription.get(Field::PresUri);
-        let is_own = parts.owns(&stored.ownership) || stored.ownership.owner == NodeId::ELSEWHERE;
+        let is_own = arbitration::owns(parts, &stored.ownership) || stored.ownership.owner == NodeId::ELSEWHERE;
         is_own && !stays(uri)
     });
     for (subscription, _) in &moved {
         let uri = subscription.get(Field::PresUri);
         let Some(primary) = view.serving(uri).next() else { continue };
         let Some(given) = give_to(parts, subscription.dialog(), primary) else { continue };
-        let text = parts.announcement_text(given.0, given.1);
-        parts.send_of_presentity(uri, &text);
+        let text = texts::announcement_text(parts, given.0, given.1);
+        holders::send_of_presentity(parts, uri, &text);
     }
     if !moved.is_empty() {
         limited!(Notice, "{} subscriptions were handed over to the nodes that serve them now", moved.len());
@@ -185,12 +186,12 @@ fn find_subscriptions(
 /// Offers the replicas that this node should not hold to those that should; returns how many.
 fn offer_subscriptions(parts: &Parts, view: &View) -> usize {
     let moved = find_subscriptions(parts, MOST_OFFERED, |stored| {
-        !view.is_held_here(stored.subscription.get(Field::PresUri)) && !parts.owns(&stored.ownership)
+        !view.is_held_here(stored.subscription.get(Field::PresUri)) && !arbitration::owns(parts, &stored.ownership)
     });
     let mut offers = Offers::default();
     for (subscription, ownership) in moved {
         let nodes = view.serving(subscription.get(Field::PresUri)).collect();
-        offers.add(nodes, parts.announcement_text(subscription, ownership));
+        offers.add(nodes, texts::announcement_text(parts, subscription, ownership));
     }
     add_removals(parts, view, &mut offers, RecordKind::Subscriptions);
     offers.send(parts, RecordKind::Subscriptions)
@@ -230,7 +231,7 @@ pub fn on_message(context: &mut Context<'_>, from: NodeId, message: Placed) {
         }
         Placed::Offer(offer) => on_offer(context, offer),
         Placed::Held(kind, names) => {
-            let Some(view) = context.view() else { return };
+            let Some(view) = holders::view(context) else { return };
             for name in &names {
                 context.shared.cluster_state.placing.removals.forget(kind, name.each_ref().map(Vec::as_slice));
                 let done = match kind {
@@ -274,7 +275,8 @@ fn on_offer(context: &mut Context<'_>, offer: Offer) {
             (next, Placed::Offer(Offer { rest: rest.to_vec(), records, ..offer }))
         }
     };
-    to.into_iter().for_each(|to| _ = context.send_to_node(&to, &message.to_json(context.node_name())));
+    to.into_iter()
+        .for_each(|to| _ = sending::send_to_node(context, &to, &message.to_json(node_names::node_name(context))));
 }
 
 fn take_subscription(context: &mut Context<'_>, record: &[u8], from: &Address) -> Option<RecordName> {
@@ -315,8 +317,8 @@ fn forget_moved_subscription(
     [call_id, from_tag, to_tag]: &RecordName,
 ) -> Result<(), String> {
     let dialog = DialogId { call_id, to_tag, from_tag };
-    let Some((subscription, ownership)) = context.owned_subscription(dialog) else { return Ok(()) };
-    let is_moved = !view.is_held_here(subscription.get(Field::PresUri)) && !context.owns(&ownership);
+    let Some((subscription, ownership)) = ownership::owned_subscription(context, dialog) else { return Ok(()) };
+    let is_moved = !view.is_held_here(subscription.get(Field::PresUri)) && !arbitration::owns(context, &ownership);
     if !is_moved {
         return Ok(());
     }
@@ -383,8 +385,8 @@ impl Offers {
             sent += records.len();
             let rest: Vec<Vec<u8>> = holders.iter().skip(1).map(|node| nodes.name(*node)).collect();
             let send = |records: Vec<Vec<u8>>| {
-                let offer = Offer { kind, first: parts.node_name().to_vec(), rest: rest.clone(), records };
-                parts.send_to_node(&address, &Placed::Offer(offer).to_json(parts.node_name()))
+                let offer = Offer { kind, first: node_names::node_name(parts).to_vec(), rest: rest.clone(), records };
+                sending::send_to_node(parts, &address, &Placed::Offer(offer).to_json(node_names::node_name(parts)))
             };
             for part in in_messages(records) {
                 send(part);

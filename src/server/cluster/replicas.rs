@@ -7,6 +7,7 @@ use crate::presence::error::StoreError;
 use crate::presence::ports::subscriptions::Stored;
 use crate::presence::subscription::{RowState, Status, Subscription};
 use crate::presence::subscription_field::Field;
+use crate::server::announcing::{holders, node_names, ownership, subscriptions, texts};
 use crate::server::cluster::watchers;
 use crate::server::context::Context;
 use crate::server::nodes::node_id::NodeId;
@@ -19,23 +20,27 @@ use crate::server::tables::subscription_entry::Ownership;
 ///
 /// Fails when the rows of the subscription cannot be removed.
 pub fn terminate(context: &mut Context<'_>, ending: &Ending) -> Result<(), StoreError> {
-    let Some((subscription, ownership)) = context.owned_subscription(ending.dialog()) else {
+    let Some((subscription, ownership)) = ownership::owned_subscription(context, ending.dialog()) else {
         // It may still be on its way.
         if ending.for_good {
             let until = clock::now() + context.config.max_expires;
-            context.record_dialog_removal(ending, until, Version::default());
+            subscriptions::record_dialog_removal(context, ending, until, Version::default());
         }
         return Ok(());
     };
     if ownership.owner.is_here() && !ending.for_good {
         return Ok(());
     }
-    let version = context.announcement(subscription.clone(), ownership).claim.held().version;
-    context.record_dialog_removal(ending, subscription.state.expires_at, version);
+    let version = texts::announcement(context, subscription.clone(), ownership).claim.held().version;
+    subscriptions::record_dialog_removal(context, ending, subscription.state.expires_at, version);
     forget(context, ending.dialog())?;
     if ownership.owner.is_here() {
         // The nodes that hold a replica for us have not learnt of it either.
-        context.send_of_presentity(subscription.get(Field::PresUri), &ending.to_json(context.node_name()));
+        holders::send_of_presentity(
+            context,
+            subscription.get(Field::PresUri),
+            &ending.to_json(node_names::node_name(context)),
+        );
     }
     watchers::notify_of_status(context, &subscription, Status::Terminated);
     Ok(())

@@ -9,6 +9,7 @@ use crate::presence::error::StoreError;
 use crate::presence::stock_subscription::{self, StockDialog, StockMessage};
 use crate::presence::subscription::{Status, Subscription};
 use crate::presence::subscription_field::Field;
+use crate::server::announcing::{node_names, ownership, sending, stock_announce, subscriptions, texts};
 use crate::server::cluster::merging::{MergeBasis, Merging, TRIES};
 use crate::server::cluster::{activation, full_sync, merging, replicas};
 use crate::server::context::Context;
@@ -69,8 +70,8 @@ fn announce_all(parts: &Parts, to: &Address) {
             owned.map(|stored| stored.subscription.to_private()).collect()
         };
         for subscription in ours {
-            let text = parts.stock_text(&subscription, Some(subscription.state.expires_at));
-            parts.send_to_stock(std::slice::from_ref(to), &text);
+            let text = stock_announce::stock_text(parts, &subscription, Some(subscription.state.expires_at));
+            stock_announce::send_to_stock(parts, std::slice::from_ref(to), &text);
             sent += 1;
             full_sync::pause_after(sent);
         }
@@ -86,7 +87,7 @@ pub(crate) fn step(parts: &Parts, seen: &[dmq::DmqNode], now: Moment) {
         if task.announce {
             announce_all(parts, &task.to);
         }
-        if task.ask && parts.config.asks_for_subscriptions && parts.may_receive(&task.to) {
+        if task.ask && parts.config.asks_for_subscriptions && sending::may_receive(parts, &task.to) {
             counters::count(Counter::DmqSent);
             dmq::send(Channel::Publications, &task.to, stock_subscription::SYNC);
         }
@@ -139,7 +140,7 @@ fn merge(
     by: Announcer,
     from: Option<&Address>,
 ) -> Result<Merging, StoreError> {
-    let Some((mine, ownership)) = context.owned_subscription(announced.dialog()) else {
+    let Some((mine, ownership)) = ownership::owned_subscription(context, announced.dialog()) else {
         if by == Announcer::Stock {
             take_new(context, announced, owner, from)?;
         }
@@ -149,8 +150,8 @@ fn merge(
         Decision::Ignore => {}
         Decision::Count => count_on(context, announced)?,
         Decision::Correct => {
-            let text = context.stock_text(&mine, Some(mine.state.expires_at));
-            context.send_to_stock(from.map_or(&[], std::slice::from_ref), &text);
+            let text = stock_announce::stock_text(context, &mine, Some(mine.state.expires_at));
+            stock_announce::send_to_stock(context, from.map_or(&[], std::slice::from_ref), &text);
         }
         Decision::Accept => {
             // What stock's messages do not carry stays as it is.
@@ -167,9 +168,13 @@ fn merge(
 
 fn take_new(parts: &Parts, announced: &Subscription, owner: NodeId, from: Option<&Address>) -> Result<(), StoreError> {
     let tombstones = parts.shared.tombstones;
-    let version = parts.announcement(announced.clone(), Ownership::of(owner)).claim.held().version;
+    let version = texts::announcement(parts, announced.clone(), Ownership::of(owner)).claim.held().version;
     if tombstones.has_version(tombstones.of_dialog(announced.dialog()), &version) {
-        parts.send_to_stock(from.map_or(&[], std::slice::from_ref), &parts.stock_text(announced, None));
+        stock_announce::send_to_stock(
+            parts,
+            from.map_or(&[], std::slice::from_ref),
+            &stock_announce::stock_text(parts, announced, None),
+        );
         return Ok(());
     }
     if announced.state.expires_at <= clock::now() || announced.state.status == Status::Terminated {
@@ -209,7 +214,9 @@ fn count_on(context: &mut Context<'_>, announced: &Subscription) -> Result<(), S
 
 /// A stock node has ended a subscription and notified its watcher.
 fn end(context: &mut Context<'_>, dialog: &StockDialog) -> Result<(), StoreError> {
-    let Some((subscription, ownership)) = context.owned_subscription(dialog.id()) else { return Ok(()) };
+    let Some((subscription, ownership)) = ownership::owned_subscription(context, dialog.id()) else {
+        return Ok(());
+    };
     let ending = Ending {
         call_id: dialog.call_id.clone(),
         to_tag: dialog.to_tag.clone(),
@@ -217,12 +224,12 @@ fn end(context: &mut Context<'_>, dialog: &StockDialog) -> Result<(), StoreError
         for_good: true,
     };
     let until = subscription.state.expires_at;
-    let version = context.announcement(subscription, ownership).claim.held().version;
-    context.record_dialog_removal(&ending, until, version);
+    let version = texts::announcement(context, subscription, ownership).claim.held().version;
+    subscriptions::record_dialog_removal(context, &ending, until, version);
     replicas::forget(context, dialog.id())?;
     if ownership.owner.is_here() {
         context.storage.subscriptions.delete_row(dialog.id());
-        context.send_to_nodes(&ending.to_json(context.node_name()));
+        sending::send_to_nodes(context, &ending.to_json(node_names::node_name(context)));
     }
     Ok(())
 }

@@ -6,8 +6,9 @@ use crate::limited;
 use crate::presence::cluster;
 use crate::presence::subscription::{Status, Subscription};
 use crate::presence::subscription_field::Field;
-use crate::server::announcing::arbitration::write_change;
+use crate::server::announcing::arbitration::{self, write_change};
 use crate::server::announcing::leases_table::LeasesTable;
+use crate::server::announcing::{holders, node_names, subscriptions};
 use crate::server::cluster::activation::{self, Objections};
 use crate::server::context::Context;
 use crate::server::nodes::node_id::NodeId;
@@ -33,15 +34,18 @@ pub(super) fn of_lost_nodes(context: &mut Context<'_>, objections: Objections) {
         return;
     }
     let mut names = context.shared.nodes.present();
-    names.push(context.node_name().to_vec());
+    names.push(node_names::node_name(context).to_vec());
     let candidates: Vec<&[u8]> = names.iter().map(Vec::as_slice).collect();
     let is_lost = |node: NodeId| lost.iter().any(|lost| lost.id == node);
-    let view = context.view();
+    let view = holders::view(context);
     let ours = context.shared.tables.live(now, LARGEST_STEP, |stored| {
         let Some(lost) = lost.iter().find(|lost| lost.id == stored.ownership.owner) else { return false };
         let turn = turn_after(lost.age);
         match &view {
-            None => cluster::successor(&candidates, stored.subscription.dialog(), turn) == Some(context.node_name()),
+            None => {
+                cluster::successor(&candidates, stored.subscription.dialog(), turn)
+                    == Some(node_names::node_name(context))
+            }
             Some(view) => view.is_successor(stored.subscription.get(Field::PresUri), turn, is_lost),
         }
     });
@@ -61,7 +65,8 @@ pub(super) fn of_inherited_leases(context: &mut Context<'_>, now: Moment) {
     for index in 0..tables.shard_count() {
         let foreign: Vec<(Subscription, Ownership)> = {
             let shard = tables.nth_shard(index);
-            let is_settled = |o: &Ownership| context.owns(o) || o.owner == NodeId::ELSEWHERE || o.owner.is_stock();
+            let is_settled =
+                |o: &Ownership| arbitration::owns(context, o) || o.owner == NodeId::ELSEWHERE || o.owner.is_stock();
             let live = |stored: &&SubscriptionEntry| {
                 stored.subscription.state.expires_at > now
                     && stored.subscription.state.status != Status::Terminated
@@ -69,7 +74,10 @@ pub(super) fn of_inherited_leases(context: &mut Context<'_>, now: Moment) {
             };
             shard.subscriptions().filter(live).map(|s| (s.subscription.to_private(), s.ownership)).collect()
         };
-        let claimed = foreign.into_iter().filter(|(_, o)| context.may_claim(o)).map(|(subscription, _)| subscription);
+        let claimed = foreign
+            .into_iter()
+            .filter(|(_, o)| arbitration::may_claim(context, o))
+            .map(|(subscription, _)| subscription);
         ours.extend(claimed.take(LARGEST_STEP - ours.len()));
         if ours.len() == LARGEST_STEP {
             arbitration.note_news();
@@ -96,7 +104,7 @@ fn bind_unleased(parts: &Parts) {
             break;
         }
     }
-    bound.iter().for_each(|subscription| parts.announce_subscription(subscription.dialog()));
+    bound.iter().for_each(|subscription| subscriptions::announce_subscription(parts, subscription.dialog()));
 }
 
 /// Goes on with these subscriptions of `former` owners. One that fails does not keep the others.
@@ -115,7 +123,7 @@ fn serve_from_now_on(context: &mut Context<'_>, ours: &[Subscription], former: &
 pub(super) fn of_ended_node(context: &mut Context<'_>, left: &[u8]) {
     let Some(database) = context.process().leases else { return };
     let arbitration = &context.shared.cluster_state.arbitration;
-    let (own, generation) = (context.node_name(), arbitration.generation());
+    let (own, generation) = (node_names::node_name(context), arbitration.generation());
     match (LeasesTable { database, table: context.config.cluster_leases_table }).rows() {
         Ok(rows) => {
             let inherited = arbitration.learn(&rows.iter().collect::<Vec<_>>(), own, generation);

@@ -7,6 +7,7 @@ use crate::presence::subscription::{Status, Subscription};
 use crate::presence::subscription_field::Field;
 use crate::presence::winfo::{Extent, Watcher};
 use crate::presence::{notifier, watcher_changes};
+use crate::server::announcing::ownership;
 use crate::server::context::Context;
 use crate::server::shared::Parts;
 use crate::server::tables::resource_entry::{DueNotify, ResourceEntry};
@@ -17,7 +18,7 @@ pub(super) fn notify_of_state(context: &mut Context<'_>, dialog: DialogId<'_>) {
     if wait_for_publications(context) {
         context.shared.tables.mark_due(dialog, NotifyReason::Subscribe);
         context.shared.nodes.joining.note_waiting();
-    } else if let Some((subscription, _)) = context.owned_subscription(dialog) {
+    } else if let Some((subscription, _)) = ownership::owned_subscription(context, dialog) {
         let resource = context.shared.tables.resource_of(&subscription);
         if context.enqueue(&resource, StateChange::Subscription(dialog, NotifyReason::Subscribe)) {
             notifier::run(context, &resource);

@@ -15,7 +15,8 @@ use crate::presence::spare_blocks::SpareBlocks;
 use crate::presence::subscription::{RowState, Subscription};
 use crate::presence::subscription_field::Field;
 use crate::presence::winfo::Watcher;
-use crate::server::announcing::stock_announce::skip_stock_watchers;
+use crate::server::announcing::stock_announce::{self, skip_stock_watchers};
+use crate::server::announcing::{arbitration, asking, subscriptions};
 use crate::server::notifications::pacing::Pacing;
 use crate::server::notifications::senders::FanOutSize;
 use crate::server::shared::Parts;
@@ -98,7 +99,7 @@ impl NotifyQueue for ResourceQueues {
 
     fn begin_run(&self, work: &mut Work, resource: &Resource) -> Option<NotifyRun> {
         // What is due stays due until the node may send again.
-        let may_speak = self.may_speak();
+        let may_speak = asking::may_speak(self);
         let tables = &self.shared.tables;
         let rule = tables.rule();
         let mut shard = tables.shard(resource.hash);
@@ -172,9 +173,7 @@ impl NotifyQueue for ResourceQueues {
                 notify_run.is_at_end = true;
                 break;
             };
-            let served =
-                |ownership: &Ownership| (ownership.speaks_here() && self.owns(ownership)) || ownership.owner.is_stock();
-            let stored = shard.stored(slot).filter(|stored| served(&stored.ownership));
+            let stored = shard.stored(slot).filter(|stored| serves(self, &stored.ownership));
             let Some((stored, notify_reason)) =
                 stored.and_then(|m| m.next_notify_reason(notify_run.generation, now).map(|o| (m, o)))
             else {
@@ -206,10 +205,12 @@ impl NotifyQueue for ResourceQueues {
         let unwritten = UnwrittenCounts { tables, batch: &batch, which: &uncounted };
         fault_point!("portion");
         // The other nodes are sent how far the numbers will go before they go there.
-        above.into_iter().for_each(|at: usize| self.announce_subscription(batch[at].subscription.dialog()));
+        for at in above {
+            subscriptions::announce_subscription(self, batch[at].subscription.dialog());
+        }
         self.write_counters(&batch, &uncounted);
         std::mem::forget(unwritten);
-        self.announce_to_stock_counted(&batch);
+        stock_announce::announce_to_stock_counted(self, &batch);
         batch
     }
 
@@ -288,7 +289,7 @@ impl ResourceQueues {
             StateChange::Subscription(dialog, _) => tables.slot_of_dialog(tables.dialog_hash(*dialog)),
             _ => None,
         };
-        let leaves_stock_watchers = self.leaves_stock_watchers(&event, work.origin);
+        let leaves_stock_watchers = stock_announce::leaves_stock_watchers(self, &event, work.origin);
         let (mut collapsed, mut outdated, began) = (false, Outdated::default(), work.began);
         let mut shard = tables.shard(resource.hash);
         let Some(entry) = shard.entry(rule, resource) else { return false };
@@ -481,4 +482,10 @@ fn share_watcher(watcher: &Watcher) -> Result<ChangedWatcher, NoMemory> {
 fn private_watcher(changed: &ChangedWatcher) -> Watcher {
     let [uri, id] = changed.strings.all();
     Watcher { uri: uri.to_vec(), id: id.to_vec(), status: changed.status, event: changed.event, times: changed.times }
+}
+
+/// Whether the NOTIFYs of a subscription that is owned so are sent here: it is ours, or came from a stock node.
+#[inline]
+fn serves(parts: &Parts, ownership: &Ownership) -> bool {
+    (ownership.speaks_here() && arbitration::owns(parts, ownership)) || ownership.owner.is_stock()
 }

@@ -9,7 +9,8 @@ use crate::presence::subscription::Status;
 use crate::presence::subscription_field::Field;
 use crate::presence::watcher_changes;
 use crate::presence::winfo::{Extent, Watcher};
-use crate::server::announcing::subscriptions::Ends;
+use crate::server::announcing::ownership;
+use crate::server::announcing::subscriptions::{self, Ends};
 use crate::server::cluster::activation;
 use crate::server::context::Context;
 
@@ -23,12 +24,12 @@ pub fn apply(context: &mut Context<'_>, dialog: DialogId<'_>, cseq: u32, code: i
     }
     let removed = context.config.notify_failures.end(code) || (code == 408 && context.config.remove_on_timeout);
     // What another node has gone on with meanwhile is not ours to end.
-    if removed && context.is_served_here(dialog) {
-        let of_stock = context.held_ownership(dialog).filter(|ownership| ownership.owner.is_stock());
+    if removed && ownership::is_served_here(context, dialog) {
+        let of_stock = ownership::held_ownership(context, dialog).filter(|ownership| ownership.owner.is_stock());
         match context.drop_subscription(dialog) {
             Ok(Some(subscription)) => {
                 if let Some(ownership) = of_stock {
-                    context.announce_end(&subscription, ownership, Ends::ForGood);
+                    subscriptions::announce_end(context, &subscription, ownership, Ends::ForGood);
                 }
                 let cause = Cause::Notify(u16::try_from(code).unwrap_or_default());
                 context.note_end(&subscription, cause);

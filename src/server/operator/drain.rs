@@ -4,7 +4,10 @@ use crate::host::log::show;
 use crate::log;
 use crate::presence::error::StoreError;
 use crate::presence::expiry;
+use crate::server::announcing::ownership;
 use crate::server::context::Context;
+use crate::server::operator::statistics;
+use crate::server::operator::subscription_lists;
 use std::sync::atomic::Ordering;
 
 /// At most so many subscriptions are ended in one second.
@@ -19,12 +22,13 @@ pub fn step(context: &mut Context<'_>) -> Result<usize, StoreError> {
     let drain = context.shared.drain;
     let Some(until) = drain.until.get() else { return Ok(0) };
     let left = (until - clock::now()).0.max(0) as usize;
-    let counted = context.inventory().statistics().iter().map(|counts| counts.subscriptions).sum::<i64>() as usize;
+    let counted =
+        statistics::count(&context.inventory()).iter().map(|counts| counts.subscriptions).sum::<i64>() as usize;
     let share = share(counted, left);
     let passed_over = drain.passed_over.load(Ordering::Relaxed);
-    let page = context
-        .inventory()
-        .page_of_subscriptions(passed_over, share, |subscription| context.is_owned(subscription.dialog()))?;
+    let page = subscription_lists::page_of_subscriptions(&context.inventory(), passed_over, share, |subscription| {
+        ownership::is_owned(context, subscription.dialog())
+    })?;
     let mut failed = 0;
     for subscription in &page {
         if let Err(error) = expiry::end(context, subscription, b"deactivated") {

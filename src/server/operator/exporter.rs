@@ -10,6 +10,7 @@ use crate::host::{clock, log, shm};
 use crate::presence::event_package::PackageId;
 use crate::reference::setting::ParameterValue;
 use crate::server::inventory::Inventory;
+use crate::server::operator::statistics;
 use crate::server::operator::statistics::{Counts, Statistics};
 
 /// Codes that are shown from the start, so that their first occurrence is seen as a rise.
@@ -20,94 +21,97 @@ const OF_NOTIFY: [u16; 3] = [200, 481, 500];
 /// What is counted of one package, and its name.
 type NamedCounts<'a> = (String, &'a OfEvent);
 
-impl Inventory {
-    /// Adds everything that is known of the presence server.
-    pub fn add_metrics(&self, page: &mut MetricsPage) {
-        let (Some(metrics), Some(measured)) = (metrics::metrics(), measured::measured()) else { return };
-        let events = self.named_events(metrics);
-        self.add_identity(page);
-        add_requests(page, &events);
-        let statistics = self.statistics();
-        self.add_subscriptions(page, &events, &statistics);
-        self.add_fan_outs(page);
-        add_waits(page, measured);
-        add_database(page, metrics);
-        let waiting: i64 = statistics.iter().map(|counts| counts.rows_waiting).sum();
-        number(page, Family::RowsWaiting, waiting.max(0) as u64);
-        self.add_rest(page, measured);
-    }
+/// Adds everything that is known of the presence server.
+pub fn add_metrics(inventory: &Inventory, page: &mut MetricsPage) {
+    let (Some(metrics), Some(measured)) = (metrics::metrics(), measured::measured()) else { return };
+    let events = named_events(inventory, metrics);
+    add_identity(inventory, page);
+    add_requests(page, &events);
+    let statistics = statistics::count(inventory);
+    add_subscriptions(inventory, page, &events, &statistics);
+    add_fan_outs(inventory, page);
+    add_waits(page, measured);
+    add_database(page, metrics);
+    let waiting: i64 = statistics.iter().map(|counts| counts.rows_waiting).sum();
+    number(page, Family::RowsWaiting, waiting.max(0) as u64);
+    add_rest(inventory, page, measured);
+}
 
-    /// The packages that anything was counted of.
-    fn named_events<'m>(&self, metrics: &'m Metrics) -> Vec<NamedCounts<'m>> {
-        let known = self.packages().0.iter().take(EVENTS).enumerate();
-        let known = known.map(|(at, package)| (log::show(package.name).into_owned(), Some(PackageId(at as u16))));
-        let all = known.chain([("other".to_string(), None)]).map(|(name, id)| (name, metrics.event(id)));
-        all.filter(|(_, of)| !of.is_untouched()).collect()
-    }
+/// The packages that anything was counted of.
+fn named_events<'m>(inventory: &Inventory, metrics: &'m Metrics) -> Vec<NamedCounts<'m>> {
+    let known = inventory.packages().0.iter().take(EVENTS).enumerate();
+    let known = known.map(|(at, package)| (log::show(package.name).into_owned(), Some(PackageId(at as u16))));
+    let all = known.chain([("other".to_string(), None)]).map(|(name, id)| (name, metrics.event(id)));
+    all.filter(|(_, of)| !of.is_untouched()).collect()
+}
 
-    fn add_identity(&self, page: &mut MetricsPage) {
-        let values = self.config.identity().into_iter().map(|(_, value)| match value {
-            ParameterValue::Text(text) => log::show(text).into_owned(),
-            ParameterValue::Number(number) => number.to_string(),
-        });
-        let values: Vec<String> = values.collect();
-        let labels: Vec<&str> = values.iter().map(String::as_str).collect();
-        page.family(Family::BuildInfo).number(&labels, 1);
-        number(page, Family::StartTime, self.config.started.seconds().unsigned_abs());
-    }
+fn add_identity(inventory: &Inventory, page: &mut MetricsPage) {
+    let values = inventory.config.identity().into_iter().map(|(_, value)| match value {
+        ParameterValue::Text(text) => log::show(text).into_owned(),
+        ParameterValue::Number(number) => number.to_string(),
+    });
+    let values: Vec<String> = values.collect();
+    let labels: Vec<&str> = values.iter().map(String::as_str).collect();
+    page.family(Family::BuildInfo).number(&labels, 1);
+    number(page, Family::StartTime, inventory.config.started.seconds().unsigned_abs());
+}
 
-    fn add_subscriptions(&self, page: &mut MetricsPage, events: &[NamedCounts<'_>], statistics: &Statistics) {
-        let names = || self.packages().0.iter().map(|package| log::show(package.name)).zip(statistics);
-        let gauge = |page: &mut MetricsPage, family, value: fn(&Counts) -> i64| {
-            let mut samples = page.family(family);
-            names().for_each(|(name, counts)| samples.number(&[&name], value(counts).max(0) as u64));
-        };
-        let mut samples = page.family(Family::Subscriptions);
-        for (name, counts) in names() {
-            let active = (counts.subscriptions - counts.pending).max(0) as u64;
-            samples.number(&[&name, "active"], active);
-            samples.number(&[&name, "pending"], counts.pending.max(0) as u64);
-        }
-        gauge(page, Family::Replicas, |counts| counts.replicas);
-        let mut samples = page.family(Family::Ended);
-        events.iter().for_each(|(name, of)| add_places(&mut samples, name, &END_REASONS, &of.ended));
-        number(page, Family::TakenOver, counters::value(Counter::TakenOver));
-        gauge(page, Family::Publications, |counts| counts.publications);
-        gauge(page, Family::Presentities, |counts| counts.presentities);
-        number(page, Family::PublicationsExpired, counters::value(Counter::PublicationsExpired));
-        number(page, Family::DocumentsUnreadable, counters::value(Counter::DocumentsUnreadable));
-        number(page, Family::BodiesUnexpected, counters::value(Counter::Mispredicted));
+fn add_subscriptions(
+    inventory: &Inventory,
+    page: &mut MetricsPage,
+    events: &[NamedCounts<'_>],
+    statistics: &Statistics,
+) {
+    let names = || inventory.packages().0.iter().map(|package| log::show(package.name)).zip(statistics);
+    let gauge = |page: &mut MetricsPage, family, value: fn(&Counts) -> i64| {
+        let mut samples = page.family(family);
+        names().for_each(|(name, counts)| samples.number(&[&name], value(counts).max(0) as u64));
+    };
+    let mut samples = page.family(Family::Subscriptions);
+    for (name, counts) in names() {
+        let active = (counts.subscriptions - counts.pending).max(0) as u64;
+        samples.number(&[&name, "active"], active);
+        samples.number(&[&name, "pending"], counts.pending.max(0) as u64);
     }
+    gauge(page, Family::Replicas, |counts| counts.replicas);
+    let mut samples = page.family(Family::Ended);
+    events.iter().for_each(|(name, of)| add_places(&mut samples, name, &END_REASONS, &of.ended));
+    number(page, Family::TakenOver, counters::value(Counter::TakenOver));
+    gauge(page, Family::Publications, |counts| counts.publications);
+    gauge(page, Family::Presentities, |counts| counts.presentities);
+    number(page, Family::PublicationsExpired, counters::value(Counter::PublicationsExpired));
+    number(page, Family::DocumentsUnreadable, counters::value(Counter::DocumentsUnreadable));
+    number(page, Family::BodiesUnexpected, counters::value(Counter::Mispredicted));
+}
 
-    fn add_fan_outs(&self, page: &mut MetricsPage) {
-        let senders = self.shared.senders;
-        number(page, Family::ChangesCollapsed, counters::value(Counter::Collapsed));
-        number(page, Family::FanoutsHandedOver, counters::value(Counter::HandedOver));
-        number(page, Family::FanoutsWaiting, senders.waiting() as u64);
-        number(page, Family::FanoutOldestAge, senders.oldest_age().0 as u64);
-    }
+fn add_fan_outs(inventory: &Inventory, page: &mut MetricsPage) {
+    let senders = inventory.shared.senders;
+    number(page, Family::ChangesCollapsed, counters::value(Counter::Collapsed));
+    number(page, Family::FanoutsHandedOver, counters::value(Counter::HandedOver));
+    number(page, Family::FanoutsWaiting, senders.waiting() as u64);
+    number(page, Family::FanoutOldestAge, senders.oldest_age().0 as u64);
+}
 
-    fn add_rest(&self, page: &mut MetricsPage, measured: &Measured) {
-        number(page, Family::DmqSent, counters::value(Counter::DmqSent));
-        number(page, Family::DmqReceived, counters::value(Counter::DmqReceived));
-        number(page, Family::DmqRejected, counters::value(Counter::DmqRejected));
-        number(page, Family::DmqLimited, counters::value(Counter::DmqLimited));
-        number(page, Family::RequestsRelayed, counters::value(Counter::RequestsRelayed));
-        let mut nodes = page.family(Family::NodeUp);
-        for (name, is_up) in self.shared.nodes.known() {
-            nodes.number(&[&log::show(&name)], u64::from(is_up));
-        }
-        let is_held = self.shared.cluster_state.arbitration.is_held(clock::instant());
-        number(page, Family::LeaseHeld, u64::from(is_held));
-        number(page, Family::LeaseRenewals, counters::value(Counter::LeaseBeats));
-        number(page, Family::LeasesLost, counters::value(Counter::LeasesLost));
-        number(page, Family::LeasesTakenOver, counters::value(Counter::LeasesTakenOver));
-        number(page, Family::LeaseFailures, counters::value(Counter::LeaseFailures));
-        number(page, Family::SharedMemorySize, shm::size() as u64);
-        number(page, Family::SharedMemoryFree, shm::available() as u64);
-        let left_out = measured.lines_left_out.load(std::sync::atomic::Ordering::Relaxed);
-        number(page, Family::LogLinesLeftOut, left_out);
+fn add_rest(inventory: &Inventory, page: &mut MetricsPage, measured: &Measured) {
+    number(page, Family::DmqSent, counters::value(Counter::DmqSent));
+    number(page, Family::DmqReceived, counters::value(Counter::DmqReceived));
+    number(page, Family::DmqRejected, counters::value(Counter::DmqRejected));
+    number(page, Family::DmqLimited, counters::value(Counter::DmqLimited));
+    number(page, Family::RequestsRelayed, counters::value(Counter::RequestsRelayed));
+    let mut nodes = page.family(Family::NodeUp);
+    for (name, is_up) in inventory.shared.nodes.known() {
+        nodes.number(&[&log::show(&name)], u64::from(is_up));
     }
+    let is_held = inventory.shared.cluster_state.arbitration.is_held(clock::instant());
+    number(page, Family::LeaseHeld, u64::from(is_held));
+    number(page, Family::LeaseRenewals, counters::value(Counter::LeaseBeats));
+    number(page, Family::LeasesLost, counters::value(Counter::LeasesLost));
+    number(page, Family::LeasesTakenOver, counters::value(Counter::LeasesTakenOver));
+    number(page, Family::LeaseFailures, counters::value(Counter::LeaseFailures));
+    number(page, Family::SharedMemorySize, shm::size() as u64);
+    number(page, Family::SharedMemoryFree, shm::available() as u64);
+    let left_out = measured.lines_left_out.load(std::sync::atomic::Ordering::Relaxed);
+    number(page, Family::LogLinesLeftOut, left_out);
 }
 
 fn add_requests(page: &mut MetricsPage, events: &[NamedCounts<'_>]) {

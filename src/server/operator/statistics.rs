@@ -43,78 +43,88 @@ pub struct Counts {
 /// Counts of all packages, by their place among the registered ones.
 pub type Statistics = Vec<Counts>;
 
-impl Inventory {
-    /// Counts what there is.
-    pub fn statistics(&self) -> Statistics {
-        let mut counts = vec![Counts::default(); self.packages().0.len()];
-        if self.storage.subscriptions.is_shared() {
-            self.row_statistics(self.config.active_watchers_table, "event, status", Watching::Event, |event, row| {
+/// Counts what there is.
+pub fn count(inventory: &Inventory) -> Statistics {
+    let mut counts = vec![Counts::default(); inventory.packages().0.len()];
+    if inventory.storage.subscriptions.is_shared() {
+        row_statistics(
+            inventory,
+            inventory.config.active_watchers_table,
+            "event, status",
+            Watching::Event,
+            |event, row| {
                 let Some(count) = counts.get_mut(event) else { return };
                 count.subscriptions += row.int(Watching::Subscriptions);
                 if row.int(Watching::Status) == Status::Pending as i64 {
                     count.pending += row.int(Watching::Subscriptions);
                 }
-            });
-        }
-        self.memory_statistics(&mut counts);
-        if self.storage.publications.has_rows() {
-            self.row_statistics(self.config.presentity_table, "event", Published::Event, |event, row| {
-                let Some(count) = counts.get_mut(event) else { return };
-                count.presentities += row.int(Published::Presentities);
-                count.publications += row.int(Published::Publications);
-            });
-        }
-        counts
+            },
+        );
     }
-
-    fn memory_statistics(&self, counts: &mut Statistics) {
-        let publications = self.storage.publications;
-        let (in_memory, writes_later) = (!publications.has_rows(), publications.writes_later());
-        let writes_back = self.storage.subscriptions.writes_later();
-        let tables = &self.shared.tables;
-        for shard in tables.shards() {
-            for stored in shard.subscriptions() {
-                let Some(count) = counts.get_mut(usize::from(stored.subscription.state.event.0)) else { continue };
-                if !stored.ownership.owner.is_here() {
-                    count.replicas += 1;
-                    continue;
-                }
-                count.subscriptions += 1;
-                count.pending += i64::from(stored.subscription.state.status == Status::Pending);
-                let waits = writes_back && stored.subscription.state.row_state != RowState::Clean;
-                count.rows_waiting += i64::from(waits);
-            }
-            for entry in shard.entries().filter(|_| in_memory || writes_later) {
-                let Some(count) = counts.get_mut(usize::from(entry.event.0)) else { continue };
-                count.rows_waiting += entry.removed.len() as i64;
-                let Documents::Known(list) = &entry.documents else { continue };
-                count.rows_waiting +=
-                    list.iter().filter(|document| document.row_state != PublicationRowState::Nothing).count() as i64;
-                if in_memory {
-                    count.publications += list.len() as i64;
-                    count.presentities += i64::from(!list.is_empty());
-                }
-            }
-        }
-    }
-
-    /// Hands the sums of `table`, grouped by `by`, to `add`, with the number of their event package; drivers that take
-    /// no statements as text count nothing.
-    fn row_statistics<C: Column>(&self, table: &[u8], by: &str, event: C, mut add: impl FnMut(usize, Row<'_, C>)) {
-        let (columns, table) = (C::NAMES.join(", "), String::from_utf8_lossy(table));
-        let text = format!("select {columns} from {table} group by {by}");
-        let packages = self.packages();
-        let _ = self.database.read(|db: &Connection| {
-            if db.driver().scheme() == b"text" {
-                return Ok(());
-            }
-            let rows = db.raw_query::<C>(&text)?.ok_or(DbError::Away)?;
-            for row in rows.iter() {
-                if let Some(id) = packages.named(row.bytes(event)) {
-                    add(usize::from(id.0), row);
-                }
-            }
-            Ok(())
+    memory_statistics(inventory, &mut counts);
+    if inventory.storage.publications.has_rows() {
+        row_statistics(inventory, inventory.config.presentity_table, "event", Published::Event, |event, row| {
+            let Some(count) = counts.get_mut(event) else { return };
+            count.presentities += row.int(Published::Presentities);
+            count.publications += row.int(Published::Publications);
         });
     }
+    counts
+}
+
+fn memory_statistics(inventory: &Inventory, counts: &mut Statistics) {
+    let publications = inventory.storage.publications;
+    let (in_memory, writes_later) = (!publications.has_rows(), publications.writes_later());
+    let writes_back = inventory.storage.subscriptions.writes_later();
+    let tables = &inventory.shared.tables;
+    for shard in tables.shards() {
+        for stored in shard.subscriptions() {
+            let Some(count) = counts.get_mut(usize::from(stored.subscription.state.event.0)) else { continue };
+            if !stored.ownership.owner.is_here() {
+                count.replicas += 1;
+                continue;
+            }
+            count.subscriptions += 1;
+            count.pending += i64::from(stored.subscription.state.status == Status::Pending);
+            let waits = writes_back && stored.subscription.state.row_state != RowState::Clean;
+            count.rows_waiting += i64::from(waits);
+        }
+        for entry in shard.entries().filter(|_| in_memory || writes_later) {
+            let Some(count) = counts.get_mut(usize::from(entry.event.0)) else { continue };
+            count.rows_waiting += entry.removed.len() as i64;
+            let Documents::Known(list) = &entry.documents else { continue };
+            count.rows_waiting +=
+                list.iter().filter(|document| document.row_state != PublicationRowState::Nothing).count() as i64;
+            if in_memory {
+                count.publications += list.len() as i64;
+                count.presentities += i64::from(!list.is_empty());
+            }
+        }
+    }
+}
+
+/// Hands the sums of `table`, grouped by `by`, to `add`, with the number of their event package; drivers that take
+/// no statements as text count nothing.
+fn row_statistics<C: Column>(
+    inventory: &Inventory,
+    table: &[u8],
+    by: &str,
+    event: C,
+    mut add: impl FnMut(usize, Row<'_, C>),
+) {
+    let (columns, table) = (C::NAMES.join(", "), String::from_utf8_lossy(table));
+    let text = format!("select {columns} from {table} group by {by}");
+    let packages = inventory.packages();
+    let _ = inventory.database.read(|db: &Connection| {
+        if db.driver().scheme() == b"text" {
+            return Ok(());
+        }
+        let rows = db.raw_query::<C>(&text)?.ok_or(DbError::Away)?;
+        for row in rows.iter() {
+            if let Some(id) = packages.named(row.bytes(event)) {
+                add(usize::from(id.0), row);
+            }
+        }
+        Ok(())
+    });
 }

@@ -13,87 +13,85 @@ pub enum PageOrder {
     Falling,
 }
 
-impl Inventory {
-    /// Shows one subscription after the other until `take` wants no more.
-    fn each_subscription(&self, take: &mut dyn FnMut(Subscription) -> bool) -> Result<(), StoreError> {
-        self.storage.subscriptions.each(take)
-    }
+/// Shows one subscription after the other until `take` wants no more.
+fn each_subscription(inventory: &Inventory, take: &mut dyn FnMut(Subscription) -> bool) -> Result<(), StoreError> {
+    inventory.storage.subscriptions.each(take)
+}
 
-    /// Some of the subscriptions that are `wanted`, in a stable order.
-    ///
-    /// # Errors
-    ///
-    /// Fails when the subscriptions have to be read from the database and it cannot be read.
-    pub fn page_of_subscriptions(
-        &self,
-        offset: usize,
-        limit: usize,
-        wanted: impl Fn(&Subscription) -> bool,
-    ) -> Result<Vec<Subscription>, StoreError> {
-        let (mut skipped, mut page) = (0, Vec::new());
-        self.each_subscription(&mut |subscription| {
-            if !wanted(&subscription) {
-                return true;
-            }
-            if skipped < offset {
-                skipped += 1;
-                return true;
-            }
-            page.push(subscription);
-            page.len() < limit
-        })?;
-        page.truncate(limit);
-        Ok(page)
-    }
-
-    /// How many subscriptions are `wanted`.
-    ///
-    /// # Errors
-    ///
-    /// Fails when the subscriptions have to be read from the database and it cannot be read.
-    pub fn count_subscriptions(&self, wanted: impl Fn(&Subscription) -> bool) -> Result<usize, StoreError> {
-        let mut count = 0;
-        self.each_subscription(&mut |subscription| {
-            count += usize::from(wanted(&subscription));
-            true
-        })?;
-        Ok(count)
-    }
-
-    /// Some of the subscriptions that are `wanted`, by their `key`. Of all of them only key
-    /// and dialog are kept, and the page is read in a second pass: what has ended meanwhile is missing in it.
-    ///
-    /// # Errors
-    ///
-    /// Fails when the subscriptions have to be read from the database and it cannot be read.
-    pub fn sorted_page_of_subscriptions<K: Ord>(
-        &self,
-        offset: usize,
-        limit: usize,
-        order: PageOrder,
-        wanted: impl Fn(&Subscription) -> bool,
-        key: impl Fn(&Subscription) -> K,
-    ) -> Result<Vec<Subscription>, StoreError> {
-        let hash = |s: &Subscription| self.shared.tables.dialog_hash(s.dialog());
-        let mut keys: Vec<(K, u64)> = Vec::new();
-        self.each_subscription(&mut |subscription| {
-            if wanted(&subscription) {
-                keys.push((key(&subscription), hash(&subscription)));
-            }
-            true
-        })?;
-        keys.sort_unstable();
-        if order == PageOrder::Falling {
-            keys.reverse();
+/// Some of the subscriptions that are `wanted`, in a stable order.
+///
+/// # Errors
+///
+/// Fails when the subscriptions have to be read from the database and it cannot be read.
+pub fn page_of_subscriptions(
+    inventory: &Inventory,
+    offset: usize,
+    limit: usize,
+    wanted: impl Fn(&Subscription) -> bool,
+) -> Result<Vec<Subscription>, StoreError> {
+    let (mut skipped, mut page) = (0, Vec::new());
+    each_subscription(inventory, &mut |subscription| {
+        if !wanted(&subscription) {
+            return true;
         }
-        let places: HashMap<u64, usize> =
-            keys.iter().skip(offset).take(limit).enumerate().map(|(place, (_, dialog))| (*dialog, place)).collect();
-        let mut page: Vec<(usize, Subscription)> = Vec::with_capacity(places.len());
-        self.each_subscription(&mut |subscription| {
-            page.extend(places.get(&hash(&subscription)).map(|place| (*place, subscription)));
-            page.len() < places.len()
-        })?;
-        page.sort_unstable_by_key(|(place, _)| *place);
-        Ok(page.into_iter().map(|(_, subscription)| subscription).collect())
+        if skipped < offset {
+            skipped += 1;
+            return true;
+        }
+        page.push(subscription);
+        page.len() < limit
+    })?;
+    page.truncate(limit);
+    Ok(page)
+}
+
+/// How many subscriptions are `wanted`.
+///
+/// # Errors
+///
+/// Fails when the subscriptions have to be read from the database and it cannot be read.
+pub fn count_subscriptions(inventory: &Inventory, wanted: impl Fn(&Subscription) -> bool) -> Result<usize, StoreError> {
+    let mut count = 0;
+    each_subscription(inventory, &mut |subscription| {
+        count += usize::from(wanted(&subscription));
+        true
+    })?;
+    Ok(count)
+}
+
+/// Some of the subscriptions that are `wanted`, by their `key`. Of all of them only key
+/// and dialog are kept, and the page is read in a second pass: what has ended meanwhile is missing in it.
+///
+/// # Errors
+///
+/// Fails when the subscriptions have to be read from the database and it cannot be read.
+pub fn sorted_page_of_subscriptions<K: Ord>(
+    inventory: &Inventory,
+    offset: usize,
+    limit: usize,
+    order: PageOrder,
+    wanted: impl Fn(&Subscription) -> bool,
+    key: impl Fn(&Subscription) -> K,
+) -> Result<Vec<Subscription>, StoreError> {
+    let hash = |s: &Subscription| inventory.shared.tables.dialog_hash(s.dialog());
+    let mut keys: Vec<(K, u64)> = Vec::new();
+    each_subscription(inventory, &mut |subscription| {
+        if wanted(&subscription) {
+            keys.push((key(&subscription), hash(&subscription)));
+        }
+        true
+    })?;
+    keys.sort_unstable();
+    if order == PageOrder::Falling {
+        keys.reverse();
     }
+    let places: HashMap<u64, usize> =
+        keys.iter().skip(offset).take(limit).enumerate().map(|(place, (_, dialog))| (*dialog, place)).collect();
+    let mut page: Vec<(usize, Subscription)> = Vec::with_capacity(places.len());
+    each_subscription(inventory, &mut |subscription| {
+        page.extend(places.get(&hash(&subscription)).map(|place| (*place, subscription)));
+        page.len() < places.len()
+    })?;
+    page.sort_unstable_by_key(|(place, _)| *place);
+    Ok(page.into_iter().map(|(_, subscription)| subscription).collect())
 }

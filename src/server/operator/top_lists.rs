@@ -45,99 +45,97 @@ pub struct RefusedRow {
     pub watcher: Vec<u8>,
 }
 
-impl Inventory {
-    /// Rows that the database has refused and that were not written since, at most `limit`.
-    pub fn refused_rows(&self, limit: usize) -> Vec<RefusedRow> {
-        let mut found = Vec::new();
-        let tables = &self.shared.tables;
-        for shard in tables.shards() {
-            let refused = shard.subscriptions().filter(|stored| stored.aside.is_refused());
-            found.extend(refused.take(limit - found.len()).map(|stored| self.refused_subscription(stored)));
-            for entry in shard.entries() {
-                let Documents::Known(list) = &entry.documents else { continue };
-                let refused = list.iter().filter(|document| document.aside.is_refused()).take(limit - found.len());
-                found.extend(refused.map(|_| RefusedRow {
-                    table: self.config.presentity_table,
-                    presentity: entry.uri.to_vec(),
-                    event: self.packages().get(entry.event).name.to_vec(),
-                    watcher: Vec::new(),
-                }));
-            }
-            if found.len() >= limit {
-                return found;
-            }
-        }
-        let authorizations = self.shared.authorizations.refused(limit - found.len());
-        found.extend(authorizations.into_iter().map(|[presentity, user, host, event]| RefusedRow {
-            table: self.config.watchers_table,
-            presentity,
-            event,
-            watcher: uri::join(&user, &host),
-        }));
-        found
-    }
-
-    fn refused_subscription(&self, stored: &SubscriptionEntry) -> RefusedRow {
-        RefusedRow {
-            table: self.config.active_watchers_table,
-            presentity: stored.subscription.get(Field::PresUri).to_vec(),
-            event: self.packages().get(stored.subscription.state.event).name.to_vec(),
-            watcher: stored.subscription.watcher_uri(),
-        }
-    }
-
-    /// The presentities with the most watchers, at most `limit`, the busiest first.
-    ///
-    /// # Errors
-    ///
-    /// Fails when the subscriptions have to be read from the database and it cannot be read.
-    pub fn busiest(&self, limit: usize) -> Result<Vec<BusiestResource>, StoreError> {
-        let mut found = match self.storage.subscriptions.is_shared() {
-            true => self.busiest_in_database()?,
-            false => self.busiest_in_memory(limit),
-        };
-        keep_largest(&mut found, limit);
-        Ok(found)
-    }
-
-    fn busiest_in_memory(&self, limit: usize) -> Vec<BusiestResource> {
-        let tables = &self.shared.tables;
-        let mut found = Vec::new();
-        for shard in tables.shards() {
-            found.extend(shard.entries().filter(|entry| !entry.subscriptions().is_empty()).map(busy));
-            drop(shard);
-            keep_largest(&mut found, limit);
-        }
-        found
-    }
-
-    fn busiest_in_database(&self) -> Result<Vec<BusiestResource>, StoreError> {
-        let mut counts: HashMap<(Vec<u8>, PackageId), usize> = HashMap::new();
-        self.storage.subscriptions.each(&mut |subscription: Subscription| {
-            let key = (subscription.get(Field::PresUri).to_vec(), subscription.state.event);
-            *counts.entry(key).or_default() += 1;
-            true
-        })?;
-        let busy = |((presentity, event), watchers)| BusiestResource { presentity, event, watchers, changes: 0 };
-        Ok(counts.into_iter().map(busy).collect())
-    }
-
-    /// Watchers whose last NOTIFY was answered by something else than success, at most `limit`.
-    pub fn failing(&self, limit: usize) -> Vec<FailingWatcher> {
-        let tables = &self.shared.tables;
-        let mut found = Vec::new();
-        for shard in tables.shards() {
-            let failed = shard.subscriptions().filter(|stored| stored.ownership.owner.is_here() && has_failed(stored));
-            found.extend(failed.take(limit - found.len()).map(|stored| FailingWatcher {
-                subscription: stored.subscription.to_private(),
-                notify_history: stored.notify_history,
+/// Rows that the database has refused and that were not written since, at most `limit`.
+pub fn refused_rows(inventory: &Inventory, limit: usize) -> Vec<RefusedRow> {
+    let mut found = Vec::new();
+    let tables = &inventory.shared.tables;
+    for shard in tables.shards() {
+        let refused = shard.subscriptions().filter(|stored| stored.aside.is_refused());
+        found.extend(refused.take(limit - found.len()).map(|stored| refused_subscription(inventory, stored)));
+        for entry in shard.entries() {
+            let Documents::Known(list) = &entry.documents else { continue };
+            let refused = list.iter().filter(|document| document.aside.is_refused()).take(limit - found.len());
+            found.extend(refused.map(|_| RefusedRow {
+                table: inventory.config.presentity_table,
+                presentity: entry.uri.to_vec(),
+                event: inventory.packages().get(entry.event).name.to_vec(),
+                watcher: Vec::new(),
             }));
-            if found.len() >= limit {
-                break;
-            }
         }
-        found
+        if found.len() >= limit {
+            return found;
+        }
     }
+    let authorizations = inventory.shared.authorizations.refused(limit - found.len());
+    found.extend(authorizations.into_iter().map(|[presentity, user, host, event]| RefusedRow {
+        table: inventory.config.watchers_table,
+        presentity,
+        event,
+        watcher: uri::join(&user, &host),
+    }));
+    found
+}
+
+fn refused_subscription(inventory: &Inventory, stored: &SubscriptionEntry) -> RefusedRow {
+    RefusedRow {
+        table: inventory.config.active_watchers_table,
+        presentity: stored.subscription.get(Field::PresUri).to_vec(),
+        event: inventory.packages().get(stored.subscription.state.event).name.to_vec(),
+        watcher: stored.subscription.watcher_uri(),
+    }
+}
+
+/// The presentities with the most watchers, at most `limit`, the busiest first.
+///
+/// # Errors
+///
+/// Fails when the subscriptions have to be read from the database and it cannot be read.
+pub fn busiest(inventory: &Inventory, limit: usize) -> Result<Vec<BusiestResource>, StoreError> {
+    let mut found = match inventory.storage.subscriptions.is_shared() {
+        true => busiest_in_database(inventory)?,
+        false => busiest_in_memory(inventory, limit),
+    };
+    keep_largest(&mut found, limit);
+    Ok(found)
+}
+
+fn busiest_in_memory(inventory: &Inventory, limit: usize) -> Vec<BusiestResource> {
+    let tables = &inventory.shared.tables;
+    let mut found = Vec::new();
+    for shard in tables.shards() {
+        found.extend(shard.entries().filter(|entry| !entry.subscriptions().is_empty()).map(busy));
+        drop(shard);
+        keep_largest(&mut found, limit);
+    }
+    found
+}
+
+fn busiest_in_database(inventory: &Inventory) -> Result<Vec<BusiestResource>, StoreError> {
+    let mut counts: HashMap<(Vec<u8>, PackageId), usize> = HashMap::new();
+    inventory.storage.subscriptions.each(&mut |subscription: Subscription| {
+        let key = (subscription.get(Field::PresUri).to_vec(), subscription.state.event);
+        *counts.entry(key).or_default() += 1;
+        true
+    })?;
+    let busy = |((presentity, event), watchers)| BusiestResource { presentity, event, watchers, changes: 0 };
+    Ok(counts.into_iter().map(busy).collect())
+}
+
+/// Watchers whose last NOTIFY was answered by something else than success, at most `limit`.
+pub fn failing(inventory: &Inventory, limit: usize) -> Vec<FailingWatcher> {
+    let tables = &inventory.shared.tables;
+    let mut found = Vec::new();
+    for shard in tables.shards() {
+        let failed = shard.subscriptions().filter(|stored| stored.ownership.owner.is_here() && has_failed(stored));
+        found.extend(failed.take(limit - found.len()).map(|stored| FailingWatcher {
+            subscription: stored.subscription.to_private(),
+            notify_history: stored.notify_history,
+        }));
+        if found.len() >= limit {
+            break;
+        }
+    }
+    found
 }
 
 fn busy(entry: &ResourceEntry) -> BusiestResource {

@@ -10,6 +10,7 @@ use crate::presence::ports::cluster::Cluster;
 use crate::presence::publication::{Dialogs, Publication, StoredDocument};
 use crate::presence::replica::Replica;
 use crate::presence::resource::Resource;
+use crate::server::announcing::{holders, ownership};
 use crate::server::context::Context;
 use crate::server::shared::Parts;
 use crate::server::tables::resource_entry::Documents;
@@ -25,14 +26,14 @@ impl Cluster for Context<'_> {
         if replica.is_removal() {
             let until = clock::now() + self.config.max_expires;
             let name = [&uri[..], &replica.event, replica.last_etag().bytes()];
-            self.note_removal(RecordKind::Publications, &uri, name, &text, until);
+            holders::note_removal(self, RecordKind::Publications, &uri, name, &text, until);
         }
-        if !self.send_to_holders(dmq::Channel::Publications, &uri, &text) {
+        if !holders::send_to_holders(self, dmq::Channel::Publications, &uri, &text) {
             limited!(Error, "a change for {} could not be sent to the other nodes", log::show(&replica.user));
         }
     }
     fn is_held_elsewhere(&self, resource: &Resource) -> bool {
-        self.view().is_some_and(|view| !view.is_held_here(&resource.uri))
+        holders::view(self).is_some_and(|view| !view.is_held_here(&resource.uri))
     }
     fn expects_answers(&self) -> bool {
         self.shared.nodes.joining.may_be_answered(clock::now())
@@ -64,13 +65,13 @@ impl Cluster for Context<'_> {
         self.shared.old_documents.is_old(resource, dialogs, stamp, latest)
     }
     fn note_ended(&self, resource: &Resource, dialogs: &[u64], stamp: Option<ClusterSecond>) {
-        self.note_ended_dialogs(resource, dialogs, stamp);
+        holders::note_ended_dialogs(self, resource, dialogs, stamp);
     }
     fn ended_with(&self, resource: &Resource, removed: &Publication) -> Vec<u64> {
-        self.dialogs_ended_with(resource, removed)
+        holders::dialogs_ended_with(self, resource, removed)
     }
     fn served_elsewhere(&mut self, dialog: DialogId<'_>) -> Option<Vec<u8>> {
-        (!self.is_owned(dialog)).then(|| self.node_of(dialog))
+        (!ownership::is_owned(self, dialog)).then(|| ownership::node_of(self, dialog))
     }
 }
 

@@ -7,6 +7,7 @@ use crate::presence::publication::{Applied, Change, Keeps, Plan, Publication};
 use crate::presence::remembered::{Digested, KnownBody};
 use crate::presence::resource::Resource;
 use crate::presence::row_limits::PublicationRows;
+use crate::server::announcing::holders;
 use crate::server::publications::edit::{Edit, InsertPlace, RemovedBody};
 use crate::server::publications::store::{PublicationStore, ResourceFilter};
 use crate::server::publications::trims::{self, Trims};
@@ -95,7 +96,7 @@ impl DocumentMemory {
         removals.iter().for_each(|removed| self.record_removal(resource, removed));
         drop(shard);
         if matches!(change, Change::Insert(_) | Change::End(_)) {
-            removals.iter().for_each(|replaced| self.keep_replaced(resource, replaced));
+            removals.iter().for_each(|replaced| holders::keep_replaced(self, resource, replaced));
         }
         Ok(Changed { applied, rows, undo, removals })
     }
@@ -118,7 +119,7 @@ impl DocumentMemory {
     pub(crate) fn record_removal(&self, resource: &Resource, removed: &Publication) {
         if self.config.replicates {
             self.shared.tombstones.record_publication_removal(resource, removed, crate::host::clock::now());
-            self.note_ended_dialogs(resource, &removed.dialogs.ids(), removed.stamp);
+            holders::note_ended_dialogs(self, resource, &removed.dialogs.ids(), removed.stamp);
         }
     }
 
@@ -126,7 +127,7 @@ impl DocumentMemory {
     pub(crate) fn forget_removals(&self, resource: &Resource, removals: &[Publication]) {
         for kept in removals {
             self.shared.tombstones.forget_publication_removal(resource, kept);
-            self.forget_replaced(resource, kept);
+            holders::forget_replaced(self, resource, kept);
         }
     }
 

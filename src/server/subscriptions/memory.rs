@@ -13,7 +13,8 @@ use crate::presence::resource::Resource;
 use crate::presence::subscription::{Renewal, Status, Subscription, SubscriptionState};
 use crate::presence::subscription_field::Field;
 use crate::server::announcing::claims::SubscriptionClaim;
-use crate::server::announcing::subscriptions::Ends;
+use crate::server::announcing::subscriptions::{self, Ends};
+use crate::server::announcing::{arbitration, claims, holders, ownership};
 use crate::server::nodes::node_id::NodeId;
 use crate::server::notifications::row_run::RowWork;
 use crate::server::shared::Parts;
@@ -63,7 +64,7 @@ impl SubscriptionStore for MemorySubscriptions {
         let row = self.rows.add(subscription, ahead)?;
         shared.state.row_state = row.row_state;
         match tables.place_claimed(claim, resource, shared, row.cseq, Ownership::default()) {
-            Ok(()) => self.announce_subscription(subscription.dialog()),
+            Ok(()) => subscriptions::announce_subscription(self, subscription.dialog()),
             Err(no_memory) => {
                 self.rows.removed(subscription.dialog());
                 return Err(no_memory.into());
@@ -109,7 +110,7 @@ impl SubscriptionStore for MemorySubscriptions {
             Ok(ended) => Ok(ended.map_or(Renewed::Gone, |_| Renewed::Done)),
             Err(error) => {
                 self.take_back(current, renewal, &current.state);
-                self.announce_subscription(current.dialog());
+                subscriptions::announce_subscription(self, current.dialog());
                 Err(error)
             }
         }
@@ -182,7 +183,7 @@ impl SubscriptionStore for MemorySubscriptions {
     ) -> Result<bool, StoreError> {
         let Some(current) = self.shared.tables.find(dialog) else { return Ok(false) };
         let known = current.state.status == authorization.status && current.get(Field::Reason) == authorization.reason;
-        if known || !self.is_served_here(dialog) {
+        if known || !ownership::is_served_here(self, dialog) {
             return Ok(false);
         }
         let changed = self.shared.tables.change(&current, &[(Field::Reason, &authorization.reason)], |stored| {
@@ -202,7 +203,7 @@ impl SubscriptionStore for MemorySubscriptions {
                 // The decision holds in memory; a start before the row is written judges the watcher anew.
                 crate::limited!(Error, "a watcher's new authorization is not in its row yet: {error}");
             }
-            self.announce_subscription(dialog);
+            subscriptions::announce_subscription(self, dialog);
         }
         Ok(changed)
     }
@@ -269,7 +270,7 @@ fn leave_final_notify(
 ) {
     last.state = stored.subscription.state;
     if !stored.ownership.owner.is_here() {
-        crate::server::announcing::subscriptions::skip_sequence_numbers(&mut last.state, stored.ownership.ceiling);
+        ownership::skip_sequence_numbers(&mut last.state, stored.ownership.ceiling);
     }
     last.state.local_cseq += 1;
     last.state.version += 1;
@@ -295,7 +296,7 @@ impl MemorySubscriptions {
                 Attempt::Overtaken(now) => RenewedWhere::Elsewhere(Renewed::Overtaken(now)),
                 Attempt::Gone => RenewedWhere::Elsewhere(Renewed::Gone),
                 Attempt::StaysElsewhere => {
-                    self.announce_subscription(current.dialog());
+                    subscriptions::announce_subscription(self, current.dialog());
                     RenewedWhere::Elsewhere(Renewed::Done)
                 }
             });
@@ -306,10 +307,10 @@ impl MemorySubscriptions {
     /// The other nodes learn of a renewal, and its former owner that it is ours.
     fn announce_renewal(&self, dialog: DialogId<'_>, change: &ChangeOfHands) {
         if let Some((claim, ticket)) = change.claim.as_ref().and_then(|claim| Some((claim, claim.ticket?))) {
-            return self.announce_claim(dialog, claim, ticket);
+            return claims::announce_claim(self, dialog, claim, ticket);
         }
-        self.announce_subscription(dialog);
-        change.former.into_iter().for_each(|former| self.announce_to_former(dialog, former));
+        subscriptions::announce_subscription(self, dialog);
+        change.former.into_iter().for_each(|former| holders::announce_to_former(self, dialog, former));
     }
 
     /// Renews a subscription in the tables alone.
@@ -317,7 +318,7 @@ impl MemorySubscriptions {
         let (now, stays) = (crate::host::clock::now(), self.stays_elsewhere(current.dialog()));
         // Where a subscription stays with another node, that node's socket and Contact stay, too.
         let strings = if stays { renewal.of_watcher() } else { renewal.changes() };
-        let mut claim = self.claim_of(current);
+        let mut claim = claims::claim_of(self, current);
         let mut attempt = Attempt::Gone;
         self.shared.tables.change(current, &strings, |stored| {
             // What a later SUBSCRIBE has made of it stays.
@@ -326,9 +327,9 @@ impl MemorySubscriptions {
                 return false;
             }
             // Under an arbiter it stays with the owner, who sends the NOTIFY when it learns of the SUBSCRIBE.
-            let is_owned = self.owns(&stored.ownership);
-            let steps = if is_owned { None } else { self.steps_to_us(&stored.ownership) };
-            let claims = self.has_to_claim(&stored.ownership);
+            let is_owned = arbitration::owns(self, &stored.ownership);
+            let steps = if is_owned { None } else { arbitration::steps_to_us(self, &stored.ownership) };
+            let claims = claims::has_to_claim(self, &stored.ownership);
             if stays != (!is_owned && steps.is_none()) || claims != claim.is_some() {
                 attempt = Attempt::ChangedHands;
                 return false;
@@ -343,12 +344,7 @@ impl MemorySubscriptions {
             };
             stored.aside = Aside::default();
             if let Some(steps) = steps {
-                crate::server::announcing::subscriptions::take_over(
-                    &self.shared.tables,
-                    stored,
-                    self.shared.cluster_state.arbitration.lease(),
-                    steps,
-                );
+                ownership::take_over(&self.shared.tables, stored, self.shared.cluster_state.arbitration.lease(), steps);
             }
             stored.ownership.raised = 0;
             let state = &mut stored.subscription.state;
@@ -368,7 +364,8 @@ impl MemorySubscriptions {
     /// Whether a SUBSCRIBE does not make a subscription ours: an arbiter says whose it is.
     fn stays_elsewhere(&self, dialog: DialogId<'_>) -> bool {
         self.config.has_arbiter()
-            && self.held_ownership(dialog).is_some_and(|held| !self.owns(&held) && !self.may_claim(&held))
+            && ownership::held_ownership(self, dialog)
+                .is_some_and(|held| !arbitration::owns(self, &held) && !arbitration::may_claim(self, &held))
     }
 
     /// Undoes a renewal whose row could not be written, or whose end could not be carried out: what is answered 500 has
@@ -425,7 +422,7 @@ impl MemorySubscriptions {
         let by_watcher = final_notify == Some(End::Unsubscribed);
         if owner.is_here() || final_notify.is_some() {
             let ends = if by_watcher || !owner.is_here() { Ends::ForGood } else { Ends::Here };
-            self.announce_end(&removed, ownership, ends);
+            subscriptions::announce_end(self, &removed, ownership, ends);
         }
         Ok(Some(removed))
     }
@@ -474,7 +471,7 @@ impl MemorySubscriptions {
             note_long_over(1);
             return Ok(self.take_out(dialog, None)?.is_some());
         }
-        if still.state.status == Status::Terminated || !self.is_owned(dialog) {
+        if still.state.status == Status::Terminated || !ownership::is_owned(self, dialog) {
             // It was notified of its end when it began, or by its owner.
             return Ok(self.take_out(dialog, None)?.is_some());
         }
