@@ -5,7 +5,6 @@ pub mod calls;
 pub mod commands;
 pub mod dmq;
 pub mod explain_rpc;
-mod filter;
 pub mod functions;
 pub mod history_rpc;
 pub mod module;

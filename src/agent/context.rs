@@ -85,13 +85,15 @@ impl<'m> AgentContext<'m> {
         AgentContext { whole_sweep: true, ..AgentContext::new(process) }
     }
 
-    /// URIs of the presentities that records with this id are about.
+    /// URIs of the presentities that records with this id are about, sorted.
     ///
     /// # Errors
     ///
     /// Fails when the rows have to be read (`db_mode` without memory) and the database cannot be read.
     pub fn uris_with_id(&self, id: &[u8]) -> Result<Vec<Vec<u8>>, RequestError> {
-        self.process.records.uris_with_id(id)
+        let mut uris = self.process.records.uris_with_id(id)?;
+        uris.sort();
+        Ok(uris)
     }
 
     /// Some of the records whose presentity is `wanted`.

@@ -126,6 +126,11 @@ impl Rpc {
         self.arguments.borrow_mut().pop_front()
     }
 
+    /// The arguments from the next one on.
+    pub fn texts(&self) -> impl Iterator<Item = Vec<u8>> {
+        std::iter::from_fn(|| self.text())
+    }
+
     /// Adds a text to the answer.
     pub fn add_text(&self, text: &[u8]) {
         if let Some(add) = self.f().add {

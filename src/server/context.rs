@@ -9,7 +9,6 @@ use crate::presence::ended::Ended;
 use crate::presence::error::Failure;
 use crate::presence::event_package::{PackageId, Packages};
 use crate::presence::notification::ChangeOrigin;
-use crate::presence::occurrence::Occurrence;
 use crate::presence::ports::transaction::ServerTransaction;
 use crate::presence::remembered::SentNotify;
 use crate::presence::subscription::Subscription;
@@ -150,11 +149,6 @@ impl<'m> Context<'m> {
     /// Subscriptions that ended, the latest first; see [`crate::server::history::History::latest`].
     pub fn ends(&self, limit: usize, wanted: impl Fn(&Ended) -> bool) -> Vec<Ended> {
         self.shared.history.latest(limit, wanted)
-    }
-
-    /// Everything remembered that is `wanted`, in the order in which it happened.
-    pub fn occurrences(&self, wanted: impl Fn(&Occurrence) -> bool) -> Vec<Occurrence> {
-        self.shared.history.all(wanted)
     }
 
     /// The last NOTIFY of a dialog, by the hash of that, as far as it is remembered.

@@ -262,6 +262,22 @@ fn unsafe_code_stays_at_the_edge() {
     assert!(wrong.is_empty(), "unsafe code outside of the layers that speak with C: {wrong:?}");
 }
 
+/// What sorts, selects, counts or walks through what is stored.
+const SELECTING: [&str; 8] =
+    [".sort", ".dedup", ".retain(", "HashMap", "HashSet", ".shards()", ".nth_shard(", "until_failed"];
+
+/// An entry turns its arguments into types, calls one function of a room, and turns the result back.
+#[test]
+fn entries_sort_and_select_nothing() {
+    let modules = modules();
+    let entries = modules.iter().filter(|(module, _)| layer_of(module) == "abi");
+    let wrong: Vec<String> = entries
+        .flat_map(|(module, code)| SELECTING.iter().filter(|word| code.contains(**word)).map(move |w| (module, w)))
+        .map(|(module, word)| format!("{module} contains {word:?}: let a room of server or agent do that"))
+        .collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
 #[test]
 fn every_c_entry_is_guarded() {
     let (files, for_tests) = (rust_files(), modules_for_tests());

@@ -1,5 +1,5 @@
-//! Methods belong to the room of their type: what other rooms do with it are functions of theirs, so that an import shows
-//! who uses them.
+//! Methods belong to the room of their type: what other rooms do with it are functions of theirs, so that an import
+//! shows who uses them.
 use crate::declared_types;
 use crate::imports::{modules, modules_for_tests};
 use std::collections::BTreeMap;

@@ -1,6 +1,5 @@
 //! `bind_presence`: the functions other modules call (`modules/presence/bind_presence.h`).
 use crate::abi::c_types::{event_t, pres_ev_t, presence_api_t, sip_msg_t, str_t, subs_t};
-use crate::abi::presence::calls::NotRefreshed;
 use crate::abi::presence::requests::who;
 use crate::abi::presence::{calls, module, state, subscription_hash_table as table};
 use crate::host::bytes::{lend, view};
@@ -9,6 +8,7 @@ use crate::host::msg::{AddressHeader, Header, SipMsg, routes_of};
 use crate::host::pkg::{PkgStr, PkgText};
 use crate::presence::event_package::Trait;
 use crate::presence::placed::RefreshKind;
+use crate::server::operator::refreshing::{self, NotRefreshed};
 use crate::sip::checked::{HostPart, UriText, UserPart, Word, is_clean, most};
 use crate::sip::columns;
 use crate::sip::event::EventHeader;
@@ -115,7 +115,13 @@ unsafe extern "C" fn update_watchers_status(uri: *mut str_t, event: *mut pres_ev
     entry!(update_watchers_status, -1, {
         // SAFETY: null, or a package that `contains_event` gave: packages are registered for ever.
         let (Some(uri), Some(event)) = (given_text!(uri), unsafe { event.as_ref() }) else { return -1 };
-        match calls::refresh_watchers(uri, given_text!(&event.name).unwrap_or_default(), RefreshKind::Rules) {
+        let Some(process) = state::process() else { return -1 };
+        match refreshing::refresh_watchers(
+            process,
+            uri,
+            given_text!(&event.name).unwrap_or_default(),
+            RefreshKind::Rules,
+        ) {
             // Stock's script function fails there, its API does not.
             Ok(()) | Err(NotRefreshed::PackageWithoutRules(_)) => 0,
             Err(why) => {
@@ -129,7 +135,8 @@ unsafe extern "C" fn update_watchers_status(uri: *mut str_t, event: *mut pres_ev
 unsafe extern "C" fn pres_refresh_watchers(uri: *mut str_t, event: *mut str_t, kind: c_int) -> c_int {
     entry!(pres_refresh_watchers, -1, {
         let (Some(uri), Some(event)) = (given_text!(uri), given_text!(event)) else { return -1 };
-        match calls::refresh_watchers(uri, event, RefreshKind::of(kind)) {
+        let Some(process) = state::process() else { return -1 };
+        match refreshing::refresh_watchers(process, uri, event, RefreshKind::of(kind)) {
             Ok(()) => 0,
             Err(why) => {
                 why.log(&format!("the watchers of {} are not refreshed", log::show(uri)));

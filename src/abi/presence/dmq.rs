@@ -1,12 +1,11 @@
 //! The callbacks of dmq: what comes from other nodes is admitted and carried out by [`crate::server::cluster`].
-use crate::abi::presence::{calls, state};
+use crate::abi::presence::state;
 use crate::cluster::consent::Ticket;
 use crate::common::counters::{self, Counter};
 use crate::host::clock;
 use crate::host::dmq::{self, Address, Channel};
 use crate::host::msg::{Header, SipMsg};
 use crate::presence::config::Config;
-use crate::presence::placed::Placed;
 use crate::server::announcing::node_names;
 use crate::server::cluster::admission::{BAD, StatusLine, TOO_MANY, admit, is_within_rate, note_refused, with_sender};
 use crate::server::cluster::{consent, messages};
@@ -145,22 +144,6 @@ unsafe extern "C" fn on_node(
 ) -> c_int {
     entry!(on_node, -1, {
         // SAFETY: dmq calls this with its own message, answer and node, and waits until it returns.
-        unsafe { receive(message, answer, node, Channel::Nodes, carry_out) }
+        unsafe { receive(message, answer, node, Channel::Nodes, messages::on_node_message) }
     })
-}
-
-fn carry_out(context: &mut Context, body: &[u8], from: Option<Address>) -> StatusLine {
-    messages::on_node_message(context, body, from, refresh_for)
-}
-
-/// Another node asks for what is done here for the watchers of a presentity that it does not hold.
-fn refresh_for(message: &Placed) {
-    let Placed::Refresh { uri, event, kind, file: [file_uri, filename] } = message else { return };
-    let done = match file_uri.is_empty() {
-        true => calls::refresh_watchers_here(uri, event, *kind),
-        false => calls::refresh_hard_state_here(uri, event, file_uri, filename).map_err(Into::into),
-    };
-    if let Err(why) = done {
-        why.log("pres_refresh_watchers on another node");
-    }
 }

@@ -1,73 +1,18 @@
 //! Why a lamp is dark: `presence.explain`.
 use crate::abi::c_types::rpc_t;
-use crate::abi::presence::filter::{Name, packages};
 use crate::abi::presence::rpc::{answered, call};
 use crate::abi::presence::state;
 use crate::host::rpc::{Rpc, Struct};
 use crate::host::{clock, log};
 use crate::presence::ended::Ended;
-use crate::presence::error::StoreError;
-use crate::presence::event_package::PackageId;
 use crate::presence::explain::{self, Explanation};
 use crate::presence::ports::server::Server;
 use crate::presence::resource::Resource;
-use crate::presence::subscription_field::Field;
 use crate::server::context::Context;
-use crate::server::operator::subscription_lists;
+use crate::server::operator::names::Name;
+use crate::server::operator::pairs;
 use crate::time::Moment;
 use std::ffi::c_void;
-
-/// How many pairs of a watcher and a resource are explained at most: what was asked may be short.
-const LARGEST_ANSWER: usize = 100;
-
-/// Watchers and resources that fit the names: of subscriptions there are, and of those that have ended.
-fn pairs(
-    context: &Context,
-    watcher: &Name,
-    presentity: &Name,
-    events: &[PackageId],
-) -> Result<Vec<(Vec<u8>, Resource)>, StoreError> {
-    let rule = context.uri_rule();
-    let mut found: Vec<(Vec<u8>, Resource)> = Vec::new();
-    let mut add = |watcher: Vec<u8>, presentity: &[u8], event: PackageId| {
-        let pair = (watcher, rule.resource(presentity, event));
-        if !found.contains(&pair) {
-            found.push(pair);
-        }
-    };
-    let fits = |by: &[u8], of: &[u8], event| events.contains(&event) && watcher.fits(by) && presentity.fits(of);
-    let present = subscription_lists::page_of_subscriptions(&context.inventory(), 0, LARGEST_ANSWER, |s| {
-        fits(&s.watcher_uri(), s.get(Field::PresUri), s.state.event)
-    })?;
-    for s in present {
-        add(s.watcher_uri(), s.get(Field::PresUri), s.state.event);
-    }
-    let ends = context.ends(LARGEST_ANSWER, |ended| fits(&ended.watcher, &ended.presentity, ended.event));
-    for ended in ends {
-        add(ended.watcher, &ended.presentity, ended.event);
-    }
-    Ok(found)
-}
-
-/// What a pair without any subscription is asked about: the event that was named, or the first package.
-fn unknown(context: &Context, watcher: &Name, presentity: &Name, events: &[PackageId]) -> Vec<(Vec<u8>, Resource)> {
-    let first = events.iter().take(1);
-    first.map(|event| (watcher.uri(), context.uri_rule().resource(&presentity.uri(), *event))).collect()
-}
-
-/// The events that the watcher does subscribe to, for the sentence about the one it does not.
-fn others(context: &Context, watcher: &Name, presentity: &Name) -> Result<String, StoreError> {
-    let all: Vec<PackageId> = packages(context, None).unwrap_or_default();
-    let known = context.packages();
-    let found = subscription_lists::page_of_subscriptions(&context.inventory(), 0, LARGEST_ANSWER, |s| {
-        all.contains(&s.state.event) && watcher.fits(&s.watcher_uri()) && presentity.fits(s.get(Field::PresUri))
-    })?;
-    let mut names: Vec<String> =
-        found.iter().map(|s| String::from_utf8_lossy(known.get(s.state.event).name).into_owned()).collect();
-    names.sort();
-    names.dedup();
-    Ok(if names.is_empty() { String::new() } else { format!("; it does subscribe to {}", names.join(", ")) })
-}
 
 fn explain_all(rpc: &Rpc) -> Result<(), String> {
     let Some(mut context) = state::context() else { return Ok(()) };
@@ -75,22 +20,13 @@ fn explain_all(rpc: &Rpc) -> Result<(), String> {
         return Err("give a watcher, a presentity and, unless all events are meant, an event: bob alice dialog".into());
     };
     let event = rpc.text();
-    let events = packages(&context, event.as_deref())?;
     let (watcher, presentity) = (Name::read(&watcher)?, Name::read(&presentity)?);
-    let fail = |error: StoreError| error.to_string();
-    let mut found = pairs(&context, &watcher, &presentity, &events).map_err(fail)?;
-    let mut more = String::new();
-    // Where nothing is found and no event was named, the finding is about all of them.
-    let names_events = event.is_some() || !found.is_empty();
-    if found.is_empty() {
-        more = others(&context, &watcher, &presentity).map_err(fail)?;
-        found = unknown(&context, &watcher, &presentity, &events);
-    }
-    for (watcher, resource) in found {
-        for finding in explain::explain(&mut context, &watcher, &resource).map_err(fail)? {
+    let explained = pairs::explained(&context, &watcher, &presentity, event.as_deref())?;
+    for (watcher, resource) in explained.pairs {
+        for finding in explain::explain(&mut context, &watcher, &resource).map_err(|error| error.to_string())? {
             let name = context.packages().get(resource.event).name;
-            let subject = (watcher.as_slice(), &resource, if names_events { name } else { b"." });
-            show_finding(rpc, &context, subject, &finding, &more);
+            let subject = (watcher.as_slice(), &resource, if explained.is_by_event { name } else { b"." });
+            show_finding(rpc, &context, subject, &finding, &explained.more);
         }
     }
     Ok(())

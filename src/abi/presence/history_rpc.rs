@@ -1,21 +1,20 @@
 //! What has happened to a lamp, and what is published: `presence.history` and `presence.publications`.
 use crate::abi::c_types::rpc_t;
 use crate::abi::presence::explain_rpc::{digest, show_end, when};
-use crate::abi::presence::filter::{Filter, FilterKeys, PAGE};
 use crate::abi::presence::rpc::{answered, call};
 use crate::abi::presence::state;
 use crate::host::clock;
 use crate::host::rpc::{Rpc, Struct};
-use crate::presence::event_package::PackageId;
 use crate::presence::notification::NotifyReason;
 use crate::presence::occurrence::Occurrence;
 use crate::presence::ports::server::Server;
 use crate::presence::remembered::{BodyDigest, DocumentChange, NotifyOutcome, SentNotify};
 use crate::server::context::Context;
 use crate::server::operator::catalogue;
-use crate::server::operator::catalogue::PublicationOrder;
+use crate::server::operator::selection::Listed;
+use crate::server::operator::selection::{Filter, FilterKeys, PAGE};
+use crate::server::operator::what_happened;
 use crate::time::MicroMoment;
-use std::collections::HashSet;
 use std::ffi::c_void;
 
 const HISTORY: FilterKeys = FilterKeys {
@@ -33,65 +32,28 @@ const PUBLICATIONS: FilterKeys = FilterKeys {
     page: PAGE,
 };
 
-/// The step that this is, as `what=` names it.
-fn name_of(occurrence: &Occurrence) -> &'static str {
-    match occurrence {
-        Occurrence::Changed(change) => change.kind.step(),
-        Occurrence::Notified(_) => "notified",
-        Occurrence::Answered(_) => "answered",
-        Occurrence::Ended(_) => "ended",
-    }
-}
-
-/// The steps that are meant, in their order. A change concerns all who watch: with a watcher given, the changes of what
-/// this one watches are shown, too.
-fn story(context: &Context, filter: &Filter) -> Vec<Occurrence> {
-    let mut all = context.occurrences(|occurrence| {
-        let (presentity, event, watcher) = occurrence.subject();
-        filter.wants_resource(presentity, event) && watcher.is_none_or(|watcher| filter.wants_watcher(watcher))
-    });
-    if filter.names_watcher() {
-        let watched: HashSet<(Vec<u8>, PackageId)> = all
-            .iter()
-            .map(Occurrence::subject)
-            .filter(|(.., watcher)| watcher.is_some())
-            .map(|(presentity, event, _)| (presentity.to_vec(), event))
-            .collect();
-        all.retain(|occurrence| {
-            let (presentity, event, watcher) = occurrence.subject();
-            watcher.is_some() || watched.contains(&(presentity.to_vec(), event))
-        });
-    }
-    if let Some(what) = &filter.what {
-        all.retain(|occurrence| name_of(occurrence).as_bytes() == what);
-    }
-    all
-}
-
 fn history(rpc: &Rpc) -> Result<(), String> {
     let Some(context) = state::context() else { return Ok(()) };
     if context.config().history_size == 0 {
         return Err("nothing is remembered: history_size is 0".into());
     }
-    let filter = Filter::read(rpc, &context, &HISTORY)?;
-    let all = story(&context, &filter);
-    if filter.count {
-        show_count(rpc, all.len());
-        return Ok(());
-    }
-    // The newest ones, in the order in which they happened.
-    let end = all.len().saturating_sub(filter.offset);
-    let now = clock::micro_moment();
-    for occurrence in &all[end.saturating_sub(filter.limit)..end] {
-        let Some(out) = rpc.add_struct() else { break };
-        show_step(&context, out, occurrence, now);
+    let filter = Filter::read(rpc.texts(), &context, &HISTORY)?;
+    match what_happened::selected(context.shared.history, &filter) {
+        Listed::Count(count) => show_count(rpc, count),
+        Listed::Page(page) => {
+            let now = clock::micro_moment();
+            for occurrence in &page {
+                let Some(out) = rpc.add_struct() else { break };
+                show_step(&context, out, occurrence, now);
+            }
+        }
     }
     Ok(())
 }
 
 fn show_step(context: &Context, out: Struct, occurrence: &Occurrence, now: MicroMoment) {
     let (presentity, event, watcher) = occurrence.subject();
-    out.text(c"time", &exactly(occurrence.at(), now)).text(c"what", name_of(occurrence).as_bytes());
+    out.text(c"time", &exactly(occurrence.at(), now)).text(c"what", what_happened::name_of(occurrence).as_bytes());
     out.text(c"presentity", presentity).text(c"event", context.packages().get(event).name);
     if let Some(watcher) = watcher {
         out.text(c"watcher", watcher);
@@ -153,16 +115,14 @@ pub(crate) fn show_count(rpc: &Rpc, count: usize) {
 
 fn publications(rpc: &Rpc) -> Result<(), String> {
     let Some(context) = state::context() else { return Ok(()) };
-    let filter = Filter::read(rpc, &context, &PUBLICATIONS)?;
-    let wanted = |presentity: &[u8], event| filter.wants_resource(presentity, event);
-    let fail = |error: crate::presence::error::StoreError| error.to_string();
-    if filter.count {
-        show_count(rpc, catalogue::count_publications(&context.inventory(), wanted).map_err(fail)?);
-        return Ok(());
-    }
-    let order = filter.sort.as_ref().map(|sort| PublicationOrder { by_event: sort.by == b"event", order: sort.order });
-    let page = catalogue::page_of_publications(&context.inventory(), filter.offset, filter.limit, order, wanted)
-        .map_err(fail)?;
+    let filter = Filter::read(rpc.texts(), &context, &PUBLICATIONS)?;
+    let page = match catalogue::selected(&context.inventory(), &filter).map_err(|error| error.to_string())? {
+        Listed::Count(count) => {
+            show_count(rpc, count);
+            return Ok(());
+        }
+        Listed::Page(page) => page,
+    };
     for (resource, publication) in page {
         let Some(out) = rpc.add_struct() else { break };
         let left = publication.expires_at.moment().map_or(-1, |end| (end - clock::now()).0);

@@ -1,7 +1,7 @@
 //! `presence.so`: start-up, script functions, timers.
 use crate::abi::c_types::{param_export_t, rpc_export_t, sip_msg_t, str_t};
 use crate::abi::commands;
-use crate::abi::presence::calls::{NotRefreshed, auth_status, refresh_hard_state, refresh_watchers, resource_of};
+use crate::abi::presence::calls::auth_status;
 use crate::abi::presence::commands::COMMANDS;
 use crate::abi::presence::requests::{GivenWatcher, handle_publish, handle_subscribe, who};
 use crate::abi::presence::start::{
@@ -16,6 +16,8 @@ use crate::presence::error::Failure;
 use crate::presence::placed::RefreshKind;
 use crate::presence::ports::subscriptions::Subscriptions;
 use crate::server::housekeeping;
+use crate::server::operator::names::resource_of;
+use crate::server::operator::refreshing::{NotRefreshed, refresh_hard_state, refresh_watchers};
 use std::ffi::{CStr, c_char, c_int};
 
 /// The parameters that the module exports, for the host's parser to fill.
@@ -191,14 +193,15 @@ pub unsafe extern "C" fn kr_presence_refresh_watchers(
 ) -> c_int {
     entry!(kr_presence_refresh_watchers, -1, {
         let (Some(uri), Some(event)) = (given_text!(uri), given_text!(event)) else { return -1 };
+        let Some(process) = state::process() else { return -1 };
         let file = given_text!(file_uri).zip(given_text!(filename));
         let done = match (RefreshKind::of(kind), file) {
             (RefreshKind::HardState, Some((file_uri, filename))) => {
-                refresh_hard_state(uri, event, file_uri, filename).map_err(NotRefreshed::from)
+                refresh_hard_state(process, uri, event, file_uri, filename).map_err(NotRefreshed::from)
             }
             (RefreshKind::HardState, None) => Err("type 2 needs the URI and the name of the document".into()),
             (_, Some(_)) => Err("a document goes with type 2 alone".into()),
-            (kind, None) => refresh_watchers(uri, event, kind),
+            (kind, None) => refresh_watchers(process, uri, event, kind),
         };
         match done {
             Ok(()) => 1,
@@ -215,7 +218,8 @@ pub unsafe extern "C" fn kr_presence_refresh_watchers(
 pub unsafe extern "C" fn kr_presence_update_watchers(uri: *const str_t, event: *const str_t) -> c_int {
     entry!(kr_presence_update_watchers, -1, {
         let (Some(uri), Some(event)) = (given_text!(uri), given_text!(event)) else { return -1 };
-        match refresh_watchers(uri, event, RefreshKind::Rules) {
+        let Some(process) = state::process() else { return -1 };
+        match refresh_watchers(process, uri, event, RefreshKind::Rules) {
             Ok(()) => 1,
             Err(why) => {
                 why.log("pres_update_watchers");

@@ -1,63 +1,27 @@
 //! RPC commands for operators: who subscribes, why somebody sees nothing, ending what has to end.
 use crate::abi::c_types::rpc_t;
-use crate::abi::presence::calls::as_stored;
-use crate::abi::presence::filter::{Filter, FilterKeys, LARGEST_PAGE, PAGE};
 use crate::abi::presence::history_rpc::show_count;
-use crate::abi::presence::rpc::{answered, call, fault, uri_of};
+use crate::abi::presence::rpc::{answered, call, fault};
 use crate::abi::presence::state;
 use crate::host::rpc::{Rpc, Struct};
 use crate::host::{clock, log};
-use crate::presence::direct_publish::{self, Direct, DirectKind};
 use crate::presence::ended::Cause;
-use crate::presence::error::StoreError;
-use crate::presence::expires::Expires;
-use crate::presence::expiry;
-use crate::presence::ports::publications::Publications;
 use crate::presence::ports::server::Server;
-use crate::presence::ports::subscriptions::Subscriptions;
-use crate::presence::resource::Resource;
 use crate::presence::subscription::Subscription;
 use crate::presence::subscription_field::Field;
 use crate::reference::setting::{ParameterValue, Setting};
 use crate::server::announcing::ownership;
 use crate::server::context::Context;
+use crate::server::operator::ending::{EndCommand, end_publication};
+use crate::server::operator::names::{known_resource, uri_of};
+use crate::server::operator::selection::Listed;
+use crate::server::operator::selection::{Filter, FilterKeys, LARGEST_PAGE, PAGE};
 use crate::server::operator::subscription_lists;
 use crate::server::operator::top_lists;
-use crate::sip::entity_tag::EntityTag;
-use crate::sip::{text, uri};
+use crate::sip::text;
 use crate::time::{Moment, Seconds};
 use std::ffi::c_void;
 use std::ops::RangeInclusive;
-
-/// Reasons a subscription can be ended with (RFC 6665 4.1.3).
-const REASONS: [&[u8]; 6] = [b"deactivated", b"timeout", b"rejected", b"noresource", b"giveup", b"probation"];
-
-/// The reasons of a termination that may say when to come back.
-const RETRY_REASONS: [&[u8]; 2] = [b"probation", b"giveup"];
-
-/// Whose subscriptions are meant; `None` is all.
-#[derive(Default)]
-struct SubscriptionSelector {
-    watcher: Option<Vec<u8>>,
-    presentity: Option<Vec<u8>>,
-    event: Option<Vec<u8>>,
-}
-
-impl SubscriptionSelector {
-    fn has(&self, subscription: &Subscription, event: &[u8]) -> bool {
-        let same = |wanted: &Option<Vec<u8>>, is: &[u8]| wanted.as_ref().is_none_or(|wanted| wanted == is);
-        same(&self.watcher, &subscription.watcher_uri())
-            && same(&self.presentity, subscription.get(Field::PresUri))
-            && same(&self.event, event)
-    }
-}
-
-/// How long ago a subscription began, as far as this server knows: one that was read from its row began at start-up
-/// at the latest.
-fn age(subscription: &Subscription, now: Moment) -> Seconds {
-    let at_start = || state::process().map_or(now, |process| process.config.started);
-    (now - subscription.state.since.unwrap_or_else(at_start)).max(Seconds::ZERO)
-}
 
 const SUBSCRIPTIONS: FilterKeys = FilterKeys {
     names: &["watcher", "presentity", "event", "status", "older", "younger", "sort", "offset", "limit", "count"],
@@ -66,51 +30,18 @@ const SUBSCRIPTIONS: FilterKeys = FilterKeys {
     page: PAGE,
 };
 
-/// What a subscription is sorted by: numbers by their value, names by their letters.
-fn sort_key(s: &Subscription, by: &[u8], event: &[u8], now: Moment) -> (i64, Vec<u8>) {
-    match by {
-        b"left" => ((s.state.expires_at - now).0, Vec::new()),
-        b"age" => (age(s, now).0, Vec::new()),
-        b"presentity" => (0, s.get(Field::PresUri).to_vec()),
-        b"event" => (0, event.to_vec()),
-        b"status" => (0, s.state.status.word().to_vec()),
-        _ => (0, s.watcher_uri()),
-    }
-}
-
 fn subscriptions(rpc: &Rpc) -> Result<(), String> {
     let Some(context) = state::context() else { return Ok(()) };
-    let filter = Filter::read(rpc, &context, &SUBSCRIPTIONS)?;
+    let filter = Filter::read(rpc.texts(), &context, &SUBSCRIPTIONS)?;
     let now = clock::now();
-    let packages = context.packages().clone();
-    let wanted = |s: &Subscription| {
-        filter.wants_resource(s.get(Field::PresUri), s.state.event)
-            && filter.wants_watcher(&s.watcher_uri())
-            && filter.status.is_none_or(|status| status == s.state.status)
-            && (filter.ages.0..=filter.ages.1).contains(&age(s, now).0)
-    };
-    let fail = |error: StoreError| error.to_string();
-    if filter.count {
-        show_count(rpc, subscription_lists::count_subscriptions(&context.inventory(), wanted).map_err(fail)?);
-        return Ok(());
-    }
-    let page = match &filter.sort {
-        None => subscription_lists::page_of_subscriptions(&context.inventory(), filter.offset, filter.limit, wanted),
-        Some(sort) => {
-            let key = |s: &Subscription| sort_key(s, &sort.by, packages.get(s.state.event).name, now);
-            subscription_lists::sorted_page_of_subscriptions(
-                &context.inventory(),
-                filter.offset,
-                filter.limit,
-                sort.order,
-                wanted,
-                key,
-            )
+    match subscription_lists::selected(&context.inventory(), &filter, now).map_err(|error| error.to_string())? {
+        Listed::Count(count) => show_count(rpc, count),
+        Listed::Page(page) => {
+            for s in page {
+                let Some(out) = rpc.add_struct() else { break };
+                show_subscription(&context, out, &s, now);
+            }
         }
-    };
-    for s in page.map_err(fail)? {
-        let Some(out) = rpc.add_struct() else { break };
-        show_subscription(&context, out, &s, now);
     }
     Ok(())
 }
@@ -119,7 +50,7 @@ fn show_subscription(context: &Context, out: Struct, s: &Subscription, now: Mome
     out.text(c"watcher", &s.watcher_uri()).text(c"presentity", s.get(Field::PresUri));
     out.text(c"event", context.packages().get(s.state.event).name).text(c"status", s.state.status.word());
     out.text(c"reason", s.get(Field::Reason)).seconds(c"left", s.state.expires_at - now);
-    out.seconds(c"age", age(s, now));
+    out.seconds(c"age", subscription_lists::age(context, s, now));
     out.text(c"contact", s.get(Field::Contact)).text(c"callid", s.get(Field::CallId));
     out.int(c"cseq", i64::from(s.state.local_cseq) + 1).int(c"version", s.state.version.into());
     out.text(c"user_agent", s.get(Field::UserAgent));
@@ -129,99 +60,10 @@ fn show_subscription(context: &Context, out: Struct, s: &Subscription, now: Mome
     }
 }
 
-fn resource(context: &Context, presentity: &[u8], event: &[u8]) -> Result<Resource, String> {
-    let id = context.packages().named(event);
-    let id = id.ok_or_else(|| {
-        let known = String::from_utf8_lossy(&context.packages().allow_events()).into_owned();
-        format!("no event package {}: there are {known}", log::show(event))
-    })?;
-    Ok(context.uri_rule().resource(&as_stored(presentity), id))
-}
-
-/// Which subscriptions to end, and the reason their NOTIFY gives.
-struct EndCommand {
-    whose: SubscriptionSelector,
-    /// The reason, with `;retry-after=` where it was given.
-    reason: Vec<u8>,
-}
-
-impl EndCommand {
-    fn read(rpc: &Rpc, context: &Context) -> Result<EndCommand, String> {
-        let (Some(watcher), Some(presentity), Some(event)) = (rpc.text(), rpc.text(), rpc.text()) else {
-            return Err("give a watcher, a presentity and an event, each or . for all: \
-                        sip:bob@example.org sip:alice@example.org dialog"
-                .into());
-        };
-        let some = |text: Vec<u8>| (text != b".").then_some(text);
-        let (watcher, presentity, event) = (some(watcher), some(presentity), some(event));
-        let watcher = watcher.map(|uri| uri_of("watcher", &uri)).transpose()?;
-        let presentity = presentity.map(|uri| uri_of("presentity", &uri)).transpose()?;
-        if watcher.is_none() && presentity.is_none() {
-            return Err("a watcher or a presentity has to be named: presence.drain ends all subscriptions".into());
-        }
-        if let Some(event) = &event {
-            resource(context, b"", event)?;
-        }
-        Ok(EndCommand { whose: SubscriptionSelector { watcher, presentity, event }, reason: EndCommand::reason(rpc)? })
-    }
-
-    fn reason(rpc: &Rpc) -> Result<Vec<u8>, String> {
-        let reason = rpc.text().unwrap_or_else(|| REASONS[0].to_vec());
-        if !REASONS.contains(&reason.as_slice()) {
-            let known = String::from_utf8_lossy(&REASONS.join(&b", "[..])).into_owned();
-            return Err(format!("reason {}: allowed is {known}", log::show(&reason)));
-        }
-        let Some(given) = rpc.text() else { return Ok(reason) };
-        let seconds = text::parsed::<u32>(&given)
-            .ok_or_else(|| format!("retry-after {}: allowed is a number of seconds", log::show(&given)))?;
-        // RFC 6665 4.1.3: the other reasons say themselves when to come back, or never.
-        if !RETRY_REASONS.contains(&reason.as_slice()) {
-            return Err(format!("retry-after goes with probation and giveup, not with {}", log::show(&reason)));
-        }
-        Ok([&reason, b";retry-after=".as_slice(), seconds.to_string().as_bytes()].concat())
-    }
-
-    /// The subscriptions that are meant but the first `passed_over`, at most a page of them.
-    fn page(&self, context: &mut Context, passed_over: usize) -> Result<Vec<Subscription>, StoreError> {
-        let packages = context.packages().clone();
-        if let (Some(presentity), Some(event)) = (&self.whose.presentity, &self.whose.event) {
-            let Some(id) = packages.named(event) else { return Ok(Vec::new()) };
-            let all = context.subscriptions(&context.uri_rule().resource(presentity, id))?;
-            return Ok(all.into_iter().filter(|s| self.whose.has(s, event)).skip(passed_over).collect());
-        }
-        subscription_lists::page_of_subscriptions(&context.inventory(), passed_over, LARGEST_PAGE, |s| {
-            self.whose.has(s, packages.get(s.state.event).name)
-        })
-    }
-
-    /// Ends them; returns how many there were. One that cannot be ended does not keep the others: what was wrong with
-    /// it is the error at the end.
-    fn run(&self, context: &mut Context) -> Result<i64, StoreError> {
-        let (mut total, mut passed_over, mut wrong) = (0, 0, None);
-        loop {
-            let page = self.page(context, passed_over)?;
-            let mut ended = 0;
-            for subscription in &page {
-                match expiry::end(context, subscription, &self.reason) {
-                    Ok(was_there) => ended += i64::from(was_there),
-                    Err(error) => {
-                        passed_over += 1;
-                        wrong = wrong.or(Some(error));
-                    }
-                }
-            }
-            total += ended;
-            if page.len() < LARGEST_PAGE || (ended == 0 && wrong.is_none()) {
-                return wrong.map_or(Ok(total), Err);
-            }
-        }
-    }
-}
-
 fn end_subscriptions(rpc: &Rpc) {
     let Some(mut context) = state::context() else { return };
-    let done =
-        EndCommand::read(rpc, &context).and_then(|ending| ending.run(&mut context).map_err(|error| error.to_string()));
+    let done = EndCommand::read(rpc.texts(), &context)
+        .and_then(|ending| ending.run(&mut context).map_err(|error| error.to_string()));
     match done {
         Ok(0) => rpc.fault(404, c"No such subscription"),
         Ok(count) => {
@@ -238,30 +80,13 @@ fn expire_publication(rpc: &Rpc) {
     let (Some(presentity), Some(event), Some(etag)) = (rpc.text(), rpc.text(), rpc.text()) else {
         return fault(rpc, "give a presentity, an event and an entity tag");
     };
-    let resource = match uri_of("presentity", &presentity).and_then(|uri| resource(&context, &uri, &event)) {
-        Ok(resource) => resource,
-        Err(why) => return fault(rpc, &why),
-    };
-    match context.documents(&resource) {
-        Ok(documents) if !documents.iter().any(|d| d.etag.bytes() == etag) => {
-            return rpc.fault(404, c"No publication with this entity tag");
-        }
-        Err(error) => return fault(rpc, &error.to_string()),
-        Ok(_) => {}
-    }
-    let uri::PlainUri { user, host: domain } = uri::split(&resource.uri);
-    let removal = Direct {
-        event: resource.event,
-        user,
-        domain,
-        etag: EntityTag::new(&etag),
-        sender: b"",
-        body: b"",
-        expires: Expires::End,
-        kind: DirectKind::Update,
-    };
-    if let Err(why) = direct_publish::publish(&mut context, &removal) {
-        fault(rpc, &why.to_string());
+    let done = uri_of("presentity", &presentity)
+        .and_then(|uri| known_resource(&context, &uri, &event))
+        .and_then(|resource| end_publication(&mut context, &resource, &etag));
+    match done {
+        Ok(true) => {}
+        Ok(false) => rpc.fault(404, c"No publication with this entity tag"),
+        Err(why) => fault(rpc, &why),
     }
 }
 
@@ -360,7 +185,7 @@ fn failing(rpc: &Rpc) {
         out.int(c"answer", answer).moment(c"last_notify", failing.notify_history.notified_at.map(Moment::from));
     }
     // Those whose NOTIFY ended them: the commonest dark lamps.
-    for ended in context.ends(limit, |ended| matches!(ended.cause, Cause::Notify(_))) {
+    for ended in top_lists::ended_by_an_answer(&context.inventory(), limit) {
         let (Cause::Notify(code), Some(out)) = (ended.cause, rpc.add_struct()) else { return };
         out.text(c"watcher", &ended.watcher).text(c"presentity", &ended.presentity);
         out.text(c"event", context.packages().get(ended.event).name).text(c"contact", &ended.contact);

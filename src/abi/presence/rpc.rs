@@ -1,37 +1,23 @@
 //! The RPC commands of presence.
 use crate::abi::c_types::rpc_t;
-use crate::abi::presence::calls::{self, as_stored};
 use crate::abi::presence::state;
 use crate::host::rpc::{Rpc, Struct};
 use crate::host::{log, msg};
 use crate::presence::placed::RefreshKind;
-use crate::presence::ports::subscriptions::Subscriptions;
 use crate::presence::publication::Publication;
 use crate::presence::resource::Resource;
 use crate::presence::subscription_field::Field;
 use crate::server::housekeeping;
 use crate::server::inventory::Inventory;
 use crate::server::operator::catalogue;
+use crate::server::operator::names::uri_of;
+use crate::server::operator::refreshing::{self, NotRefreshed};
+use crate::server::operator::subscription_lists;
 use crate::sip::{text, uri};
 use std::ffi::{CStr, CString, c_void};
 
 pub(crate) fn fault(rpc: &Rpc, why: &str) {
     rpc.fault(500, &CString::new(why).unwrap_or_default());
-}
-
-/// The next argument as the URI that it names.
-///
-/// # Errors
-///
-/// Fails with a sentence when the argument is missing or is no URI.
-pub(crate) fn uri_of(what: &str, given: &[u8]) -> Result<Vec<u8>, String> {
-    if given.is_empty() {
-        return Err(format!("Empty {what} URI"));
-    }
-    if !given.contains(&b':') || given.iter().any(u8::is_ascii_control) {
-        return Err(format!("{} is no URI: write the {what} as sip:alice@example.org", log::show(given)));
-    }
-    Ok(as_stored(given))
 }
 
 /// Which fields of a publication are wanted.
@@ -49,7 +35,6 @@ fn wanted_detail(rpc: &Rpc) -> Result<Detail, String> {
     }
 }
 
-/// Arguments of `refreshWatchers` and `updateWatchers`.
 /// Whether a command names what is refreshed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -58,6 +43,7 @@ enum Kind {
 }
 
 fn refresh(rpc: &Rpc, named: Kind) {
+    let Some(process) = state::process() else { return };
     let (Some(uri), Some(event)) = (rpc.text(), rpc.text()) else {
         return fault(rpc, "Not enough parameters");
     };
@@ -80,11 +66,11 @@ fn refresh(rpc: &Rpc, named: Kind) {
             return fault(rpc, "the file's URI and name must not be empty");
         }
         (RefreshKind::HardState, Some(file_uri), Some(filename)) => {
-            calls::refresh_hard_state(&uri, &event, &file_uri, &filename).map_err(calls::NotRefreshed::from)
+            refreshing::refresh_hard_state(process, &uri, &event, &file_uri, &filename).map_err(NotRefreshed::from)
         }
         (RefreshKind::HardState, ..) => return fault(rpc, "Not enough parameters"),
         // What is given of a document beside another type is not looked at, as by stock.
-        _ => calls::refresh_watchers(&uri, &event, kind),
+        _ => refreshing::refresh_watchers(process, &uri, &event, kind),
     };
     if let Err(why) = done {
         why.log(&format!("RPC refresh of {}", log::show(&uri)));
@@ -141,30 +127,25 @@ fn presentity_show(rpc: &Rpc) -> Result<(), String> {
 fn watcher_list(rpc: &Rpc) -> Result<(), String> {
     let wanted = uri_of("presentity", &rpc.text().ok_or("Not enough parameters")?)?;
     let detail = wanted_detail(rpc)?;
-    let Some(process) = state::process() else { return Ok(()) };
     let Some(mut context) = state::context() else { return Ok(()) };
-    for (index, package) in process.registry.packages().0.iter().enumerate() {
-        let id = crate::presence::event_package::PackageId(index as u16);
-        let resource = process.shared.tables.rule().resource(&wanted, id);
-        for s in context.subscriptions(&resource).map_err(|error| error.to_string())? {
-            let Some(out) = rpc.add_struct() else { return Ok(()) };
-            out.text(c"pres_uri", s.get(Field::PresUri));
-            out.text(c"to_user", s.get(Field::ToUser)).text(c"to_domain", s.get(Field::ToDomain));
-            out.text(c"from_user", s.get(Field::FromUser)).text(c"from_domain", s.get(Field::FromDomain));
-            out.text(c"watcher_user", s.get(Field::WatcherUser)).text(c"watcher_domain", s.get(Field::WatcherDomain));
-            out.text(c"event", package.name).moment(c"expires", Some(s.state.expires_at));
-            out.int(c"status", s.state.status as i64);
-            if detail == Detail::Full {
-                out.text(c"event_id", s.get(Field::EventId)).text(c"to_tag", s.get(Field::ToTag));
-                out.text(c"from_tag", s.get(Field::FromTag)).text(c"callid", s.get(Field::CallId));
-                out.int(c"remote_cseq", s.state.remote_cseq.into()).int(c"local_cseq", s.state.local_cseq.into());
-                out.text(c"contact", s.get(Field::Contact)).text(c"local_contact", s.get(Field::LocalContact));
-                out.text(c"record_route", s.get(Field::RecordRoute)).text(c"reason", s.get(Field::Reason));
-                out.text(c"user_agent", s.get(Field::UserAgent)).int(c"version", s.state.version.into());
-            }
+    subscription_lists::each_of_presentity(&mut context, &wanted, |package, s| {
+        let Some(out) = rpc.add_struct() else { return };
+        out.text(c"pres_uri", s.get(Field::PresUri));
+        out.text(c"to_user", s.get(Field::ToUser)).text(c"to_domain", s.get(Field::ToDomain));
+        out.text(c"from_user", s.get(Field::FromUser)).text(c"from_domain", s.get(Field::FromDomain));
+        out.text(c"watcher_user", s.get(Field::WatcherUser)).text(c"watcher_domain", s.get(Field::WatcherDomain));
+        out.text(c"event", package.name).moment(c"expires", Some(s.state.expires_at));
+        out.int(c"status", s.state.status as i64);
+        if detail == Detail::Full {
+            out.text(c"event_id", s.get(Field::EventId)).text(c"to_tag", s.get(Field::ToTag));
+            out.text(c"from_tag", s.get(Field::FromTag)).text(c"callid", s.get(Field::CallId));
+            out.int(c"remote_cseq", s.state.remote_cseq.into()).int(c"local_cseq", s.state.local_cseq.into());
+            out.text(c"contact", s.get(Field::Contact)).text(c"local_contact", s.get(Field::LocalContact));
+            out.text(c"record_route", s.get(Field::RecordRoute)).text(c"reason", s.get(Field::Reason));
+            out.text(c"user_agent", s.get(Field::UserAgent)).int(c"version", s.state.version.into());
         }
-    }
-    Ok(())
+    })
+    .map_err(|error| error.to_string())
 }
 
 fn cache_sync(rpc: &Rpc) {

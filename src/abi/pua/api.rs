@@ -201,10 +201,7 @@ unsafe extern "C" fn get_subs_list(id: *mut str_t) -> *mut sys::list_entry {
         let Some(context) = state::context() else { return std::ptr::null_mut() };
         let id = given_text!(id).unwrap_or_default();
         match context.uris_with_id(id) {
-            Ok(mut uris) => {
-                uris.sort();
-                private_list(&uris)
-            }
+            Ok(uris) => private_list(&uris),
             Err(why) => {
                 crate::limited!(Error, "get_subs_list: {why}");
                 std::ptr::null_mut()

@@ -1,7 +1,7 @@
 //! The RPC commands of `pua.so`: what its timer does, what it keeps alive, its parameters.
 use crate::abi::c_types::rpc_t;
 use crate::abi::presence::operator_rpc::{ShownPart, page, show_config};
-use crate::abi::presence::rpc::{call_when, fault, uri_of};
+use crate::abi::presence::rpc::{call_when, fault};
 use crate::abi::pua::state;
 use crate::abi::pua::timers::report_sweep;
 use crate::agent::context::AgentContext;
@@ -9,6 +9,7 @@ use crate::host::clock;
 use crate::host::rpc::Rpc;
 use crate::pua::record::{Record, RecordField};
 use crate::pua::refresh;
+use crate::server::operator::names::uri_of;
 use std::ffi::c_void;
 
 /// Carries out a command with at most `most` arguments.

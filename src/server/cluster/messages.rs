@@ -3,7 +3,6 @@ use crate::host::dmq::{self, Address, Channel};
 use crate::host::{clock, log};
 use crate::presence::cluster::{self, HelloReply, NodeMessage};
 use crate::presence::comparison::RecordKind;
-use crate::presence::placed::Placed;
 use crate::presence::replica::{self, ReplicaMessage};
 use crate::presence::replication;
 use crate::presence::replication::Reader;
@@ -16,6 +15,7 @@ use crate::server::cluster::{
 };
 use crate::server::context::{Context, Process};
 use crate::server::nodes::node_id::NodeId;
+use crate::server::operator::refreshing;
 
 /// Says who we are to all nodes, also to those that have not shown yet that they know the secret; whether each could be
 /// sent it.
@@ -81,13 +81,8 @@ fn on_stock_message(context: &mut Context, body: &[u8], from: Option<Address>) -
     }
 }
 
-/// A message on the channel of our nodes; `refresh_for` does what is done for watchers that another node asks for.
-pub fn on_node_message(
-    context: &mut Context,
-    body: &[u8],
-    from: Option<Address>,
-    refresh_for: impl FnOnce(&Placed),
-) -> StatusLine {
+/// A message on the channel of our nodes.
+pub fn on_node_message(context: &mut Context, body: &[u8], from: Option<Address>) -> StatusLine {
     let Some((name, message)) = cluster::parse(body, context.process().registry.packages(), clock::now()) else {
         return unreadable(body);
     };
@@ -114,7 +109,7 @@ pub fn on_node_message(
         }
         (NodeMessage::Placed(message), Some(_)) => {
             if let Ok(id) = nodes.of_name(&name, clock::now()) {
-                refresh_for(&message);
+                refreshing::refresh_for_node(context.process(), &message);
                 replacement::on_message(context, id, message);
             }
         }

@@ -5,7 +5,7 @@ use crate::presence::event_package::PackageId;
 use crate::presence::publication::Publication;
 use crate::presence::resource::Resource;
 use crate::server::inventory::Inventory;
-use crate::server::operator::subscription_lists::PageOrder;
+use crate::server::operator::selection::{Filter, Listed, PageOrder};
 use crate::server::tables::publication_entry::SharedPublication;
 use crate::server::tables::resource_entry::Documents;
 
@@ -121,4 +121,19 @@ pub fn each_in_memory_alone(inventory: &Inventory, mut show: impl FnMut(&Resourc
             publications.iter().for_each(|publication| show(resource, publication));
         }
     }
+}
+
+/// The publications that an operator has selected.
+///
+/// # Errors
+///
+/// Fails when the publications have to be read from the database and it cannot be read, and when shared memory runs
+/// out.
+pub(crate) fn selected(inventory: &Inventory, filter: &Filter) -> Result<Listed<(Resource, Publication)>, StoreError> {
+    let wanted = |presentity: &[u8], event| filter.wants_resource(presentity, event);
+    if filter.count {
+        return Ok(Listed::Count(count_publications(inventory, wanted)?));
+    }
+    let order = filter.sort.as_ref().map(|sort| PublicationOrder { by_event: sort.by == b"event", order: sort.order });
+    Ok(Listed::Page(page_of_publications(inventory, filter.offset, filter.limit, order, wanted)?))
 }

@@ -1,4 +1,5 @@
 //! What an operator wants to see first: who has the most watchers, and whose NOTIFYs fail.
+use crate::presence::ended::{Cause, Ended};
 use crate::presence::error::StoreError;
 use crate::presence::event_package::PackageId;
 use crate::presence::notification::NotifyHistory;
@@ -136,6 +137,11 @@ pub fn failing(inventory: &Inventory, limit: usize) -> Vec<FailingWatcher> {
         }
     }
     found
+}
+
+/// The subscriptions that the answer to their NOTIFY has ended, at most `limit`, the latest first.
+pub fn ended_by_an_answer(inventory: &Inventory, limit: usize) -> Vec<Ended> {
+    inventory.shared.history.latest(limit, |ended| matches!(ended.cause, Cause::Notify(_)))
 }
 
 fn busy(entry: &ResourceEntry) -> BusiestResource {

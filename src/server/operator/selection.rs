@@ -1,67 +1,23 @@
-//! What operators narrow a list to: `name=value` arguments, and users as people write them.
-use crate::abi::presence::calls::as_stored;
+//! What operators narrow a list to: `name=value` arguments.
 use crate::host::log;
-use crate::host::rpc::Rpc;
 use crate::presence::event_package::PackageId;
 use crate::presence::subscription::Status;
-use crate::server::context::Context;
-use crate::server::operator::subscription_lists::PageOrder;
-use crate::sip::{text, uri};
+use crate::server::operator::names::Name;
+use crate::server::shared::Parts;
+use crate::sip::text;
 use std::collections::HashSet;
 
 /// How many entries a list has when no limit is given, and at most.
 pub(crate) const PAGE: usize = 100;
 pub(crate) const LARGEST_PAGE: usize = 1000;
 
-/// A user as an operator writes one: `bob`, `bob@host`, `sip:BOB@Host`.
-pub(crate) struct Name {
-    user: Vec<u8>,
-    /// None: any.
-    host: Option<Vec<u8>>,
-    given: Vec<u8>,
-}
-
-impl Name {
-    /// # Errors
-    ///
-    /// Fails when it names nobody.
-    pub(crate) fn read(given: &[u8]) -> Result<Name, String> {
-        if !given.iter().any(|c| c.is_ascii_alphanumeric() || !c.is_ascii()) || given.iter().any(u8::is_ascii_control) {
-            return Err(format!("{} names nobody: write bob, bob@host or sip:bob@host", log::show(given)));
-        }
-        let given = as_stored(given);
-        let lower = given.to_ascii_lowercase();
-        let scheme = [&b"sip:"[..], b"sips:", b"pres:", b"tel:"].into_iter().find(|scheme| lower.starts_with(scheme));
-        let rest = &lower[scheme.map_or(0, <[u8]>::len)..];
-        Ok(match rest.iter().rposition(|c| *c == b'@') {
-            Some(at) => {
-                let host = rest[at + 1..].split(|c| matches!(c, b';' | b'?')).next().unwrap_or_default();
-                Name { user: rest[..at].to_vec(), host: Some(host.to_vec()), given }
-            }
-            None => Name { user: rest.to_vec(), host: None, given },
-        })
-    }
-
-    pub(crate) fn fits(&self, known: &[u8]) -> bool {
-        let uri::PlainUri { user, host } = uri::split(known);
-        user.eq_ignore_ascii_case(&self.user)
-            && self.host.as_ref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(host))
-            || known == self.given
-    }
-
-    /// The URI that is meant, as far as the name says.
-    pub(crate) fn uri(&self) -> Vec<u8> {
-        if self.given.contains(&b':') { self.given.clone() } else { [&b"sip:"[..], &self.given].concat() }
-    }
-}
-
 /// The event packages that are meant: one, or all.
 ///
 /// # Errors
 ///
 /// Fails with a sentence that names the known event packages when this one is unknown.
-pub(crate) fn packages(context: &Context, event: Option<&[u8]>) -> Result<Vec<PackageId>, String> {
-    let all = context.packages();
+pub(crate) fn packages(parts: &Parts, event: Option<&[u8]>) -> Result<Vec<PackageId>, String> {
+    let all = parts.packages();
     match event {
         None | Some(b".") => Ok((0..all.0.len()).map(|index| PackageId(index as u16)).collect()),
         Some(event) => all.named(event).map(|id| vec![id]).ok_or_else(|| {
@@ -72,8 +28,17 @@ pub(crate) fn packages(context: &Context, event: Option<&[u8]>) -> Result<Vec<Pa
 }
 
 /// The event package that a list is narrowed to; `None` for `.`, which is all.
-fn one_package(context: &Context, event: &[u8]) -> Result<Option<PackageId>, String> {
-    if event == b"." { Ok(None) } else { packages(context, Some(event)).map(|found| found.first().copied()) }
+fn one_package(parts: &Parts, event: &[u8]) -> Result<Option<PackageId>, String> {
+    if event == b"." { Ok(None) } else { packages(parts, Some(event)).map(|found| found.first().copied()) }
+}
+
+/// The order in which a page is sorted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PageOrder {
+    /// The smallest first.
+    Rising,
+    /// The largest first.
+    Falling,
 }
 
 /// What a list is sorted by.
@@ -82,6 +47,14 @@ pub(crate) struct Sorting {
     pub(crate) by: Vec<u8>,
     /// The largest first.
     pub(crate) order: PageOrder,
+}
+
+/// What a list shows: its entries, or how many there are.
+pub(crate) enum Listed<T> {
+    /// So many.
+    Count(usize),
+    /// One page of them.
+    Page(Vec<T>),
 }
 
 /// What a list is narrowed to.
@@ -114,12 +87,16 @@ pub(crate) struct FilterKeys {
 }
 
 impl Filter {
-    /// The rest of the arguments.
+    /// Reads `name=value` arguments.
     ///
     /// # Errors
     ///
     /// Fails with a sentence about the first argument that is unknown or has a value that it cannot have.
-    pub(crate) fn read(rpc: &Rpc, context: &Context, allowed: &FilterKeys) -> Result<Filter, String> {
+    pub(crate) fn read(
+        arguments: impl Iterator<Item = Vec<u8>>,
+        parts: &Parts,
+        allowed: &FilterKeys,
+    ) -> Result<Filter, String> {
         let mut filter = Filter {
             watcher: None,
             presentity: None,
@@ -133,7 +110,7 @@ impl Filter {
             limit: allowed.page,
         };
         let mut seen = HashSet::new();
-        while let Some(argument) = rpc.text() {
+        for argument in arguments {
             let at = argument.iter().position(|c| *c == b'=');
             let (name, value) = match at {
                 Some(at) => (&argument[..at], &argument[at + 1..]),
@@ -146,7 +123,7 @@ impl Filter {
             if !seen.insert(name.to_vec()) {
                 return Err(format!("{}: {}= is given twice", log::show(&argument), log::show(name)));
             }
-            filter.set(context, name, value, allowed).map_err(|why| match why.is_empty() {
+            filter.set(parts, name, value, allowed).map_err(|why| match why.is_empty() {
                 true => format!("{}: not allowed", log::show(&argument)),
                 false => format!("{}: {why}", log::show(&argument)),
             })?;
@@ -154,7 +131,7 @@ impl Filter {
         Ok(filter)
     }
 
-    fn set(&mut self, context: &Context, name: &[u8], value: &[u8], allowed: &FilterKeys) -> Result<(), String> {
+    fn set(&mut self, parts: &Parts, name: &[u8], value: &[u8], allowed: &FilterKeys) -> Result<(), String> {
         let number = |what: &str| {
             text::parsed::<u32>(value)
                 .map(|number| number as usize)
@@ -163,7 +140,7 @@ impl Filter {
         match name {
             b"watcher" => self.watcher = Some(Name::read(value)?),
             b"presentity" => self.presentity = Some(Name::read(value)?),
-            b"event" => self.event = one_package(context, value)?,
+            b"event" => self.event = one_package(parts, value)?,
             b"status" => {
                 let known = [Status::Active, Status::Pending, Status::Terminated, Status::Waiting];
                 let found = known.into_iter().find(|status| status.word() == value);
