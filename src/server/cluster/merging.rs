@@ -167,12 +167,16 @@ fn merge(context: &mut Context<'_>, other: &Announcement, from: Option<&Address>
         return Ok(merged_by(&merge));
     }
     if merge.answers && !is_unstamped {
-        if let Some((mine, ownership)) = ownership::owned_subscription(context, dialog) {
-            let text = texts::announcement_text(context, mine, ownership);
-            sending::answer_node(context, from, &text);
-        }
+        answer_with_ours(context, dialog, from);
     }
     Ok(merged_by(&merge))
+}
+
+/// Sends a node what this one holds of a subscription.
+fn answer_with_ours(context: &Context<'_>, dialog: DialogId<'_>, to: Option<&Address>) {
+    if let Some((mine, ownership)) = ownership::owned_subscription(context, dialog) {
+        sending::answer_node(context, to, &texts::announcement_text(context, mine, ownership));
+    }
 }
 
 fn merged_by(merge: &Merge) -> Merging {
