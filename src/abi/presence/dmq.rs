@@ -52,7 +52,7 @@ unsafe extern "C" fn on_joined_nodes() -> c_int {
         let Some(context) = state::context() else { return -1 };
         context.process().shared.nodes.joining.note_joined(clock::now());
         let name = node_names::node_name(&context);
-        if name.is_empty() || messages::greet_all(&context) { 0 } else { -1 }
+        if name.is_empty() || messages::send_hello_to_all(&context) { 0 } else { -1 }
     })
 }
 

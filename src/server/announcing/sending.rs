@@ -45,7 +45,7 @@ pub fn send_on(parts: &Parts, channel: Channel, to: &Address, message: &[u8]) ->
 }
 
 /// Says who this node is to one that may not have shown yet that it knows the secret.
-pub fn greet(parts: &Parts, to: &Address, hello: &[u8]) -> bool {
+pub fn send_hello(parts: &Parts, to: &Address, hello: &[u8]) -> bool {
     let may_receive = parts.shared.door.lists_host(&to.host).unwrap_or(true);
     !may_receive || dmq::send(Channel::Nodes, to, &sealed(parts, Channel::Nodes, hello))
 }

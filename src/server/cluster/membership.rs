@@ -29,7 +29,7 @@ pub fn step(context: &mut Context<'_>) {
         return;
     }
     for address in context.shared.nodes.observe(&seen, now) {
-        sending::greet(context, &address, &comparison::hello(context, HelloReply::Wanted));
+        sending::send_hello(context, &address, &comparison::hello(context, HelloReply::Wanted));
         holders::placement_settings(context)
             .into_iter()
             .for_each(|settings| _ = sending::send_to_node(context, &address, &settings));
@@ -47,7 +47,7 @@ pub fn step(context: &mut Context<'_>) {
     }
     stock_subscriptions::step(context, &seen, now);
     // Nodes that compare are compared with; to the others everything is announced.
-    for (address, compares) in context.shared.nodes.take_owed(now) {
+    for (address, compares) in context.shared.nodes.take_needing_sync(now) {
         let compares = compares & comparison::kinds(context);
         if compares & (1 << RecordKind::Subscriptions as u8) == 0 {
             full_sync::send_subscriptions(context, &address, Owners::Here);

@@ -19,11 +19,11 @@ use crate::server::operator::refreshing;
 
 /// Says who we are to all nodes, also to those that have not shown yet that they know the secret; whether each could be
 /// sent it.
-pub fn greet_all(context: &Context) -> bool {
+pub fn send_hello_to_all(context: &Context) -> bool {
     let hello = comparison::hello(context, HelloReply::Wanted);
     let others = dmq::nodes().into_iter().filter(|node| node.active && !node.local);
     // Each of them is greeted, whatever became of the one before.
-    let unsent = others.filter(|node| !sending::greet(context, &node.address, &hello)).count();
+    let unsent = others.filter(|node| !sending::send_hello(context, &node.address, &hello)).count();
     unsent == 0
 }
 
@@ -162,7 +162,7 @@ fn on_hello(context: &mut Context, from: &Address, their_name: &[u8], (reply, co
     let Ok(id) = nodes.of_name(their_name, clock::now()) else { return };
     nodes.note_hello(id, compares, speaks);
     if reply == HelloReply::Wanted {
-        sending::greet(context, from, &comparison::hello(context, HelloReply::Given));
+        sending::send_hello(context, from, &comparison::hello(context, HelloReply::Given));
     }
     holders::placement_settings(context)
         .into_iter()

@@ -91,7 +91,7 @@ pub(super) struct Node {
     /// Until when it counts as there whatever dmq says: dmq's word is from before this node was frozen.
     pub(super) presumed_until: Option<Moment>,
     /// The node may have missed something: it is to be sent what we have.
-    pub(super) owed: bool,
+    pub(super) needs_sync: bool,
     /// When it was last sent everything.
     pub(super) notified_at: Option<Moment>,
     /// Which kinds of records it compares, as bits.
@@ -129,7 +129,7 @@ shm_safe!(Node {
     since,
     last_message_at,
     presumed_until,
-    owed,
+    needs_sync,
     notified_at,
     compares,
     speaks,
@@ -162,7 +162,7 @@ impl Node {
             since: now,
             last_message_at: None,
             presumed_until: None,
-            owed: false,
+            needs_sync: false,
             notified_at: None,
             compares: 0,
             speaks: None,

@@ -124,17 +124,17 @@ impl Nodes {
             }
         };
         // What was known of the address goes on under this name.
-        let (reach, since, owed) = match known {
+        let (reach, since, needs_sync) = match known {
             Some(old) => {
                 list[old].port = None;
-                (list[old].reach, list[old].since, list[old].owed)
+                (list[old].reach, list[old].since, list[old].needs_sync)
             }
             None => (Reachability::Away, now, true),
         };
         let node = &mut list[at];
         (node.host, node.port) = (fresh.host, fresh.port);
         let reach = if reach == Reachability::Answers { reach } else { Reachability::Presumed };
-        (node.reach, node.since, node.owed) = (reach, since, owed);
+        (node.reach, node.since, node.needs_sync) = (reach, since, needs_sync);
         Ok(())
     }
 
@@ -148,13 +148,13 @@ impl Nodes {
             let mut list = self.list.lock();
             let node = match list.iter().position(|node| node.is_at(&other.address)) {
                 Some(at) => {
-                    list[at].owed |= other.active && list[at].reach != Reachability::Answers;
+                    list[at].needs_sync |= other.active && list[at].reach != Reachability::Answers;
                     &mut list[at]
                 }
                 None => match add(&mut list, fresh) {
                     Ok(_) => {
                         let at = list.len() - 1;
-                        list[at].owed = new_here;
+                        list[at].needs_sync = new_here;
                         &mut list[at]
                     }
                     Err(NoMemory) => continue,
@@ -177,25 +177,25 @@ impl Nodes {
     /// A message to a node was lost: everything is announced to it again.
     pub fn note_missed(&self, address: &Address) {
         if let Some(node) = self.list.lock().iter_mut().find(|node| node.is_at(address)) {
-            node.owed = true;
+            node.needs_sync = true;
         }
     }
 
     /// A node was sent everything.
     pub fn record_notified(&self, address: &Address, now: Moment) {
         if let Some(node) = self.list.lock().iter_mut().find(|node| node.is_at(address)) {
-            node.owed = false;
+            node.needs_sync = false;
             node.notified_at = Some(now);
         }
     }
 
     /// The nodes that are to be sent what we have.
-    pub fn take_owed(&self, now: Moment) -> Vec<(Address, u8)> {
+    pub fn take_needing_sync(&self, now: Moment) -> Vec<(Address, u8)> {
         let mut list = self.list.lock();
         let rests = |node: &Node| node.notified_at.is_some_and(|at| now - at < FULL_STATE_INTERVAL);
-        let due = list.iter_mut().filter(|node| node.owed && node.answers() && !rests(node));
+        let due = list.iter_mut().filter(|node| node.needs_sync && node.answers() && !rests(node));
         due.filter_map(|node| {
-            node.owed = false;
+            node.needs_sync = false;
             node.notified_at = Some(now);
             node.compared_at = [None; 2];
             Some((node.address()?, node.compares))
@@ -418,8 +418,8 @@ mod tests {
         assert!(nodes.present().is_empty(), "it has not said who it is");
         nodes.note_message_of(b"b", &at(1), Moment::at(10)).unwrap();
         assert_eq!(nodes.present(), [b"b".to_vec()]);
-        assert_eq!(nodes.take_owed(Moment::at(10)), [(at(1), 0)]);
-        assert!(nodes.take_owed(Moment::at(20)).is_empty());
+        assert_eq!(nodes.take_needing_sync(Moment::at(10)), [(at(1), 0)]);
+        assert!(nodes.take_needing_sync(Moment::at(20)).is_empty());
         assert!(nodes.observe(&seen(&[(1, false)]), Moment::at(20)).is_empty());
         assert!(nodes.lost(Moment::at(21)).is_empty());
         assert_eq!(nodes.known(), [(b"b".to_vec(), false)]);
@@ -429,7 +429,7 @@ mod tests {
         );
         assert_eq!(nodes.observe(&seen(&[(1, true)]), Moment::at(30)), [at(1)]);
         assert_eq!(nodes.known(), [(b"b".to_vec(), true)]);
-        assert_eq!(nodes.take_owed(Moment::at(30)), [(at(1), 0)]);
+        assert_eq!(nodes.take_needing_sync(Moment::at(30)), [(at(1), 0)]);
         nodes.observe(&[], Moment::at(40));
         assert_eq!(nodes.lost(Moment::at(50)).len(), 1);
         nodes.mark_alive(b"b", Moment::at(50));
@@ -495,13 +495,13 @@ mod tests {
         nodes.observe(&seen(&[(1, true), (2, true)]), Moment::at(100));
         nodes.note_message_of(b"b", &at(1), Moment::at(100)).unwrap();
         nodes.note_message_of(b"c", &at(2), Moment::at(100)).unwrap();
-        assert!(nodes.take_owed(Moment::at(100)).is_empty());
+        assert!(nodes.take_needing_sync(Moment::at(100)).is_empty());
         assert!(nodes.is_first(b"a") && !nodes.is_first(b"bb"));
         nodes.note_missed(&at(2));
-        assert_eq!(nodes.take_owed(Moment::at(100)), [(at(2), 0)]);
+        assert_eq!(nodes.take_needing_sync(Moment::at(100)), [(at(2), 0)]);
         nodes.note_missed(&at(2));
-        assert!(nodes.take_owed(Moment::at(104)).is_empty(), "not so soon");
-        assert_eq!(nodes.take_owed(Moment::at(105)), [(at(2), 0)]);
+        assert!(nodes.take_needing_sync(Moment::at(104)).is_empty(), "not so soon");
+        assert_eq!(nodes.take_needing_sync(Moment::at(105)), [(at(2), 0)]);
     }
 
     #[test]
@@ -515,7 +515,7 @@ mod tests {
         assert!(nodes.lost(Moment::at(20)).is_empty());
         nodes.note_message_of(b"b", &at(3), Moment::at(20)).unwrap();
         nodes.observe(&seen(&[(3, true)]), Moment::at(20));
-        assert_eq!(nodes.take_owed(Moment::at(20)), [(at(3), 0)]);
+        assert_eq!(nodes.take_needing_sync(Moment::at(20)), [(at(3), 0)]);
     }
 
     #[test]

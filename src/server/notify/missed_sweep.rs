@@ -16,7 +16,7 @@ use crate::server::context::Context;
 use crate::server::notifications::missed_changes::{Missed, SweepScope, Whom, tries_after};
 use crate::server::notifications::row_run::RowNotifyRun;
 use crate::server::notify::retries;
-use crate::server::subscriptions::active_watchers_table as rows;
+use crate::server::subscriptions::active_watchers_table;
 use std::collections::HashSet;
 
 /// How many rows of subscriptions are gone through in one second.
@@ -111,7 +111,7 @@ pub fn step(context: &mut Context<'_>) -> Result<(), StoreError> {
     let missed = context.shared.missed_changes;
     let Some(portion) = missed.next_portion() else { return Ok(()) };
     let (table, packages) = (context.config.active_watchers_table, context.packages);
-    let read = |db: &Connection, page: &Page<'_>| rows::select_page(db, table, packages, page);
+    let read = |db: &Connection, page: &Page<'_>| active_watchers_table::select_page(db, table, packages, page);
     let (watching, next) = paging::portion_of(context.database, SWEPT_ROWS, &[], portion.after, read)?;
     // A panic does not keep the sweep at this portion.
     missed.is_swept_up_to(next);

@@ -8,7 +8,7 @@ use crate::presence::subscription::{Status, Subscription};
 use crate::presence::{expiry, notifier};
 use crate::server::context::Context;
 use crate::server::notifications::missed_changes::{Missed, OwnDialogId, Whom};
-use crate::server::subscriptions::active_watchers_table as rows;
+use crate::server::subscriptions::active_watchers_table;
 use crate::server::subscriptions::database::InDatabase;
 use crate::time::{MicroTick, Micros};
 
@@ -81,7 +81,7 @@ fn due_turns(context: &Context<'_>, process: i32, now: MicroTick) -> Vec<i32> {
 fn serve_turn(context: &mut Context<'_>, turn: i32) -> Result<(), StoreError> {
     let (table, packages) = (context.config.active_watchers_table, context.packages);
     let marked = [("updated", Op::Eq, Value::Int(i64::from(turn)))];
-    let due = context.database.read(|db| rows::select(db, table, packages, &marked))?;
+    let due = context.database.read(|db| active_watchers_table::select(db, table, packages, &marked))?;
     let mut served = Ok(());
     for subscription in due {
         match notify_marked(context, subscription) {

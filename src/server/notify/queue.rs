@@ -20,7 +20,7 @@ use crate::server::announcing::{arbitration, asking, subscriptions};
 use crate::server::notifications::pacing::Pacing;
 use crate::server::notifications::senders::FanOutSize;
 use crate::server::shared::Parts;
-use crate::server::subscriptions::active_watchers_table as rows;
+use crate::server::subscriptions::active_watchers_table;
 use crate::server::subscriptions::rows_behind::{RowsBehind, mark_unwritten};
 use crate::server::tables::noted_changes::Outdated;
 use crate::server::tables::resource_entry::{DueNotify, ResourceEntry};
@@ -390,7 +390,9 @@ impl ResourceQueues {
         }
         let table = self.config.active_watchers_table;
         let which: Vec<&Subscription> = row_state.iter().map(|at| &batch[*at].subscription).collect();
-        let write = |db: &Connection, subscription: &&Subscription| rows::update_counters(db, table, subscription);
+        let write = |db: &Connection, subscription: &&Subscription| {
+            active_watchers_table::update_counters(db, table, subscription)
+        };
         // Numbers fit their columns.
         let outcome = Writer { database: self.database, table, fits: &|_| true, write: &write }.write_group(&which);
         let lost = which.len() - outcome.count(RowOutcome::Written);

@@ -15,7 +15,7 @@ use crate::server::notifications::change_counts::CameIn;
 use crate::server::notifications::missed_changes::{Missed, OwnDialogId, Whom, tries_after};
 use crate::server::notifications::row_run::{RowNotifyRun, RunUnderWay};
 use crate::server::shared::Parts;
-use crate::server::subscriptions::active_watchers_table as table_rows;
+use crate::server::subscriptions::active_watchers_table;
 use crate::server::subscriptions::database::InDatabase;
 use crate::server::work::{Again, NotifyQueue, Work};
 use std::ops::Deref;
@@ -294,7 +294,7 @@ impl RowQueue {
         subscriptions.sort_by_cached_key(|subscription| self.shared.tables.dialog_hash(subscription.dialog()));
         let turn_of = |row: &Subscription| self.shared.tables.dialog_hash(row.dialog()) % turns.max(1) as u64;
         let write = |db: &Connection, subscription: &Subscription| {
-            table_rows::mark(db, table, subscription.dialog(), turn_of(subscription) as i64)
+            active_watchers_table::mark(db, table, subscription.dialog(), turn_of(subscription) as i64)
         };
         // The keys were read from the table.
         let writer = Writer { database: self.database, table, fits: &|_| true, write: &write };

@@ -18,7 +18,7 @@ use crate::presence::subscription::{Renewal, Status, Subscription, SubscriptionS
 use crate::presence::subscription_field::Field;
 use crate::server::notifications::row_run::RowWork;
 use crate::server::shared::Parts;
-use crate::server::subscriptions::active_watchers_table as table_rows;
+use crate::server::subscriptions::active_watchers_table;
 use crate::server::subscriptions::store::{End, SubscriptionRows, SubscriptionStore};
 use crate::sip::transport::Transport;
 use crate::time::Moment;
@@ -65,7 +65,7 @@ impl SubscriptionStore for InDatabase {
         // As stock does, the first NOTIFY has CSeq 1, and its version is in the row from the start.
         let mut row = as_in_row(subscription)?;
         row.state.version += 1;
-        if let Err(error) = table_rows::add(self.database, self.table(), self.packages(), &row) {
+        if let Err(error) = active_watchers_table::add(self.database, self.table(), self.packages(), &row) {
             match self.find_row(subscription.dialog()) {
                 // A driver that loses its connection carries the statement out again, or says that it failed: the row
                 // is the one that was written here, and nobody else sends its first NOTIFY.
@@ -96,7 +96,7 @@ impl SubscriptionStore for InDatabase {
     fn renew(&self, work: &mut RowWork, current: &Subscription, renewal: &Renewal<'_>) -> Result<Renewed, StoreError> {
         let renewed = counted(renewed(current, renewal)?);
         let table = self.table();
-        if !self.database.write(|db| table_rows::renew(db, table, current, &renewed))? {
+        if !self.database.write(|db| active_watchers_table::renew(db, table, current, &renewed))? {
             return self.overtaken(current.dialog());
         }
         work.counted = Some(renewed);
@@ -148,14 +148,14 @@ impl SubscriptionStore for InDatabase {
             ("watcher_username", Op::Eq, Value::Text(subscription.get(Field::WatcherUser))),
             ("watcher_domain", Op::Eq, Value::Text(subscription.get(Field::WatcherDomain))),
         ];
-        self.database.read(|db| Ok(table_rows::select(db, table, packages, &conditions)?.len()))
+        self.database.read(|db| Ok(active_watchers_table::select(db, table, packages, &conditions)?.len()))
     }
 
     /// Mostly nobody watches the watchers, and whole rows are dear to read. What cannot be read now is left to the
     /// NOTIFY.
     fn may_be_watched(&self, resource: &Resource) -> bool {
         let (table, conditions) = (self.table(), self.of_resource(resource));
-        self.database.read(|db| table_rows::has_any(db, table, &conditions)).unwrap_or(true)
+        self.database.read(|db| active_watchers_table::has_any(db, table, &conditions)).unwrap_or(true)
     }
 
     fn end_expired(&self, work: &mut RowWork, now: Moment, limit: usize) -> Result<Vec<Subscription>, StoreError> {
@@ -166,8 +166,9 @@ impl SubscriptionStore for InDatabase {
         let mut silent = 0;
         let step = EndedStep {
             read: &mut |after| {
-                let read =
-                    |db: &Connection, page: &Page<'_>| table_rows::select_page_with_keys(db, table, packages, page);
+                let read = |db: &Connection, page: &Page<'_>| {
+                    active_watchers_table::select_page_with_keys(db, table, packages, page)
+                };
                 crate::common::paging::portion_of(self.database, limit, &over, after, read)
             },
             end_one: &mut |subscription: &Subscription| {
@@ -204,7 +205,10 @@ impl SubscriptionStore for InDatabase {
             }
             let mut judged = counted(stored.with(&[(Field::Reason, &authorization.reason)])?);
             judged.state.status = authorization.status;
-            if self.database.write(|db| table_rows::authorize(db, table, &judged, stored.state.local_cseq))? {
+            if self
+                .database
+                .write(|db| active_watchers_table::authorize(db, table, &judged, stored.state.local_cseq))?
+            {
                 work.counted = Some(judged);
                 return Ok(true);
             }
@@ -229,7 +233,7 @@ impl SubscriptionStore for InDatabase {
             if !more {
                 return Ok(None);
             }
-            let (found, seen) = table_rows::select_page(db, table, packages, page)?;
+            let (found, seen) = active_watchers_table::select_page(db, table, packages, page)?;
             for subscription in found {
                 more = more && take(subscription);
             }
@@ -272,7 +276,7 @@ impl InDatabase {
     /// Fails when the database cannot be read.
     pub(crate) fn find_row(&self, dialog: DialogId<'_>) -> Result<Option<Subscription>, StoreError> {
         let (table, packages) = (self.table(), self.packages());
-        self.database.read(|db| table_rows::find(db, table, packages, dialog))
+        self.database.read(|db| active_watchers_table::find(db, table, packages, dialog))
     }
 
     /// The rows of a resource.
@@ -282,7 +286,7 @@ impl InDatabase {
     /// Fails when the database cannot be read.
     pub(crate) fn rows_of(&self, resource: &Resource) -> Result<Vec<Subscription>, StoreError> {
         let (table, packages, conditions) = (self.table(), self.packages(), self.of_resource(resource));
-        self.database.read(|db| table_rows::select(db, table, packages, &conditions))
+        self.database.read(|db| active_watchers_table::select(db, table, packages, &conditions))
     }
 
     /// The condition that names the rows of a resource.
@@ -315,7 +319,7 @@ impl InDatabase {
         let (mark, may_see) = (subscription.state.updated, subscription.may_see());
         // Another authorization that came in between has a NOTIFY of its own, with the state as it is now.
         let mut taken = self.take_next(subscription, Some(mark), |row| row.may_see() == may_see)?;
-        taken.iter_mut().for_each(|row| row.state.updated = table_rows::NOT_MARKED);
+        taken.iter_mut().for_each(|row| row.state.updated = active_watchers_table::NOT_MARKED);
         Ok(taken)
     }
 
@@ -326,7 +330,8 @@ impl InDatabase {
     /// Fails when the database cannot be written.
     pub(crate) fn give_back(&self, counted: &Subscription) -> Result<(), StoreError> {
         let (table, unused) = (self.table(), &self.shared.unused_numbers);
-        let give = |counted: &Subscription| self.database.write(|db| table_rows::give_back(db, table, counted));
+        let give =
+            |counted: &Subscription| self.database.write(|db| active_watchers_table::give_back(db, table, counted));
         let mut given = counted.clone();
         if !give(&given)? {
             return self.leave_unused(&given);
@@ -354,7 +359,7 @@ impl InDatabase {
         }
         unused.note(self.mark_of_number(counted));
         if number_of_row()? == Some(number) && unused.take(self.mark_of_number(counted)) {
-            self.database.write(|db| table_rows::give_back(db, table, counted))?;
+            self.database.write(|db| active_watchers_table::give_back(db, table, counted))?;
         }
         Ok(())
     }
@@ -371,7 +376,7 @@ impl InDatabase {
     /// Fails when the database cannot be written.
     pub(crate) fn unmark(&self, subscription: &Subscription) -> Result<(), StoreError> {
         let table = self.table();
-        self.database.write(|db| table_rows::unmark(db, table, subscription))
+        self.database.write(|db| active_watchers_table::unmark(db, table, subscription))
     }
 
     /// Ends a row that is `wanted` still, as if its time had run out; its last NOTIFY becomes due. `false` when it is
@@ -420,8 +425,8 @@ impl InDatabase {
             let read = subscription.state.local_cseq;
             subscription = counted(subscription);
             let written = self.database.write(|db| match mark {
-                None => table_rows::count_up(db, table, &subscription, read),
-                Some(mark) => table_rows::take_marked(db, table, &subscription, read, mark),
+                None => active_watchers_table::count_up(db, table, &subscription, read),
+                Some(mark) => active_watchers_table::take_marked(db, table, &subscription, read, mark),
             });
             if written? {
                 return Ok(Some(subscription));
@@ -465,7 +470,7 @@ impl InDatabase {
 
     fn delete_as_read(&self, read: &Subscription) -> Result<bool, StoreError> {
         let table = self.table();
-        self.database.write(|db| table_rows::delete_as_read(db, table, read))
+        self.database.write(|db| active_watchers_table::delete_as_read(db, table, read))
     }
 
     /// Takes a row out of the table, as it is then; `None` when it is gone, or is not `wanted` any more.
@@ -523,7 +528,7 @@ fn counted(mut subscription: Subscription) -> Subscription {
 /// Whether a row has the numbers that were written into it together with taking its mark off.
 fn is_taken(row: &Subscription, written: &Subscription) -> bool {
     let numbers = |n: &SubscriptionState| (n.local_cseq, n.version);
-    row.state.updated == table_rows::NOT_MARKED && numbers(&row.state) == numbers(&written.state)
+    row.state.updated == active_watchers_table::NOT_MARKED && numbers(&row.state) == numbers(&written.state)
 }
 
 /// Whether a row has the authorization, and the numbers, that were written into it together.

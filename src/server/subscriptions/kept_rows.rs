@@ -11,7 +11,7 @@ use crate::presence::subscription::{RowState, Subscription};
 use crate::presence::subscription_field::Field;
 use crate::server::nodes::node_id::NodeId;
 use crate::server::shared::Parts;
-use crate::server::subscriptions::active_watchers_table as rows;
+use crate::server::subscriptions::active_watchers_table;
 use crate::server::subscriptions::active_watchers_table::{Marks, NoRoute};
 use crate::server::tables::pending_deletions::EndedSubscriptionRow;
 use crate::server::tables::subscription_entry::{Ownership, SubscriptionEntry};
@@ -70,7 +70,7 @@ impl KeptRows {
     /// Removes the row of a subscription.
     pub(crate) fn delete(&self, dialog: DialogId<'_>) {
         let table = self.config.active_watchers_table;
-        let Err(error) = self.database.write(|db| rows::delete(db, table, dialog)) else { return };
+        let Err(error) = self.database.write(|db| active_watchers_table::delete(db, table, dialog)) else { return };
         let then = match self.shared.pending_deletions.note(dialog) {
             true => "it is removed with the next rows that are written",
             false => "too many wait already, and it stays until it expires",
@@ -89,7 +89,8 @@ impl KeptRows {
             // A phone that uses its ids again has a row of its own by now.
             group.retain(|row| self.shared.tables.find(row.dialog()).is_none());
             let mut group = TakenRows::new(group, &put_back);
-            let write = |db: &Connection, row: &EndedSubscriptionRow| rows::delete(db, table, row.dialog());
+            let write =
+                |db: &Connection, row: &EndedSubscriptionRow| active_watchers_table::delete(db, table, row.dialog());
             let writer = Writer { database: self.database, table, fits: &|_| true, write: &write };
             let outcome = writer.write_group(group.rows());
             group.settle(&outcome.fates, |row, fate| {
@@ -124,7 +125,7 @@ impl KeptRows {
         let judges = |subscription: &Subscription| has_rules(subscription) && !self.config.force_active;
         let (mut failed, mut twice) = (0, 0);
         let count = crate::common::paging::each_page(self.database, table, self.config.fetch_rows, |db, page| {
-            let (found, seen) = rows::select_page(db, table, packages, page)?;
+            let (found, seen) = active_watchers_table::select_page(db, table, packages, page)?;
             for mut subscription in found {
                 let in_row = subscription.state.local_cseq;
                 let resource = judges(&subscription).then(|| self.shared.tables.resource_of(&subscription));
@@ -245,17 +246,17 @@ impl KeptRows {
         let (table, packages) = (self.config.active_watchers_table, self.packages());
         let write = |db: &Connection, subscription: &Subscription| -> Result<(), DbError> {
             match subscription.state.row_state {
-                RowState::Insert => rows::insert(db, table, packages, subscription, no_route),
-                RowState::Replace => rows::replace(db, table, packages, subscription, no_route),
-                _ => rows::update(db, table, subscription, no_route, marks),
+                RowState::Insert => active_watchers_table::insert(db, table, packages, subscription, no_route),
+                RowState::Replace => active_watchers_table::replace(db, table, packages, subscription, no_route),
+                _ => active_watchers_table::update(db, table, subscription, no_route, marks),
             }
         };
-        let mut outcome =
-            Writer { database: self.database, table, fits: &rows::fits, write: &write }.write_group(group);
+        let mut outcome = Writer { database: self.database, table, fits: &active_watchers_table::fits, write: &write }
+            .write_group(group);
         for (subscription, fate) in group.iter().zip(&mut outcome.fates) {
             let is_whole = matches!(subscription.state.row_state, RowState::Insert | RowState::Replace);
-            if let Some(plainer) =
-                rows::without_user_agent(subscription).filter(|_| is_whole && *fate == RowOutcome::Refused)
+            if let Some(plainer) = active_watchers_table::without_user_agent(subscription)
+                .filter(|_| is_whole && *fate == RowOutcome::Refused)
             {
                 let written = self.database.write_once(|db| write(db, &plainer));
                 *fate = if written.is_ok() { RowOutcome::Written } else { *fate };

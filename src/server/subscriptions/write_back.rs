@@ -7,7 +7,7 @@ use crate::presence::error::StoreError;
 use crate::presence::subscription::{RowState, SubscriptionState};
 use crate::presence::subscription_field::Field;
 use crate::server::shared::Parts;
-use crate::server::subscriptions::active_watchers_table as rows;
+use crate::server::subscriptions::active_watchers_table;
 use crate::server::subscriptions::active_watchers_table::{Marks, NoRoute};
 use crate::server::subscriptions::kept_rows::{KeptRows, Restored, Writing};
 use crate::server::subscriptions::rows_behind::RowsBehind;
@@ -45,7 +45,7 @@ impl RowsBehind for WriteBack {
         // Without a row nothing can come back.
         let stored = self.shared.tables.find(dialog).filter(|stored| stored.state.row_state != RowState::Insert);
         let (Some(stored), table) = (stored, self.config.active_watchers_table) else { return };
-        if let Err(error) = self.database.write(|db| rows::update_state(db, table, &stored)) {
+        if let Err(error) = self.database.write(|db| active_watchers_table::update_state(db, table, &stored)) {
             crate::limited!(Error, "a watcher's new authorization is not in its row yet: {error}");
         }
     }

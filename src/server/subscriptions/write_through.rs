@@ -5,7 +5,7 @@ use crate::presence::dialog::DialogId;
 use crate::presence::error::StoreError;
 use crate::presence::subscription::{RowState, Subscription, SubscriptionState};
 use crate::server::shared::Parts;
-use crate::server::subscriptions::active_watchers_table as rows;
+use crate::server::subscriptions::active_watchers_table;
 use crate::server::subscriptions::active_watchers_table::{Marks, NoRoute};
 use crate::server::subscriptions::kept_rows::{KeptRows, Restored, Writing};
 use crate::server::subscriptions::rows_behind::{NewRow, RowsBehind, mark_unwritten};
@@ -40,7 +40,7 @@ impl RowsBehind for WriteThrough {
         let mut row = subscription.to_private();
         row.state.local_cseq += ahead;
         row.state.version += 1;
-        rows::add(self.database, self.config.active_watchers_table, self.packages(), &row)?;
+        active_watchers_table::add(self.database, self.config.active_watchers_table, self.packages(), &row)?;
         Ok(NewRow { row_state: RowState::Clean, cseq: row.state.local_cseq })
     }
 
@@ -117,12 +117,12 @@ impl WriteThrough {
 
     fn write_copy(&self, row: &Subscription, row_state: RowState) -> Result<(), StoreError> {
         let (table, packages) = (self.config.active_watchers_table, self.packages());
-        let fits = !self.database.limits_texts() || rows::fits(row);
-        let update = |db: &Connection| rows::update(db, table, row, NoRoute::Null, Marks::Written);
+        let fits = !self.database.limits_texts() || active_watchers_table::fits(row);
+        let update = |db: &Connection| active_watchers_table::update(db, table, row, NoRoute::Null, Marks::Written);
         match row_state {
-            RowState::Replace => {
-                self.database.write_together(|db| rows::replace(db, table, packages, row, NoRoute::Null))
-            }
+            RowState::Replace => self
+                .database
+                .write_together(|db| active_watchers_table::replace(db, table, packages, row, NoRoute::Null)),
             _ if fits => self.database.write(update),
             _ => self.database.write_once(update),
         }
