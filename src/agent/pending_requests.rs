@@ -6,7 +6,7 @@ use crate::host::lock::Lock;
 use crate::host::no_memory::NoMemory;
 use crate::host::shm::{self, Shm, ShmBox, ShmVec};
 use crate::pua::error::RequestError;
-use crate::pua::ports::{Admission, AtServer, Checked, Claim, DueRequest, PendingRequest, PendingRequestId};
+use crate::pua::ports::{Admission, AtServer, Claim, DueRequest, PendingRequest, PendingRequestId, RequestCheck};
 use crate::pua::record::{Record, RecordChange, RecordField};
 use crate::pua::request::{Request, Start};
 use crate::shm_safe::shm_safe;
@@ -102,7 +102,7 @@ impl PendingTable {
 /// What came of asking an entry that is busy, and what it took the place of.
 type Joined = (Admission, Option<NextRequest>);
 
-fn join(busy: &mut QueueEntry, request: &Request, checked: Checked, now: Tick) -> Result<Joined, RequestError> {
+fn join(busy: &mut QueueEntry, request: &Request, checked: RequestCheck, now: Tick) -> Result<Joined, RequestError> {
     if request.options.is_own() {
         return Ok((Admission::Covered, None));
     }
@@ -121,7 +121,7 @@ fn join(busy: &mut QueueEntry, request: &Request, checked: Checked, now: Tick) -
     {
         return Ok((Admission::Go(busy.id), busy.give_way(request, now)?));
     }
-    if checked == Checked::NotYet && (request.options.has_body || request.etag().is_some()) {
+    if checked == RequestCheck::Pending && (request.options.has_body || request.etag().is_some()) {
         return Ok((Admission::Busy { known: request.etag().is_some_and(|tag| busy.has_tag(tag)) }, None));
     }
     Ok((Admission::Queued, busy.queue(request, now, None)?))
@@ -143,7 +143,13 @@ impl PendingRequests {
     /// Fails with `Crowded` when `LONGEST_QUEUE` requests wait for the publication or subscription already, with
     /// `NoBody` when a PUBLISH without a body would begin anew what a waiting one ends, and when shared memory runs
     /// out.
-    pub fn admit(&self, key: u64, request: &Request, checked: Checked, now: Tick) -> Result<Admission, RequestError> {
+    pub fn admit(
+        &self,
+        key: u64,
+        request: &Request,
+        checked: RequestCheck,
+        now: Tick,
+    ) -> Result<Admission, RequestError> {
         let mut entry = new_entry(key, request, RequestPhase::UnderWay { until: now + ANSWER_TIMEOUT }, now)?;
         let mut table = self.table.lock();
         if let Some(busy) = table.meant_by(key, request) {
@@ -433,7 +439,7 @@ mod tests {
     }
 
     fn go(pending_requests: &PendingRequests, request: &Request) -> PendingRequestId {
-        match pending_requests.admit(5, request, Checked::Yes, Tick(0)) {
+        match pending_requests.admit(5, request, RequestCheck::Passed, Tick(0)) {
             Ok(Admission::Go(id)) => id,
             other => panic!("{other:?}"),
         }
@@ -444,7 +450,10 @@ mod tests {
         let pending_requests = PendingRequests::default();
         let id = go(&pending_requests, &request("1", 11));
         for (body, param) in [("2", 22), ("3", 33), ("4", 44)] {
-            assert_eq!(pending_requests.admit(5, &request(body, param), Checked::Yes, Tick(0)), Ok(Admission::Queued));
+            assert_eq!(
+                pending_requests.admit(5, &request(body, param), RequestCheck::Passed, Tick(0)),
+                Ok(Admission::Queued)
+            );
         }
         assert_eq!(words(&pending_requests.claims(id)), [11]);
         assert!(pending_requests.claims(id).is_empty());
@@ -475,16 +484,19 @@ mod tests {
     fn the_queue_is_bounded_and_what_was_not_checked_replaces_nothing() {
         let pending_requests = PendingRequests::default();
         let id = go(&pending_requests, &request("1", 1));
-        assert_eq!(pending_requests.admit(5, &request("2", 2), Checked::Yes, Tick(0)), Ok(Admission::Queued));
+        assert_eq!(pending_requests.admit(5, &request("2", 2), RequestCheck::Passed, Tick(0)), Ok(Admission::Queued));
         assert_eq!(
-            pending_requests.admit(5, &request("broken", 3), Checked::NotYet, Tick(0)),
+            pending_requests.admit(5, &request("broken", 3), RequestCheck::Pending, Tick(0)),
             Ok(Admission::Busy { known: false })
         );
         for n in 2..LONGEST_QUEUE {
-            assert_eq!(pending_requests.admit(5, &request("2", n), Checked::Yes, Tick(0)), Ok(Admission::Queued));
+            assert_eq!(
+                pending_requests.admit(5, &request("2", n), RequestCheck::Passed, Tick(0)),
+                Ok(Admission::Queued)
+            );
         }
         assert_eq!(
-            pending_requests.admit(5, &request("3", 0), Checked::Yes, Tick(0)),
+            pending_requests.admit(5, &request("3", 0), RequestCheck::Passed, Tick(0)),
             Err(RequestError::Crowded(LONGEST_QUEUE))
         );
         assert_eq!(pending_requests.end(id, Tick(0)).unwrap().get(RequestField::Body), b"2");
@@ -497,7 +509,7 @@ mod tests {
         let id = go(&pending_requests, &request("1", 1));
         for n in 0.. {
             let (joined, failed) =
-                fake::failing_at(n, || pending_requests.admit(5, &request("2", 2), Checked::Yes, Tick(0)));
+                fake::failing_at(n, || pending_requests.admit(5, &request("2", 2), RequestCheck::Passed, Tick(0)));
             assert_eq!(fake::held_locks(), 0);
             if !failed {
                 assert_eq!(joined, Ok(Admission::Queued));

@@ -10,8 +10,8 @@ use crate::pua::config::Config;
 use crate::pua::error::RequestError;
 use crate::pua::event::{Event, Processing};
 use crate::pua::ports::{
-    self, Admission, AgentPorts, AtServer, Checked, Claim, ClientRequest, DueRequest, PendingRequest, PendingRequestId,
-    Processed, RequestIds, SendOutcome,
+    self, Admission, AgentPorts, AtServer, Claim, ClientRequest, DueRequest, PendingRequest, PendingRequestId,
+    Processed, RequestCheck, RequestIds, SendOutcome,
 };
 use crate::pua::record::{Dialog, Record, RecordChange, Search};
 use crate::pua::request::{Request, RequestField};
@@ -109,7 +109,7 @@ impl AgentPorts for AgentContext<'_> {
         self.process.records.ending(before, SweepPart { number, of })
     }
 
-    fn admit(&mut self, request: &Request, checked: Checked) -> Result<Admission, RequestError> {
+    fn admit(&mut self, request: &Request, checked: RequestCheck) -> Result<Admission, RequestError> {
         let key = key_of(&self.process.shared, request);
         let departure = self.process.shared.pending_requests.admit(key, request, checked, clock::ticks())?;
         match departure {

@@ -10,8 +10,8 @@ use crate::pua::dialog::{self, ReceivedNotify, When};
 use crate::pua::error::RequestError;
 use crate::pua::event::{self, Event};
 use crate::pua::ports::{
-    Admission, AgentPorts, AtServer, Checked, Claim, ClientRequest, DueRequest, PendingRequest, PendingRequestId,
-    Processed, SendOutcome,
+    Admission, AgentPorts, AtServer, Claim, ClientRequest, DueRequest, PendingRequest, PendingRequestId, Processed,
+    RequestCheck, SendOutcome,
 };
 use crate::pua::ports::{RequestIds, RequestOutcome};
 use crate::pua::record::{Dialog, Record, RecordChange, RecordField, RecordRowState, Search};
@@ -382,7 +382,7 @@ impl AgentPorts for Bench {
     fn ending(&mut self, before: Moment) -> Result<Vec<Record>, RequestError> {
         self.reachable().map(|()| self.records.ending(before, 0, 1))
     }
-    fn admit(&mut self, request: &Request, checked: Checked) -> Result<Admission, RequestError> {
+    fn admit(&mut self, request: &Request, checked: RequestCheck) -> Result<Admission, RequestError> {
         let key = Bench::key_of(request);
         let admission = self.pending_requests.admit(key, request, checked, self.ticks)?;
         if let Admission::Go(pending) = admission {

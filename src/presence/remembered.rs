@@ -19,7 +19,7 @@ pub enum ChangeKind {
     /// A publication expired.
     RanOut,
     /// The dialogs of documents ended, and the documents went.
-    DialogsOver,
+    DialogsEnded,
     /// The event package has put the documents together.
     Composed,
 }
@@ -31,7 +31,7 @@ shm_safe!(
         Refreshed,
         Removed,
         RanOut,
-        DialogsOver,
+        DialogsEnded,
         Composed,
     }
 );
@@ -53,7 +53,7 @@ impl ChangeKind {
             ChangeKind::Refreshed => "a refresh without a document",
             ChangeKind::Removed => "a publication was removed (Expires: 0)",
             ChangeKind::RanOut => "a publication ran out: its publisher did not refresh it",
-            ChangeKind::DialogsOver => "the dialogs of a document are over, and it was removed",
+            ChangeKind::DialogsEnded => "the dialogs of a document have ended, and it was removed",
             ChangeKind::Composed => "the document for the watchers was put together",
         }
     }

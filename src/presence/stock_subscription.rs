@@ -128,7 +128,7 @@ fn subscription_of(object: &Value, packages: &Packages, now: Moment) -> Option<S
     let state = SubscriptionState {
         status: Status::from_number(number(object, "status")?)?,
         expires_at: match end {
-            AnnouncedEnd::Over => now,
+            AnnouncedEnd::Ended => now,
             AnnouncedEnd::At(end) => end,
         },
         local_cseq: counted("local_cseq")?,
@@ -149,7 +149,7 @@ fn subscription_of(object: &Value, packages: &Packages, now: Moment) -> Option<S
     if needed.iter().any(|field| subscription.get(*field).is_empty()) {
         return None;
     }
-    if end == AnnouncedEnd::Over {
+    if end == AnnouncedEnd::Ended {
         let DialogId { call_id, to_tag, from_tag } = subscription.dialog();
         return Some(StockMessage::End(StockDialog {
             call_id: call_id.to_vec(),
@@ -164,7 +164,7 @@ fn subscription_of(object: &Value, packages: &Packages, now: Moment) -> Option<S
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum AnnouncedEnd {
     /// The subscription has ended.
-    Over,
+    Ended,
     /// The subscription ends then.
     At(Moment),
 }
@@ -174,7 +174,7 @@ enum AnnouncedEnd {
 fn ends_at(expires: i64, now: Moment) -> Option<AnnouncedEnd> {
     match expires {
         ..0 => None,
-        0 => Some(AnnouncedEnd::Over),
+        0 => Some(AnnouncedEnd::Ended),
         1..LONGEST => Some(AnnouncedEnd::At(now + Seconds(expires))),
         _ => Some(AnnouncedEnd::At(Moment::at(expires))),
     }

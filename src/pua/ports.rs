@@ -166,11 +166,11 @@ pub struct Processed {
 
 /// Whether a request can be sent as far as is known now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Checked {
+pub enum RequestCheck {
     /// The request can be sent.
-    Yes,
-    /// Nobody has looked yet: it never takes the place of one that waits.
-    NotYet,
+    Passed,
+    /// Nobody has looked yet: the request never takes the place of one that waits.
+    Pending,
 }
 
 /// What the server may have of a request that was not granted.
@@ -274,7 +274,7 @@ pub trait AgentPorts {
     ///
     /// Fails when too many requests wait for it, when a PUBLISH without a body would begin anew what a waiting one
     /// ends, and when shared memory runs out.
-    fn admit(&mut self, request: &Request, checked: Checked) -> Result<Admission, RequestError>;
+    fn admit(&mut self, request: &Request, checked: RequestCheck) -> Result<Admission, RequestError>;
     /// Notes what is about to be sent on a pending request.
     ///
     /// # Errors

@@ -2,7 +2,9 @@
 //! nothing goes.
 use super::error::RequestError;
 use super::next_step::{Launched, Next, caller_decides, method, show};
-use super::ports::{Admission, AgentPorts, AtServer, Checked, Claim, PendingRequest, PendingRequestId, RequestOutcome};
+use super::ports::{
+    Admission, AgentPorts, AtServer, Claim, PendingRequest, PendingRequestId, RequestCheck, RequestOutcome,
+};
 use super::record::RecordChange;
 use super::request::{RemoteTarget, Request, RequestField, RequestOptions, Start};
 use super::response::backoff;
@@ -22,7 +24,7 @@ type TagView<'a> = EntityTag<&'a [u8]>;
 pub fn submit<P: AgentPorts>(ports: &mut P, request: &Request) -> Result<(), RequestError> {
     let event = ports.event(request.options.event).ok_or(RequestError::UnknownEvent(request.options.event))?;
     request.check()?;
-    let departure = match ports.admit(request, Checked::NotYet)? {
+    let departure = match ports.admit(request, RequestCheck::Pending)? {
         Admission::Busy { known } => {
             // What can never go is refused before it takes the place of what waits.
             if !request.options.expires.is_end() && request.body().is_some() {
@@ -32,7 +34,7 @@ pub fn submit<P: AgentPorts>(ports: &mut P, request: &Request) -> Result<(), Req
             if names_another && ports.find(&request.search(RemoteTarget::Any))?.is_none() {
                 return Err(RequestError::UnknownEtag);
             }
-            ports.admit(request, Checked::Yes)?
+            ports.admit(request, RequestCheck::Passed)?
         }
         other => other,
     };

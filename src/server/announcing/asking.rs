@@ -88,7 +88,7 @@ pub(crate) fn has_resumed(parts: &Parts) -> bool {
 /// Whether a node that has asked the others for so long sends NOTIFYs again: all that are there have answered, and the
 /// documents of its share are known, or it has waited long enough.
 fn has_waited(waited: Millis, has_answers: impl Fn(Wait) -> bool, has_documents: impl Fn() -> bool) -> bool {
-    let wait = if waited >= ANSWERS_AFTER { Wait::Over } else { Wait::GoesOn };
+    let wait = if waited >= ANSWERS_AFTER { Wait::Ended } else { Wait::GoesOn };
     has_answers(wait) && (waited >= DOCUMENTS_AFTER || has_documents())
 }
 
@@ -107,7 +107,7 @@ mod tests {
             (true, true, false, DOCUMENTS_AFTER),
             (false, false, true, Millis(60_000)),
         ] {
-            let has_answers = |wait| if wait == Wait::Over { those_there } else { all };
+            let has_answers = |wait| if wait == Wait::Ended { those_there } else { all };
             let waits = (0..60_000).find(|waited| has_waited(Millis(*waited), has_answers, || documents));
             assert_eq!(waits.unwrap_or(60_000), longest.0, "{all} {those_there} {documents}");
         }

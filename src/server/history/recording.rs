@@ -10,7 +10,7 @@ use crate::time::{Expiry, Lifetime, MicroTick};
 /// Remembers what a change did to the documents of a resource.
 pub(crate) fn note_publication(history: &History, resource: &Resource, change: &Change, applied: &Applied) {
     let lasts = |until: Expiry| Some(Lifetime::until(until, clock::now()));
-    let nothing = NewChange::of(resource, ChangeKind::DialogsOver);
+    let nothing = NewChange::of(resource, ChangeKind::DialogsEnded);
     let noted = match (change, applied) {
         (_, Applied::NoMatch) => return,
         (Change::Insert(new), _) => NewChange {

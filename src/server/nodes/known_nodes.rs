@@ -50,7 +50,7 @@ pub enum Wait {
     /// All that are there still have time to answer.
     GoesOn,
     /// Nodes that have not begun to answer are not there.
-    Over,
+    Ended,
 }
 
 /// A node that does not answer.
@@ -294,7 +294,7 @@ impl Nodes {
         let mut others = list.iter().filter(|node| node.may_answer() && node.shares(kind));
         let has_answered = |node: &Node| {
             let is_announcing = node.pulling[kind as usize].is_some_and(|pulling| pulling.pull.cursor > 0);
-            node.answered_at[kind as usize] >= Some(asked_at) || wait == Wait::Over && !is_announcing
+            node.answered_at[kind as usize] >= Some(asked_at) || wait == Wait::Ended && !is_announcing
         };
         others.all(has_answered)
     }
@@ -472,7 +472,7 @@ mod tests {
         );
         assert!(
             !nodes.has_answers(RecordKind::Subscriptions, Instant::at(60_000), Wait::GoesOn)
-                && nodes.has_answers(RecordKind::Subscriptions, Instant::at(60_000), Wait::Over)
+                && nodes.has_answers(RecordKind::Subscriptions, Instant::at(60_000), Wait::Ended)
         );
         nodes.observe(&seen(&[(1, false), (2, false)]), Moment::at(62));
         assert_eq!(nodes.present(), [b"b".to_vec()]);

@@ -371,12 +371,12 @@ fn is_of_sender(work: &Work, subscription: &Subscription) -> bool {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Reached {
     Nobody,
-    Some,
+    Somebody,
 }
 
 impl Reached {
     fn of(count: usize) -> Reached {
-        if count == 0 { Reached::Nobody } else { Reached::Some }
+        if count == 0 { Reached::Nobody } else { Reached::Somebody }
     }
 }
 
@@ -402,8 +402,8 @@ mod tests {
             let whom = missed_at_an_outage(rest.collect(), reached);
             (whom.len(), whom.iter().all(Option::is_some))
         };
-        assert_eq!(missed(NAMED_AT_AN_OUTAGE, Reached::Some), (NAMED_AT_AN_OUTAGE, true));
-        assert_eq!(missed(NAMED_AT_AN_OUTAGE + 1, Reached::Some), (1, false));
-        assert_eq!((missed(3, Reached::Nobody), missed(0, Reached::Some)), ((1, false), (0, true)));
+        assert_eq!(missed(NAMED_AT_AN_OUTAGE, Reached::Somebody), (NAMED_AT_AN_OUTAGE, true));
+        assert_eq!(missed(NAMED_AT_AN_OUTAGE + 1, Reached::Somebody), (1, false));
+        assert_eq!((missed(3, Reached::Nobody), missed(0, Reached::Somebody)), ((1, false), (0, true)));
     }
 }

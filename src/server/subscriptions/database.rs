@@ -33,11 +33,13 @@ thread_local! {
     static NEXT_STEP: Cell<Option<i64>> = const { Cell::new(None) };
 }
 
-/// Whether a subscription has run out so long ago that its watcher is not notified of the end.
+/// The final NOTIFY of a subscription that has run out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum IsLongOver {
-    Yes,
-    No,
+enum EndNotify {
+    /// The watcher is notified.
+    Sent,
+    /// The subscription ended too long ago for that.
+    Omitted,
 }
 
 /// Subscriptions in the database only. Other servers may share the table.
@@ -173,7 +175,7 @@ impl SubscriptionStore for InDatabase {
             },
             end_one: &mut |subscription: &Subscription| {
                 let ended = self.end_one_expired(work, subscription, now)?;
-                silent += usize::from(ended == Some(IsLongOver::Yes));
+                silent += usize::from(ended == Some(EndNotify::Omitted));
                 Ok(ended.map(|_| subscription.clone()))
             },
             failed: &|row, error| match row {
@@ -400,7 +402,7 @@ impl InDatabase {
         work: &mut RowWork,
         subscription: &Subscription,
         now: Moment,
-    ) -> Result<Option<IsLongOver>, StoreError> {
+    ) -> Result<Option<EndNotify>, StoreError> {
         let (latest, offset) = (now - self.config.expires_offset, self.config.expires_offset);
         // A refresh may have been faster.
         let is_over = |row: &Subscription| row.state.expires_at < latest;
@@ -409,8 +411,8 @@ impl InDatabase {
         }
         let ended_at = self.shared.clock_steps.ended_at(subscription.state.expires_at, offset);
         match expiry::is_long_over(self.config, ended_at, now) {
-            true => Ok(self.take_row(subscription.clone(), is_over)?.map(|_| IsLongOver::Yes)),
-            false => Ok(self.end_over(work, subscription.clone(), is_over)?.then_some(IsLongOver::No)),
+            true => Ok(self.take_row(subscription.clone(), is_over)?.map(|_| EndNotify::Omitted)),
+            false => Ok(self.end_over(work, subscription.clone(), is_over)?.then_some(EndNotify::Sent)),
         }
     }
 

@@ -136,14 +136,14 @@ impl CacheShard {
 
     /// Makes room by forgetting what was read longest ago, as far as a few of them show. What the table does not have
     /// yet is not forgotten. `false`: there is no room.
-    fn make_room(&mut self, needed: usize, limit: usize, garbage: &mut Vec<CachedAuthorization>) -> bool {
+    fn make_room(&mut self, needed: usize, limit: usize, freed_unlocked: &mut Vec<CachedAuthorization>) -> bool {
         while self.bytes + needed > limit {
             let old =
                 self.table.iter().filter(|cached| cached.is_written()).take(SAMPLE).min_by_key(|cached| cached.read_at);
             let Some((hash, place)) = old.map(|cached| (cached.hash, cached.strings.get(0).as_ptr())) else {
                 return false;
             };
-            garbage.extend(self.take(hash, |cached| cached.strings.get(0).as_ptr() == place));
+            freed_unlocked.extend(self.take(hash, |cached| cached.strings.get(0).as_ptr() == place));
         }
         true
     }
@@ -259,7 +259,7 @@ impl AuthorizationCache {
         let strings = [presentity, user, host, event, &authorization.reason];
         let is_short = strings.iter().map(|string| string.len()).sum::<usize>() <= LONGEST;
         let strings = if is_short { Strings::joined(&strings, shm::concat).ok() } else { None };
-        let mut garbage = Vec::new();
+        let mut freed_unlocked = Vec::new();
         let mut shard = self.shard(hash).lock();
         if !wanted(&shard) {
             return false;
@@ -287,14 +287,14 @@ impl AuthorizationCache {
                 turn: waiting.map_or_else(|| self.turns.fetch_add(1, Ordering::Relaxed), |(old, _)| old.turn),
                 aside: Aside::default(),
             };
-            let has_room = shard.make_room(fresh.size(), self.limit, &mut garbage);
+            let has_room = shard.make_room(fresh.size(), self.limit, &mut freed_unlocked);
             let put = if has_room { shard.insert(fresh) } else { Err(fresh) };
             kept = put.is_ok();
-            garbage.extend(put.err());
+            freed_unlocked.extend(put.err());
         }
         self.count_owed(owed_before, shard.owed.len());
         drop(shard);
-        drop((old, garbage));
+        drop((old, freed_unlocked));
         kept
     }
 
