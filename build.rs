@@ -120,7 +120,7 @@ _Static_assert(sizeof(gen_lock_t) == sizeof(KR_LOCK), "gen_lock_t is not what th
 fn layouts(bindings: &str) -> String {
     let mut out = String::from("#include \"bindings.h\"\n#include <stddef.h>\n");
     out += LOCKS;
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = std::collections::BTreeSet::new();
     let mut assert = |name: &str, what: &str, value: &str| {
         if SHARED.contains(&name) {
             seen.insert(name.to_owned());

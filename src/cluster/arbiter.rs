@@ -7,7 +7,7 @@
 
 use super::inheritance::{LeaseOutcome, LeaseRow, ends};
 use crate::time::{Instant, Millis};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 /// A lease that has not beaten for so long can be taken over.
 pub const LENGTH: Millis = Millis(6_000);
@@ -250,7 +250,7 @@ impl Arbiter {
 
     fn look(&mut self, rows: Vec<LeaseRow>, now: Instant) {
         let before = std::mem::take(&mut self.seen);
-        let before: HashMap<_, _> =
+        let before: BTreeMap<_, _> =
             before.iter().map(|seen| ((seen.row.node.as_slice(), seen.row.lease), seen)).collect();
         let astray: Vec<bool> = ends(&rows.iter().collect::<Vec<_>>()).iter().map(Option::is_none).collect();
         let look = |(row, is_astray): (LeaseRow, bool)| {

@@ -6,7 +6,7 @@ use super::clock::Stamp;
 use super::digest::{DEEPEST, DigestEntry, KeyRange, PARTS, RecordKey, mixed, sum, sums};
 use crate::shm_safe::shm_safe;
 use crate::time::{Instant, Millis};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 /// The sum of all records of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -294,8 +294,8 @@ fn on_keys<P: ExchangePorts>(ports: &mut P, from: P::Peer, range: KeyRange, thei
     if !range.is_valid() {
         return;
     }
-    let theirs: HashMap<RecordKey, u32> = theirs.iter().map(|entry| (entry.key, entry.state)).collect();
-    let mine: HashMap<RecordKey, u32> =
+    let theirs: BTreeMap<RecordKey, u32> = theirs.iter().map(|entry| (entry.key, entry.state)).collect();
+    let mine: BTreeMap<RecordKey, u32> =
         ports.entries(range).into_iter().map(|entry| (entry.key, entry.state)).collect();
     let mut differing: Vec<RecordKey> =
         mine.iter().filter(|(key, state)| theirs.get(key) != Some(state)).map(|(key, _)| *key).collect();

@@ -1,7 +1,7 @@
 //! The rows of the arbiter's table, and to whom a lease has come that was taken over, by one node after the other.
 
 use crate::shm_safe::shm_safe;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 /// A lease in its table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,7 +62,7 @@ pub fn resolve(successors: &[Successor], lease: (u64, u32)) -> ((u64, u32), u32)
 /// Where the row is that each row has come to, over all nodes that have taken it over one after the other: one that is
 /// held or given back. `None` where there is none.
 pub(super) fn ends(rows: &[&LeaseRow]) -> Vec<Option<usize>> {
-    let places: HashMap<(&[u8], u32), usize> =
+    let places: BTreeMap<(&[u8], u32), usize> =
         rows.iter().enumerate().map(|(at, row)| ((row.node.as_slice(), row.lease), at)).collect();
     let next = |(at, row): (usize, &&LeaseRow)| match &row.fate {
         LeaseOutcome::TakenOver(node, lease) => places.get(&(node.as_slice(), *lease)).copied(),

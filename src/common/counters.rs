@@ -1,7 +1,6 @@
 //! What is counted (groups `presence` and `pua` of the host's statistics).
-use crate::host::counters::{self, Handle};
+use crate::host::counters::{self, AtomicHandle};
 use std::ffi::CStr;
-use std::sync::atomic::{AtomicI32, Ordering};
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident => ($group:expr, $text:expr, $help:expr),)*) => {
@@ -166,8 +165,8 @@ counters! {
     PuaRetried => (c"pua", c"retries", c"requests tried again after a wait"),
 }
 
-/// The host's numbers of the counters; below 0: not registered. Set once, before the processes fork.
-static HANDLES: [AtomicI32; ALL.len()] = [const { AtomicI32::new(-1) }; ALL.len()];
+/// The handles of the counters, which are set once, before the processes fork.
+static HANDLES: [AtomicHandle; ALL.len()] = [const { AtomicHandle::new() }; ALL.len()];
 
 /// The counters of a group: name, and what it counts.
 #[cfg(test)]
@@ -179,7 +178,7 @@ pub fn described(group: &CStr) -> impl Iterator<Item = (&'static CStr, &'static 
 pub fn register(group: &CStr) {
     for (counter, of, name, doc) in ALL.iter().filter(|(_, of, ..)| *of == group) {
         if let Some(handle) = counters::register(of, name, doc) {
-            HANDLES[*counter as usize].store(handle.number(), Ordering::Relaxed);
+            HANDLES[*counter as usize].set(handle);
         }
     }
 }
@@ -191,14 +190,14 @@ pub fn count(counter: Counter) {
 
 /// Counts several; nothing before [`register`].
 pub fn count_many(counter: Counter, many: usize) {
-    if let Some(handle) = Handle::of(HANDLES[counter as usize].load(Ordering::Relaxed)) {
+    if let Some(handle) = HANDLES[counter as usize].get() {
         handle.add(i32::try_from(many).unwrap_or(i32::MAX));
     }
 }
 
 /// What was counted in all processes; 0 before [`register`].
 pub fn value(counter: Counter) -> u64 {
-    let handle = Handle::of(HANDLES[counter as usize].load(Ordering::Relaxed));
+    let handle = HANDLES[counter as usize].get();
     handle.map_or(0, |handle| u64::try_from(handle.value()).unwrap_or(0))
 }
 

@@ -1,6 +1,7 @@
 //! Statistics of the host (`core/counters.h`): a slot for each process, summed when somebody asks.
 use crate::sys;
 use std::ffi::{CStr, c_long, c_ushort, c_void};
+use std::sync::atomic::{AtomicI32, Ordering};
 
 /// A registered counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,15 +31,36 @@ pub fn register_computed(
     }
 }
 
-impl Handle {
-    /// The counter with this number; `None` below 0.
-    pub fn of(number: i32) -> Option<Handle> {
-        (number >= 0).then_some(Handle(number))
+/// The handle of a counter, once it is registered.
+pub struct AtomicHandle(AtomicI32);
+
+impl Default for AtomicHandle {
+    fn default() -> AtomicHandle {
+        AtomicHandle::new()
+    }
+}
+
+impl AtomicHandle {
+    /// A counter that is not registered yet: the host's numbers begin at 0.
+    pub const fn new() -> AtomicHandle {
+        AtomicHandle(AtomicI32::new(-1))
     }
 
-    /// The counter's number, the same in all processes.
-    pub fn number(self) -> i32 {
-        self.0
+    /// The handle, if there is one.
+    pub fn get(&self) -> Option<Handle> {
+        Handle::of(self.0.load(Ordering::Relaxed))
+    }
+
+    /// Keeps a handle; call before the processes fork.
+    pub fn set(&self, handle: Handle) {
+        self.0.store(handle.0, Ordering::Relaxed);
+    }
+}
+
+impl Handle {
+    /// The counter with this number; `None` below 0.
+    fn of(number: i32) -> Option<Handle> {
+        (number >= 0).then_some(Handle(number))
     }
 
     /// What was counted in all processes.

@@ -4,7 +4,7 @@ use crate::shm_safe::shm_safe;
 use crate::sip::event::EventHeader;
 
 /// The place of a package in the registry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PackageId(pub u16);
 
 shm_safe!(PackageId(value));

@@ -19,7 +19,7 @@ use super::winfo::{self, Extent, Watcher};
 use super::{notify_headers, readable, tuples};
 use crate::time::{Expiry, Moment};
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 /// Sends what is due for a resource until nothing is. The caller was given this work by
 /// [`enqueue`](super::ports::notifications::Notifications::enqueue).
@@ -366,7 +366,7 @@ fn watchers_of<P: Ports>(ports: &mut P, resource: &Resource, package: &Package) 
     let subscriptions = ports.subscriptions(&watched)?;
     let living = subscriptions.iter().filter(|subscription| !subscription.is_over(now));
     let mut watchers: Vec<Watcher> = living.map(Watcher::of).collect();
-    let subscribed: HashSet<Cow<'_, [u8]>> = watchers.iter().map(|watcher| rule.folded(&watcher.uri)).collect();
+    let subscribed: BTreeSet<Cow<'_, [u8]>> = watchers.iter().map(|watcher| rule.folded(&watcher.uri)).collect();
     let mut waiting = ports.waiting_watchers(&watched)?;
     waiting.retain(|waiting| !subscribed.contains(&rule.folded(&waiting.uri)));
     drop(subscribed);

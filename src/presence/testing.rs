@@ -20,7 +20,7 @@ use crate::cluster::old_documents::RemovedDocuments;
 use crate::presence::ports::server::Server;
 use crate::time::{Expiry, Moment};
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 pub mod actors;
 mod authorization;
@@ -120,7 +120,7 @@ pub struct MemoryPorts {
     /// What belongs to presentities is held by other nodes alone.
     pub is_elsewhere: bool,
     /// The rules: presentity, watcher, and what was decided. No rule: pending.
-    pub rules: HashMap<(Vec<u8>, Vec<u8>), Authorization>,
+    pub rules: BTreeMap<(Vec<u8>, Vec<u8>), Authorization>,
     /// Why the rules cannot be evaluated now.
     pub no_verdict: Option<NoVerdict>,
     /// How often they were evaluated.
@@ -128,13 +128,13 @@ pub struct MemoryPorts {
     /// Runs while the rules are evaluated the next times, one each.
     pub while_judging: VecDeque<Interruption>,
     /// The resources with decisions that are not carried out.
-    pub unjudged: HashMap<Key, Outstanding>,
+    pub unjudged: BTreeMap<Key, Outstanding>,
     /// The resources whose watchers have to be judged before they are shown anything.
-    shut: HashMap<Key, u32>,
+    shut: BTreeMap<Key, u32>,
     /// The watchers that wait for a decision without a subscription, of all presentities.
     pub waiting: Vec<Watcher>,
     judgements: u32,
-    spheres: HashMap<Key, Option<Vec<u8>>>,
+    spheres: BTreeMap<Key, Option<Vec<u8>>>,
     /// Runs after the next replies and NOTIFYs, one each, as another process of the server would.
     pub interruptions: VecDeque<Interruption>,
     /// Runs between the finding and the changing of a subscription by the next SUBSCRIBEs in dialogs, one each.
@@ -158,9 +158,9 @@ pub struct MemoryPorts {
     /// How much of the memory is in use, in percent.
     pub memory: usize,
     /// How often passes over a presentity's watchers panic at their begin.
-    pub panics_for_presentity: HashMap<Vec<u8>, usize>,
+    pub panics_for_presentity: BTreeMap<Vec<u8>, usize>,
     /// The Call-IDs whose NOTIFYs panic.
-    pub panics_for: HashSet<String>,
+    pub panics_for: BTreeSet<String>,
     /// What was broken off is tried again.
     pub attempt: NotifyAttempt,
     /// Subscriptions that ended, by Call-ID, and why.
@@ -171,13 +171,13 @@ pub struct MemoryPorts {
     pub reply_tag: Option<&'static str>,
     /// The same subscriptions as they were.
     over: Vec<Subscription>,
-    publications: HashMap<Key, Vec<Publication>>,
-    queues: HashMap<Key, Queue>,
+    publications: BTreeMap<Key, Vec<Publication>>,
+    queues: BTreeMap<Key, Queue>,
     entries: Vec<Option<Entry>>,
-    known: HashMap<(Key, Vec<u8>), Subscription>,
+    known: BTreeMap<(Key, Vec<u8>), Subscription>,
     removed: Vec<(Vec<u8>, u32)>,
     /// The dialogs that have ended, by the hashes of their ids.
-    ended_dialogs: RefCell<HashMap<(Key, u64), RemovedDocuments>>,
+    ended_dialogs: RefCell<BTreeMap<(Key, u64), RemovedDocuments>>,
     next_id: u32,
 }
 
@@ -191,15 +191,15 @@ impl Default for MemoryPorts {
             sent: Vec::new(),
             announced: Vec::new(),
             is_elsewhere: false,
-            rules: HashMap::new(),
+            rules: BTreeMap::new(),
             no_verdict: None,
             evaluations: 0,
             while_judging: VecDeque::new(),
-            unjudged: HashMap::new(),
-            shut: HashMap::new(),
+            unjudged: BTreeMap::new(),
+            shut: BTreeMap::new(),
             waiting: Vec::new(),
             judgements: 0,
-            spheres: HashMap::new(),
+            spheres: BTreeMap::new(),
             interruptions: VecDeque::new(),
             meanwhile: VecDeque::new(),
             stores_left: None,
@@ -208,20 +208,20 @@ impl Default for MemoryPorts {
             panics_at_stores: 0,
             unread: None,
             makes_nothing_of: None,
-            unreadable: Unreadable::default(),
+            unreadable: Unreadable::new(7),
             composed_until: None,
             memory: 10,
-            panics_for_presentity: HashMap::new(),
-            panics_for: HashSet::new(),
+            panics_for_presentity: BTreeMap::new(),
+            panics_for: BTreeSet::new(),
             attempt: NotifyAttempt::First,
             ended: Vec::new(),
             late: Vec::new(),
             reply_tag: None,
             over: Vec::new(),
-            publications: HashMap::new(),
-            queues: HashMap::new(),
+            publications: BTreeMap::new(),
+            queues: BTreeMap::new(),
             entries: Vec::new(),
-            known: HashMap::new(),
+            known: BTreeMap::new(),
             removed: Vec::new(),
             ended_dialogs: RefCell::default(),
             next_id: 0,

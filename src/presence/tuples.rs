@@ -5,16 +5,16 @@ use super::publication::Publication;
 use super::xml_value;
 use quick_xml::Reader;
 use quick_xml::events::Event;
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 /// Whether two of these documents name one tuple: a device that has forgotten its entity tag publishes anew.
 pub fn clash(documents: &[Publication]) -> bool {
     if documents.len() < 2 {
         return false;
     }
-    let mut known: HashSet<Vec<u8>> = HashSet::new();
+    let mut known: BTreeSet<Vec<u8>> = BTreeSet::new();
     documents.iter().any(|document| {
-        let own: HashSet<Vec<u8>> = ids(&document.body).into_iter().collect();
+        let own: BTreeSet<Vec<u8>> = ids(&document.body).into_iter().collect();
         let clashes = own.iter().any(|id| known.contains(id));
         known.extend(own);
         clashes

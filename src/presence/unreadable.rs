@@ -2,9 +2,9 @@
 //! modules.
 use super::publication::Publication;
 use crate::time::{Moment, Seconds};
-use foldhash::quality::RandomState;
+use foldhash::quality::FixedState;
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::BuildHasher;
 
 /// How many documents a process remembers of each kind; then it forgets all of them, and finds them again.
@@ -40,16 +40,26 @@ pub enum Unshown<'a> {
 }
 
 /// What a process knows of documents that are passed over.
-#[derive(Default)]
 pub struct Unreadable {
-    for_good: RefCell<HashSet<u64>>,
-    for_now: RefCell<HashMap<u64, Moment>>,
-    hasher: RandomState,
+    for_good: RefCell<BTreeSet<u64>>,
+    for_now: RefCell<BTreeMap<u64, Moment>>,
+    hasher: FixedState,
     said_at: Cell<Option<Moment>>,
     unsaid: Cell<u32>,
 }
 
 impl Unreadable {
+    /// Remembers no document yet. Nobody outside should know the seed: documents with one hash are one here.
+    pub fn new(seed: u64) -> Unreadable {
+        Unreadable {
+            for_good: RefCell::default(),
+            for_now: RefCell::default(),
+            hasher: FixedState::with_seed(seed),
+            said_at: Cell::default(),
+            unsaid: Cell::default(),
+        }
+    }
+
     fn key(&self, document: &Publication) -> u64 {
         self.hasher.hash_one((&document.etag, &document.body))
     }
@@ -135,7 +145,7 @@ mod tests {
 
     #[test]
     fn each_document_is_noted_once_and_lines_are_rare() {
-        let noted = Unreadable::default();
+        let noted = Unreadable::new(7);
         let note = |etag: u32, now: i64| noted.note(&document(etag), Unshown::Unreadable, Moment::at(now));
         assert_eq!(left(&noted, &[1, 2], 100), (documents(&[1, 2]), None));
         assert_eq!(note(1, 100), UnshownLine::Due { others: 0 });
@@ -152,7 +162,7 @@ mod tests {
 
     #[test]
     fn what_can_be_read_is_tried_again() {
-        let noted = Unreadable::default();
+        let noted = Unreadable::new(7);
         noted.note(&document(1), Unshown::Alone, Moment::at(100));
         assert_eq!(left(&noted, &[1, 2], 159), (documents(&[2]), Some(160)));
         assert_eq!(left(&noted, &[3, 1], 159), (documents(&[3]), Some(160)), "whatever is beside it");
@@ -166,7 +176,7 @@ mod tests {
 
     #[test]
     fn what_does_not_go_with_others_shows_without_them() {
-        let noted = Unreadable::default();
+        let noted = Unreadable::new(7);
         noted.note(&document(1), Unshown::Among(&documents(&[1, 2])), Moment::at(100));
         assert_eq!(left(&noted, &[2, 1], 101), (documents(&[2]), Some(160)), "in whatever order they are");
         for others in [&[1][..], &[1, 3], &[1, 2, 3]] {

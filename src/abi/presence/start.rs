@@ -21,6 +21,7 @@ use crate::host::{direct, log, process, script, sl, slab, sockets, tm, warm_up};
 use crate::log;
 use crate::presence::config::modes::{self, NamedDatabase};
 use crate::presence::config::{Config, NotifyEngine};
+use crate::presence::unreadable::Unreadable;
 use crate::server::announcing::leases_table::LeasesTable;
 use crate::server::authorizations::watchers_table;
 use crate::server::context::{Context, Process};
@@ -98,7 +99,7 @@ pub(crate) fn start(commit: &'static [u8], host_version: &'static [u8]) -> Resul
         omitted_check: Default::default(),
         single_document_bodies: Predictions::default(),
         foreseen_body: ForeseenBody::default(),
-        unreadable: Default::default(),
+        unreadable: Unreadable::new(crate::host::clock::random_number()),
         versions: Predictions::default(),
         turn: Cell::new(0),
         tick: Cell::new(0),

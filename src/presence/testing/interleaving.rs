@@ -117,7 +117,7 @@ fn check(server: &mut MemoryPorts) -> Result<(), TestCaseError> {
             prop_assert!(last.body.is_none());
         }
     }
-    let mut last = std::collections::HashMap::new();
+    let mut last = std::collections::BTreeMap::new();
     for sent in &server.sent {
         let before = last.insert(&sent.to_tag, sent.cseq);
         prop_assert!(before.is_none_or(|before| sent.cseq > before), "the CSeq went back");

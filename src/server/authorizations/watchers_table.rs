@@ -17,7 +17,7 @@ use crate::server::tables::authorization_cache::{AuthorizationKey, Room, RowOf};
 use crate::sip::{columns, uri};
 use crate::time::{Moment, Seconds};
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::ops::Deref;
 
 /// The table's version in Kamailio's `version` table.
@@ -545,7 +545,7 @@ impl WatchersTable {
 }
 
 /// Decisions of others that were found in the table, by the keys of rows.
-type FoundDecisions = HashMap<[Vec<u8>; 4], Authorization>;
+type FoundDecisions = BTreeMap<[Vec<u8>; 4], Authorization>;
 
 fn remembered(resource: &Resource, user: &[u8], host: &[u8], status: Status, reason: &[u8]) -> Option<Subscription> {
     let given = [

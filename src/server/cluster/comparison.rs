@@ -21,7 +21,7 @@ use crate::server::nodes::placing::View;
 use crate::server::shared::Parts;
 use crate::server::tables::subscription_entry::{Ownership, SubscriptionEntry};
 use crate::time::{Instant, Moment, Seconds};
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 /// A message with records has about so many bytes: dmq sends over UDP, too.
@@ -139,7 +139,7 @@ impl Exchange<'_, '_> {
         found
     }
 
-    fn subscriptions_with(&self, keys: &HashSet<RecordKey>) -> Vec<(Subscription, Ownership)> {
+    fn subscriptions_with(&self, keys: &BTreeSet<RecordKey>) -> Vec<(Subscription, Ownership)> {
         let (tables, now) = (&self.context.shared.tables, clock::now());
         let copy = |stored: &mut SubscriptionEntry| {
             is_live(stored, now).then(|| (stored.subscription.to_private(), stored.ownership))
@@ -245,7 +245,7 @@ impl ExchangePorts for Exchange<'_, '_> {
     }
 
     fn records(&mut self, keys: &[RecordKey]) -> Vec<Vec<u8>> {
-        let keys: HashSet<RecordKey> = keys.iter().copied().collect();
+        let keys: BTreeSet<RecordKey> = keys.iter().copied().collect();
         if self.kind == RecordKind::Subscriptions {
             return self.texts(self.subscriptions_with(&keys));
         }

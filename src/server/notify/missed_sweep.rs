@@ -17,7 +17,7 @@ use crate::server::notifications::missed_changes::{Missed, SweepScope, Whom, tri
 use crate::server::notifications::row_run::RowNotifyRun;
 use crate::server::notify::retries;
 use crate::server::subscriptions::active_watchers_table;
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 /// How many rows of subscriptions are gone through in one second.
 const SWEPT_ROWS: usize = 256;
@@ -115,7 +115,7 @@ pub fn step(context: &mut Context<'_>) -> Result<(), StoreError> {
     let (watching, next) = paging::portion_of(context.database, SWEPT_ROWS, &[], portion.after, read)?;
     // A panic does not keep the sweep at this portion.
     missed.is_swept_up_to(next);
-    let (mut seen, now) = (HashSet::new(), clock::now());
+    let (mut seen, now) = (BTreeSet::new(), clock::now());
     for row in watching {
         let is_not_notified = row.state.status != Status::Terminated && !row.is_notified_of_changes(now);
         if portion.reach == SweepScope::Asking && is_not_notified && row.state.expires_at > now {

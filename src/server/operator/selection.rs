@@ -5,7 +5,7 @@ use crate::presence::subscription::Status;
 use crate::server::operator::names::Name;
 use crate::server::shared::Parts;
 use crate::sip::text;
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 /// How many entries a list has when no limit is given, and at most.
 pub(crate) const PAGE: usize = 100;
@@ -109,7 +109,7 @@ impl Filter {
             offset: 0,
             limit: allowed.page,
         };
-        let mut seen = HashSet::new();
+        let mut seen = BTreeSet::new();
         for argument in arguments {
             let at = argument.iter().position(|c| *c == b'=');
             let (name, value) = match at {

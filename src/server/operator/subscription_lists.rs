@@ -9,7 +9,7 @@ use crate::server::inventory::Inventory;
 use crate::server::operator::selection::{Filter, Listed, PageOrder, Sorting};
 use crate::server::shared::Parts;
 use crate::time::{Moment, Seconds};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 /// Shows one subscription after the other until `take` wants no more.
 fn each_subscription(inventory: &Inventory, take: &mut dyn FnMut(Subscription) -> bool) -> Result<(), StoreError> {
@@ -83,7 +83,7 @@ fn sorted_page_of_subscriptions<K: Ord>(
     if order == PageOrder::Falling {
         keys.reverse();
     }
-    let places: HashMap<u64, usize> =
+    let places: BTreeMap<u64, usize> =
         keys.iter().skip(offset).take(limit).enumerate().map(|(place, (_, dialog))| (*dialog, place)).collect();
     let mut page: Vec<(usize, Subscription)> = Vec::with_capacity(places.len());
     each_subscription(inventory, &mut |subscription| {

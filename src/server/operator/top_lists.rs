@@ -9,7 +9,7 @@ use crate::server::inventory::Inventory;
 use crate::server::tables::resource_entry::{Documents, ResourceEntry};
 use crate::server::tables::subscription_entry::SubscriptionEntry;
 use crate::sip::uri;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 /// A presentity and how much hangs on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,7 +112,7 @@ fn busiest_in_memory(inventory: &Inventory, limit: usize) -> Vec<BusiestResource
 }
 
 fn busiest_in_database(inventory: &Inventory) -> Result<Vec<BusiestResource>, StoreError> {
-    let mut counts: HashMap<(Vec<u8>, PackageId), usize> = HashMap::new();
+    let mut counts: BTreeMap<(Vec<u8>, PackageId), usize> = BTreeMap::new();
     inventory.storage.subscriptions.each(&mut |subscription: Subscription| {
         let key = (subscription.get(Field::PresUri).to_vec(), subscription.state.event);
         *counts.entry(key).or_default() += 1;

@@ -3,7 +3,7 @@ use crate::presence::event_package::PackageId;
 use crate::presence::occurrence::Occurrence;
 use crate::server::history::History;
 use crate::server::operator::selection::{Filter, Listed};
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 /// The step that this is, as `what=` names it.
 pub(crate) fn name_of(occurrence: &Occurrence) -> &'static str {
@@ -23,7 +23,7 @@ fn story(history: &History, filter: &Filter) -> Vec<Occurrence> {
         filter.wants_resource(presentity, event) && watcher.is_none_or(|watcher| filter.wants_watcher(watcher))
     });
     if filter.names_watcher() {
-        let watched: HashSet<(Vec<u8>, PackageId)> = all
+        let watched: BTreeSet<(Vec<u8>, PackageId)> = all
             .iter()
             .map(Occurrence::subject)
             .filter(|(.., watcher)| watcher.is_some())

@@ -14,7 +14,7 @@ use crate::server::shared::Parts;
 use crate::sip::entity_tag::EntityTag;
 use crate::sip::{columns, uri};
 use crate::time::{Moment, Seconds};
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::ops::Deref;
 
 /// The table's version in Kamailio's `version` table.
@@ -384,7 +384,7 @@ impl PresentityRows {
     ///
     /// Fails when the database cannot be read.
     pub(crate) fn resources(&self, wanted: ResourceFilter<'_>) -> Result<Vec<Resource>, StoreError> {
-        let (mut seen, mut found) = (HashSet::new(), Vec::new());
+        let (mut seen, mut found) = (BTreeSet::new(), Vec::new());
         self.each_row(&mut |resource| {
             if wanted(&resource.uri, resource.event) && seen.insert((resource.uri.clone(), resource.event)) {
                 found.push(resource);

@@ -334,7 +334,7 @@ mod tests {
         assert!(judgements.shut(&new, Moment::at(108)));
         let due = judgements.due(Moment::at(109), MOST_UNJUDGED);
         assert_eq!((due.len(), &due[0].0[..]), (MOST_UNJUDGED, &b"sip:new@b"[..]), "all are brought forward");
-        assert_eq!(due.iter().collect::<std::collections::HashSet<_>>().len(), MOST_UNJUDGED, "each is there once");
+        assert_eq!(due.iter().collect::<std::collections::BTreeSet<_>>().len(), MOST_UNJUDGED, "each is there once");
     }
 
     #[test]
