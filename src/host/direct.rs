@@ -264,7 +264,7 @@ pub unsafe fn take_answers_first(own: unsafe extern "C" fn(*mut sys::sip_msg) ->
 /// The User-Agent line of the host's own requests; empty where there is none.
 pub fn signature() -> &'static [u8] {
     let mut line = null();
-    // SAFETY: a place for the result.
+    // SAFETY: the shim writes to `line` alone, which lives until it returns.
     unsafe { sys::kr_direct_signature(&mut line) };
     // SAFETY: the line is part of the configuration, which stays for the life of the server.
     unsafe { view(&line) }

@@ -97,7 +97,7 @@ pub fn join(channel: Channel, peer: &'static [u8], on_message: MessageFn, on_joi
 
 /// Sends a message to all other nodes that answer.
 pub fn broadcast(channel: Channel, body: &[u8]) -> bool {
-    // SAFETY: the host copies the body.
+    // SAFETY: the host reads the body during the call, and sends a copy of it.
     unsafe { sys::kr_dmq_broadcast(channel as c_int, &mut *lend(body)) >= 0 }
 }
 
@@ -108,7 +108,7 @@ pub fn send(channel: Channel, to: &Address, body: &[u8]) -> bool {
 
 /// The same, and the answer is reported with this ticket, which is below 2^26.
 pub fn send_with_ticket(channel: Channel, to: &Address, body: &[u8], ticket: u32) -> bool {
-    // SAFETY: the host copies the body, and compares the address.
+    // SAFETY: the host reads body and address during the call, and sends copies of them.
     unsafe { sys::kr_dmq_send(channel as c_int, &mut *lend(body), &mut *lend(&to.host), to.port, ticket) >= 0 }
 }
 

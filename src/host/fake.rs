@@ -49,26 +49,26 @@ unsafe extern "C" fn kr_shm_malloc(size: usize) -> *mut c_void {
         return std::ptr::null_mut();
     }
     LIVE.set(LIVE.get() + 1);
-    // SAFETY: plain allocation.
+    // SAFETY: `malloc` may be asked for any number of bytes.
     unsafe { libc::malloc(size.max(1)) }
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn kr_shm_free(block: *mut c_void) {
     LIVE.set(LIVE.get() - 1);
-    // SAFETY: a block of `kr_shm_malloc`.
+    // SAFETY: the block is null, or comes from `kr_shm_malloc` above, which takes all of them from `malloc`.
     unsafe { libc::free(block) }
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn kr_pkg_malloc(size: usize) -> *mut c_void {
-    // SAFETY: as `kr_shm_malloc`.
+    // SAFETY: `kr_shm_malloc` may be asked for any number of bytes.
     unsafe { kr_shm_malloc(size) }
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn kr_pkg_free(block: *mut c_void) {
-    // SAFETY: as `kr_shm_free`.
+    // SAFETY: the caller hands back a block that `kr_shm_malloc` has made for it.
     unsafe { kr_shm_free(block) }
 }
 

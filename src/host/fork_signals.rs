@@ -75,7 +75,7 @@ mod tests {
         }
         drop(held);
         let mut status = 0;
-        // SAFETY: a child of this process.
+        // SAFETY: `waitpid` writes to `status` alone, which lives until it returns.
         assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
         status
     }

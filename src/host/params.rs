@@ -78,10 +78,10 @@ impl ParameterBlock {
         match self.table[at].default {
             // A slot whose default is a number is only ever used as one, by us and, as `exports` says PARAM_INT, by the
             // host; likewise as a text.
-            // SAFETY: the slot holds a number.
+            // SAFETY: the table says that the parameter is a number, so that no other arm was ever written.
             ParameterValue::Number(_) => ParameterValue::Number(unsafe { slot.number }.into()),
             ParameterValue::Text(_) => {
-                // SAFETY: the slot holds a text.
+                // SAFETY: the table says that the parameter is a text, so that no other arm was ever written.
                 let text = unsafe { slot.text };
                 // SAFETY: its bytes are the default's or were allocated by the host's parser, which frees none of them
                 // before the server ends. They are copied all the same.
@@ -104,7 +104,7 @@ impl ParameterBlock {
         let ParameterValue::Text(default) = self.table[at].default else { return false };
         // SAFETY: `at` is below the number of slots, which live for ever; the host writes to them at the start alone.
         let slot = unsafe { self.slots.wrapping_add(at).read() };
-        // SAFETY: the default of this slot says that it holds a text.
+        // SAFETY: the table says that the parameter is a text, so that no other arm was ever written.
         let text = unsafe { slot.text };
         !std::ptr::eq(text.s.cast(), default.as_ptr())
     }

@@ -44,7 +44,7 @@ pub fn every(period: Seconds, process: TimerProcess, f: TimerFn) -> bool {
 
 /// Reserves `count` processes for [`fork_timer`]; call in `mod_init`.
 pub fn reserve_timers(count: i32) -> bool {
-    // SAFETY: a counter of the host.
+    // SAFETY: the host adds to a number of its own, before its processes fork.
     unsafe { sys::kr_register_basic_timers(count) >= 0 }
 }
 

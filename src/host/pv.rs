@@ -18,7 +18,7 @@ impl PvResult {
 
     /// `$null`.
     pub fn null(&self) -> i32 {
-        // SAFETY: pointers of the call in progress.
+        // SAFETY: the host calls with these pointers, and the call that `self` lives for has not returned.
         unsafe { sys::kr_pv_null(self.msg, self.param, self.result) }
     }
 

@@ -104,7 +104,7 @@ unsafe impl Allocator for Host {
     }
 
     unsafe fn deallocate(&self, block: NonNull<u8>, _layout: Layout) {
-        // SAFETY: it came from `allocate`.
+        // SAFETY: `allocate` has taken the block from the host, and its owner hands it back once.
         unsafe { sys::kr_shm_free(block.as_ptr().cast()) }
     }
 }

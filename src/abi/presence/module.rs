@@ -234,7 +234,7 @@ pub unsafe extern "C" fn kr_presence_update_watchers(uri: *const str_t, event: *
 /// # Safety
 /// `text` ends with a NUL and lives as long as the module, or is null.
 unsafe fn literal(text: *const c_char) -> &'static [u8] {
-    // SAFETY: as the caller vouches.
+    // SAFETY: it is not null, and the caller says that a text with a NUL at its end stands there.
     if text.is_null() { b"" } else { unsafe { CStr::from_ptr(text) }.to_bytes() }
 }
 

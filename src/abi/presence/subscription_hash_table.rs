@@ -72,7 +72,7 @@ impl Drop for Bucket {
 /// # Safety
 /// `record` is null, or one of a list that does not change meanwhile.
 unsafe fn after(record: *mut subs_t) -> *mut subs_t {
-    // SAFETY: the caller vouches for it.
+    // SAFETY: the caller says that the record is in a list whose bucket is locked, or null.
     unsafe { record.as_ref() }.map_or(null_mut(), |record| record.next)
 }
 
@@ -285,7 +285,7 @@ pub(crate) unsafe extern "C" fn delete_shtable(table: *mut sys::subs_entry, hash
         let wanted = unsafe { GivenRecord::read(subs) }.dialog();
         // SAFETY: the caller's table, and a number of one of its buckets.
         let bucket = unsafe { Bucket::lock(table, hash, Locked::Here) };
-        // SAFETY: the bucket is locked.
+        // SAFETY: the bucket is locked until it is dropped below, so that its list stays as it is.
         let Some(before) = (unsafe { find_before(bucket.head(), &wanted) }) else { return -1 };
         // SAFETY: the bucket is locked here, and the dialog's record comes behind `before`.
         let record = unsafe { unlink_after(before) };
@@ -317,7 +317,7 @@ pub(crate) unsafe extern "C" fn update_shtable(
         let wanted = given.dialog();
         // SAFETY: the caller's table, and a number of one of its buckets.
         let bucket = unsafe { Bucket::lock(table, hash, Locked::Here) };
-        // SAFETY: the bucket is locked.
+        // SAFETY: the bucket is locked until the entry ends, so that its list stays as it is.
         let before = if is_whole { unsafe { find_before(bucket.head(), &wanted) } } else { None };
         // SAFETY: null, or the dialog's record, of the same list.
         let record = unsafe { after(before.unwrap_or(null_mut())) };

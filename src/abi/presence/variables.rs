@@ -124,7 +124,7 @@ pub(crate) unsafe fn with_notify_reply(reply: *mut sys::sip_msg, work: impl FnOn
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_presence_pv_parse_subs(spec: *mut pv_spec_t, name: *mut str_t) -> c_int {
     entry!(kr_presence_pv_parse_subs, -1, {
-        // SAFETY: arguments of the host's parser.
+        // SAFETY: null, or the variable and the name that the host's parser has in hand while it calls.
         let (Some(spec), Some(name)) = (unsafe { spec.as_mut() }, unsafe { view_ptr(name) }) else { return -1 };
         let Some(index) = ATTRIBUTES.iter().position(|(known, _)| known.as_bytes() == name.trim_ascii()) else {
             crate::log!(Error, "unknown attribute $subs({})", crate::host::log::show(name));
@@ -148,7 +148,7 @@ pub unsafe extern "C" fn kr_presence_pv_get_subs(
         let out = getter!(msg, param, result);
         // SAFETY: a variable that our parser has read.
         let name = unsafe { (*param).pvn.u };
-        // SAFETY: the parser stored a name.
+        // SAFETY: our parser has made the name one by number, and filled this arm.
         let name = unsafe { name.isname.name };
         // SAFETY: it stored a number in the name.
         let index = unsafe { name.n } as usize;

@@ -60,7 +60,7 @@ unsafe fn collect(table: *mut sys::subs_entry, index: c_uint, lock: Locked) -> D
 /// # Safety
 /// A valid subscription.
 unsafe fn write_row(db: &Borrowed<'_>, subs: *const subs_t, write: RowWrite) -> Result<(), DbError> {
-    // SAFETY: the caller vouches for it.
+    // SAFETY: the caller says that it is a whole subscription, which nobody changes meanwhile.
     let subs = unsafe { subs.read() };
     // SAFETY: the caller vouches for the strings.
     let text = |s: &str_t| Value::Text(unsafe { view(s) });
