@@ -18,6 +18,9 @@ need_python() {
 	python3 -c "import shlex, tempfile" 2>/dev/null || fail "no python3 with its library: $(how_to_install python3)"
 }
 
+# Tools that cargo builds, for all clones of this user.
+cargo_tools() { echo "${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/kamailio-presence/tools"; }
+
 MINIMUM_RUST=85 # 1.85: the compiler of Debian 13
 
 cargo_command() {

@@ -32,7 +32,7 @@ say "prose"
 python3 scripts/prose.py
 python3 scripts/prose.py commits
 python3 scripts/picture.py check
-PATH=$PATH:$(pwd)/target/tools/bin
+PATH=$PATH:$(cargo_tools)/bin
 ! has cargo-deny "with REQUIRE_LINTS=1 make lint, or cargo install cargo-deny" cargo deny ||
 	cargo deny --log-level error --locked --all-features check licenses bans sources
 # Debian 13 has the oldest compiler that is supported: there everything else is built and tested by it (.ci/run).

@@ -116,11 +116,12 @@ install_lints() {
 provide_cargo_deny() {
 	[ -n "${REQUIRE_LINTS:-}" ] || return 0
 	! cargo deny --version >/dev/null 2>&1 || return 0
-	[ ! -x target/tools/bin/cargo-deny ] || return 0
-	say "building cargo-deny $CARGO_DENY"
+	tools=$(cargo_tools)
+	! "$tools/bin/cargo-deny" --version 2>/dev/null | grep -qx "cargo-deny $CARGO_DENY" || return 0
+	say "building cargo-deny $CARGO_DENY into $tools (some minutes)"
 	mkdir -p target/tools
-	CARGO_TARGET_DIR=target/tools/cargo-deny "$(cargo_command)" install --quiet --locked --no-default-features \
-		--version "$CARGO_DENY" --root target/tools cargo-deny >target/tools/cargo-deny.log 2>&1 ||
+	CARGO_TARGET_DIR=target/tools/cargo-deny "$(cargo_command)" install --quiet --locked --force --no-default-features \
+		--version "$CARGO_DENY" --root "$tools" cargo-deny >target/tools/cargo-deny.log 2>&1 ||
 		fail "cannot build cargo-deny $CARGO_DENY: $(tail -n 1 target/tools/cargo-deny.log)"
 	rm -rf target/tools/cargo-deny
 }
