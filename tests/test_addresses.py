@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from conftest import MODES
-from kit.sip import Client, Message, pidf
+from kit.sip import Message, pidf
 
 FIELDS = ("presentity_uri", "watcher_username", "watcher_domain", "to_user", "to_domain", "from_user", "from_domain",
           "socket_info", "local_contact",

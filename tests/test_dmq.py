@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from kit.kamailio import HERE, Kamailio, free_port
+from kit.kamailio import HERE, Kamailio
 from kit.sip import Client, dialog_info, pidf
 
 ROUTE = """

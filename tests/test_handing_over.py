@@ -7,7 +7,7 @@ import time
 import pytest
 
 from conftest import MODES
-from kit.sip import Client, dialog_info, pidf
+from kit.sip import dialog_info, pidf
 from test_faults import faulty_modules  # noqa: F401  (a fixture)
 from test_notify_engine import counts
 

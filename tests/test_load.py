@@ -7,7 +7,6 @@ import time
 import pytest
 
 from conftest import MODES, SOAK
-from kit.kamailio import Kamailio
 from kit.sip import Client, dialog_info, pidf
 from rig import FAST_MEMORY, MEMORY, Rig
 

@@ -11,7 +11,6 @@ from kit.kamailio import ROOT, Kamailio
 from kit.prometheus import PAGE, families, page, promtool, values
 from kit.responder import Responder
 from kit.sip import Client, dialog_info, pidf
-from test_dmq import ROUTE as DMQ_ROUTE
 from test_dmq import joined, node
 from test_pua import ALICE, parameters
 from test_statistics import statistics

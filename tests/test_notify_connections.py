@@ -8,7 +8,7 @@ import pytest
 from kit.kamailio import Kamailio
 from kit.sip import Client, pidf
 from test_dialogs import HANDSHAKE, Stream, WebSocket, over_tls, with_tls
-from test_notify_engine import MEMORY, QUICK, SERVE, counts, under_way_ends
+from test_notify_engine import MEMORY, QUICK, counts, under_way_ends
 
 ALICE = "sip:alice@example.org"
 NAMES = ["tcp", "tls", "ws", "wss"]

@@ -8,7 +8,7 @@ import pytest
 from conftest import MODES
 from kit.kamailio import ROOT, Kamailio
 from kit.responder import Responder
-from kit.sip import Client, dialog_info, pidf
+from kit.sip import dialog_info, pidf
 from test_pua import ALICE, parameters
 
 EVERY = [name for name in MODES if name != "table"]

@@ -3,15 +3,13 @@ ours."""
 import json
 import signal
 import socket
-import threading
 import time
 
 import pytest
 
-from kit.kamailio import Kamailio
 from kit.responder import Responder
 from kit.sip import Client, pidf
-from test_pua import ALICE, parameters, publish, responder, server  # noqa: F401
+from test_pua import ALICE, publish, responder, server  # noqa: F401
 
 REGISTRAR = """
 request_route {

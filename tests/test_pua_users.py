@@ -8,11 +8,10 @@ from xml.etree import ElementTree
 
 import pytest
 
-from kit.compare import Trace, same
 from kit.kamailio import Kamailio
 from kit.responder import Responder
 from kit.sip import Client, dialog_info
-from test_pua import parameters, responder, shown  # noqa: F401
+from test_pua import parameters, responder  # noqa: F401
 from test_pua_heals import Phone, REGISTRAR
 
 PROXY = """

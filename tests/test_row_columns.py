@@ -1,6 +1,4 @@
 """Every column of every table has what stock writes there, on each driver: texts, empty texts and NULL."""
-import re
-import time
 
 import pytest
 

@@ -1,5 +1,4 @@
 """Creates Kamailio's own tables and reads rows back."""
-import pathlib
 import re
 import shutil
 import sqlite3
