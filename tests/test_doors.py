@@ -262,13 +262,15 @@ def unfit_publications(alice):
 
 @pytest.mark.parametrize("server_type", [PostgreSQL, MariaDB])
 def test_publications_that_no_row_holds(ours, phones, server_type):
-    """The publisher is answered why, whether the row is written at once or after the answer."""
+    """The publisher is answered why, whether the row is written at once or after the answer. The driver prints the
+    statements: what is printed here for PostgreSQL needs no buffer of its."""
     database = server_type()
     try:
         for settings in (dict(publ_cache=0, subs_db_mode=3), dict(publ_cache=1),
                          dict(publ_cache=1, publ_update_period=1)):
             # A statement of half the usual size: its document fits into a datagram of any host.
-            server = ours(db=database.url, presence=settings, workers=1, before="sql_buffer_size=32768\n")
+            server = ours(db=database.url, presence=dict(settings, print_statements=0), workers=1,
+                          before="sql_buffer_size=32768\n")
             alice = phones(server, "alice")
             for why, (code, publication) in unfit_publications(alice).items():
                 assert alice.publish(**publication).code == code, (settings, why)
@@ -285,6 +287,22 @@ def test_publications_that_no_row_holds(ours, phones, server_type):
     alice = phones(server, "alice")
     for why, (_, publication) in unfit_publications(alice).items():
         assert alice.publish(**publication).code == 200, why
+
+
+def test_a_document_that_no_buffer_of_the_driver_holds(ours, phones):
+    """Statements that are printed here are not written into it: the whole document is in its row."""
+    database = PostgreSQL()
+    try:
+        server = ours(db=database.url, presence=dict(publ_cache=0, subs_db_mode=3), workers=1,
+                      before="sql_buffer_size=32768\n")
+        alice, bob = phones(server, "alice"), phones(server, "bob")
+        document = pidf(alice.user, note="x" * 20_000)
+        assert alice.publish(body=document).code == 200
+        watch = bob.subscribe(alice.uri)
+        assert watch.reply.code == 200 and watch.wait(1)[-1].body.count(b"x" * 20_000) == 1
+        server.stop()
+    finally:
+        database.stop()
 
 
 def test_expires_as_it_is_written(both):
