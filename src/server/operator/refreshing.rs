@@ -3,6 +3,7 @@
 use crate::host::log;
 use crate::presence::event_package::Trait;
 use crate::presence::placed::{Placed, RefreshKind};
+use crate::presence::resource::Resource;
 use crate::presence::{judgement, refresh};
 use crate::server::announcing::holders::{self, RefreshedBy};
 use crate::server::context::{Context, Process};
@@ -74,6 +75,12 @@ fn is_refreshed_here(process: &Process, uri: &[u8], event: &[u8], kind: RefreshK
     holders::refresh_elsewhere(process, &uri, &message, by)
 }
 
+/// The resource that was named, or a sentence that says what is unknown.
+fn named_resource(context: &Context<'_>, uri: &[u8], event: &[u8]) -> Result<Resource, String> {
+    resource_of(context, uri, event)
+        .ok_or_else(|| format!("no event package {} or no URI {}", log::show(event), log::show(uri)))
+}
+
 /// The same on this node alone.
 ///
 /// # Errors
@@ -87,8 +94,7 @@ pub(crate) fn refresh_watchers_here(
     kind: RefreshKind,
 ) -> Result<(), NotRefreshed> {
     let mut context = Context::new(process);
-    let resource = resource_of(&context, uri, event)
-        .ok_or_else(|| format!("no event package {} or no URI {}", log::show(event), log::show(uri)))?;
+    let resource = named_resource(&context, uri, event)?;
     let done = match kind {
         RefreshKind::Rules => {
             if !process.registry.packages().get(resource.event).has(Trait::NeedsAuthorization) {
@@ -143,8 +149,7 @@ pub(crate) fn refresh_hard_state_here(
     filename: &[u8],
 ) -> Result<(), String> {
     let mut context = Context::new(process);
-    let resource = resource_of(&context, uri, event)
-        .ok_or_else(|| format!("no event package {} or no URI {}", log::show(event), log::show(uri)))?;
+    let resource = named_resource(&context, uri, event)?;
     let sip::uri::PlainUri { user, host: domain } = sip::uri::split(&resource.uri);
     let document = context
         .process()
