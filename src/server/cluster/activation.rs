@@ -127,8 +127,7 @@ fn announce_takeover(context: &mut Context<'_>, dialog: DialogId<'_>) -> Result<
 /// The row, the other nodes and the watcher get numbers that were moved on.
 fn activate_replica(context: &mut Context<'_>, dialog: DialogId<'_>) -> Result<(), StoreError> {
     let written = context.storage.subscriptions.write_taken_over(dialog);
-    let known = ownership::owned_subscription(context, dialog);
-    match known.as_ref().map_or(Awaited::Nothing, |(_, ownership)| ownership.awaits) {
+    match ownership::held_ownership(context, dialog).map_or(Awaited::Nothing, |ownership| ownership.awaits) {
         Awaited::Nothing => {
             subscriptions::announce_subscription(context, dialog);
             watchers::notify_of_state(context, dialog);
@@ -139,8 +138,8 @@ fn activate_replica(context: &mut Context<'_>, dialog: DialogId<'_>) -> Result<(
         }
         // The answers to what was said before do not count for the new numbers.
         Awaited::Answers => {
-            let subscription = known.map(|(subscription, _)| subscription);
-            subscription.into_iter().for_each(|subscription| consent::ask_again(context, &subscription));
+            let known = ownership::owned_subscription(context, dialog);
+            known.into_iter().for_each(|(subscription, _)| consent::ask_again(context, &subscription));
         }
     }
     written
