@@ -42,7 +42,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("experiment", nargs="*", choices=[[], *experiments.ALL], help=", ".join(experiments.ALL))
     parser.add_argument("--quick", action="store_true", help="smaller numbers, a few minutes")
-    parser.add_argument("--runs", type=int, default=0, help="runs of each side; the best counts (default 3, quick 1)")
+    parser.add_argument("--runs", type=int, default=0, help="runs of each side; the median counts (default 3, quick 1)")
     parser.add_argument("--out", default=str(HERE.parent / "target" / "bench"), help="where results go")
     options = parser.parse_args()
     runs = options.runs or (1 if options.quick else 3)

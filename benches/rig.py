@@ -1,5 +1,6 @@
 """A server with the load generator beside it, and what they cost."""
 import json
+import os
 import pathlib
 import re
 import subprocess
@@ -15,9 +16,13 @@ QUIET = {"clean_period": 3600, "db_update_period": 3600}
 
 
 class Rig:
-    """One side, stock's or ours, with a load generator. Use it as a context manager."""
+    """One side, stock's or ours, with a load generator. Use it as a context manager. `apart`: the server has the first
+    of this machine's cores and the load the others, where there are others."""
 
-    def __init__(self, side, presence=(), workers=1, wrap=(), **settings):
+    def __init__(self, side, presence=(), workers=1, wrap=(), apart=False, **settings):
+        self.cores = sorted(os.sched_getaffinity(0)) if apart else []
+        if len(self.cores) > 1:
+            wrap = ("taskset", "-c", str(self.cores[0]), *wrap)
         settings.setdefault("modules", ("presence_xml", "presence_dialoginfo"))
         settings.setdefault("debug", 0)
         self.server = Kamailio(side, presence=dict(QUIET, **dict(presence)), workers=workers, wrap=wrap, **settings)
@@ -27,6 +32,8 @@ class Rig:
         self.server.__enter__()
         self.load = subprocess.Popen([str(LOAD), "127.0.0.1:%d" % self.server.port], stdin=subprocess.PIPE,
                                      stdout=subprocess.PIPE, text=True)
+        if len(self.cores) > 1:
+            os.sched_setaffinity(self.load.pid, self.cores[1:])
         return self
 
     def __exit__(self, *_):

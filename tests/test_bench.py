@@ -1,8 +1,10 @@
 """The benchmark's load generator against the real servers: what it counts is what happened."""
 from xml.etree import ElementTree
 
+import experiments
 import plot
 import pytest
+import report
 
 from rig import MEMORY, Rig
 
@@ -27,6 +29,36 @@ def test_load(side, package):
         assert rig.do("remove", count=10, presentities=10, package=package)["done"] == 10
         # The documents are gone: 412.
         assert rig.do("modify", count=10, presentities=10, package=package, timeout=0)["codes"] == {"412": 10}
+
+
+@pytest.mark.parametrize("side", ["stock", "ours"])
+def test_mix(side):
+    """Of a hundred requests 50 are refreshes, 40 changes, 5 new watchers and 5 that leave; each is followed by its
+    NOTIFYs."""
+    with Rig(side, MEMORY, apart=True) as rig:
+        rig.do("publish", count=20, presentities=20)
+        rig.do("subscribe", count=100, presentities=20)
+        figures = rig.do("mix", rate=50, seconds=2, presentities=20)
+        assert (figures["count"], figures["sent"], figures["done"], figures["refused"]) == (100, 100, 100, 0)
+        assert (figures["unanswered"], figures["behind"], figures["unknown"]) == (0, 0, 0)
+        # 60 for SUBSCRIBEs, and five for each change, more or less those who came and went.
+        assert 60 + 40 * 4 <= figures["notifies"] <= 60 + 40 * 6
+        assert figures["seconds"] >= 99 / 50
+        with pytest.raises(RuntimeError, match="more than 0"):
+            rig.do("mix", rate=0)
+
+
+def test_a_table_has_losses_first_and_spreads():
+    rows = [experiments.row("even", "s", {"stock": [1.0, 2.0, 3.0], "ours": [2.0]}),
+            experiments.row("lost", "s", {"stock": [1.0], "ours": [3.0]}),
+            experiments.row("worst", "/s", {"stock": [4.0], "ours": [1.0]}, "more", "fm"),
+            experiments.row("cannot", "s", {"stock": [], "ours": [1.0]})]
+    text = report.markdown({"machine": {"cpu": "c", "cores": 2, "kamailio": "k", "system": "s"},
+                            "mix": {"runs": 3, "build": "commit 1", "rows": rows}})
+    lines = [line for line in text.splitlines() if line.startswith("| ")][1:]
+    assert lines == ["| worst | /s | 4 | 1 | 0.25 |", "| lost | s | 1 | 3 | 3.00 |",
+                     "| even | s | 2 (1 to 3) | 2 | 1.00 |", "| cannot | s | cannot | 1 |  |"]
+    assert "commit 1; 3 runs: the median" in text and text.endswith("\nfm\n")
 
 
 def test_wrong_commands_are_refused():

@@ -1,5 +1,7 @@
 //! All watchers and publishers behind one UDP socket: sends requests, again where no answer comes, answers NOTIFYs at
 //! once, and checks what they say.
+mod mixed;
+
 use crate::latency::Latencies;
 use crate::message::{self, Message};
 use crate::work::{Kind, Work};
@@ -41,6 +43,8 @@ struct Resource {
     /// The newest document.
     number: u64,
     published_at: Option<Instant>,
+    /// Whether a PUBLISH of it waits for its answer.
+    in_flight: bool,
     watchers: Vec<usize>,
     /// How many of them do not know the newest document yet.
     behind: usize,
@@ -212,6 +216,11 @@ impl Endpoint {
     }
 
     fn send_request(&mut self, work: &Work, index: usize) {
+        self.send_request_due(work, index, Instant::now());
+    }
+
+    /// Sends a request whose time counts from `due` on.
+    fn send_request_due(&mut self, work: &Work, index: usize, due: Instant) {
         self.next_branch += 1;
         let branch = self.next_branch;
         let (text, notifies) = match work.kind {
@@ -226,12 +235,15 @@ impl Endpoint {
         let index = if work.kind.is_subscribe() { index } else { index % work.presentities };
         if work.kind.is_subscribe() {
             self.waiting.insert(index, branch);
+        } else {
+            self.resources[index].in_flight = true;
+            self.resources[index].published_at = self.resources[index].published_at.map(|_| due);
         }
         let pending = PendingRequest {
             kind: work.kind,
             index,
             text,
-            first: now,
+            first: due,
             again_at: now + T1,
             wait: T1,
             notifies,
@@ -314,8 +326,28 @@ impl Endpoint {
         }
         for branch in lost {
             self.tally.gave_up += 1;
-            self.pending_requests.remove(&branch);
+            if let Some(pending) = self.pending_requests.remove(&branch).filter(|one| !one.kind.is_subscribe()) {
+                self.resources[pending.index].in_flight = false;
+            }
         }
+    }
+
+    /// Takes in what has arrived, and waits for nothing.
+    fn take_in_what_is_there(&mut self) {
+        let _ = self.socket.set_nonblocking(true);
+        let mut buffer = std::mem::take(&mut self.buffer);
+        while let Ok(length) = self.socket.recv(&mut buffer) {
+            self.receive(&buffer[..length]);
+        }
+        self.buffer = buffer;
+        let _ = self.socket.set_nonblocking(false);
+    }
+
+    /// Waits no longer for what has not been answered.
+    fn forget_pending(&mut self) {
+        self.pending_requests.clear();
+        self.waiting.clear();
+        self.resources.iter_mut().for_each(|resource| resource.in_flight = false);
     }
 
     fn receive(&mut self, datagram: &[u8]) {
@@ -341,6 +373,7 @@ impl Endpoint {
         let (kind, index) = (pending.kind, pending.index);
         let good = (200..300).contains(&code);
         if !kind.is_subscribe() {
+            self.resources[index].in_flight = false;
             self.pending_requests.remove(&branch);
             self.tally.done += u64::from(good);
             if good {
@@ -389,7 +422,10 @@ impl Endpoint {
             let resource = &mut self.resources[watcher.resource];
             if resource.number == number && watcher.subscribed {
                 resource.behind -= 1;
-                self.tally.notified_within.add(resource.published_at.map_or(Duration::ZERO, |at| at.elapsed()));
+                // The first NOTIFY brings a document that may be old.
+                if watcher.notifies > 1 {
+                    self.tally.notified_within.add(resource.published_at.map_or(Duration::ZERO, |at| at.elapsed()));
+                }
             }
         }
         if watcher.subscribed && message.state.starts_with("terminated") {

@@ -7,14 +7,17 @@
 //! {"do":"probe","rate":500}       asks with OPTIONS beside what follows, until
 //! {"do":"probe","rate":0}
 //! {"do":"listen","seconds":5}     only answers NOTIFYs
+//! {"do":"mix","rate":1000,"seconds":5,"presentities":10}
 //! ```
 mod endpoint;
 mod latency;
 mod message;
+mod mix;
 mod probe;
 mod work;
 
 use endpoint::Endpoint;
+use mix::Mix;
 use probe::Probe;
 use serde_json::{Value, json};
 use std::io::BufRead;
@@ -40,6 +43,10 @@ fn carry_out(command: &Value, endpoint: &mut Endpoint, probe: &mut Option<Probe>
             }
             json!({"do": "listen"})
         }
+        Some("mix") => match Mix::read(command) {
+            Ok(mix) => endpoint.carry_out_mix(&mix),
+            Err(error) => json!({"error": error}),
+        },
         _ => match Work::read(command) {
             Ok(work) => endpoint.carry_out(&work),
             Err(error) => json!({"error": error}),

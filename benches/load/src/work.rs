@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 /// What kind of requests are sent.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// SUBSCRIBE outside of a dialog.
     Subscribe,
@@ -92,6 +92,22 @@ impl Work {
             timeout: Duration::from_secs(number("timeout", 40)?),
             package: Package::named(&package).ok_or(format!("package: unknown package \"{package}\""))?,
         })
+    }
+
+    /// A single request for watcher or presentity `index`.
+    pub fn one(kind: Kind, index: usize, presentities: usize, package: Package) -> Work {
+        Work {
+            kind,
+            from: index,
+            count: 1,
+            presentities,
+            expires: 3600,
+            window: 1,
+            rate: 0.0,
+            lockstep: false,
+            timeout: Duration::ZERO,
+            package,
+        }
     }
 
     /// How many watchers there have to be.
