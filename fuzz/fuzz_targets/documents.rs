@@ -1,6 +1,8 @@
 //! Documents that others wrote. What is said of a plain document is what libxml2 says of it.
 #![no_main]
-use kamailio_presence_fuzz::presence::{dialog_info::DialogInfo, publication::Dialogs, sphere};
+use kamailio_presence_fuzz::presence::authorization::sphere;
+use kamailio_presence_fuzz::presence::composition::dialog_info::DialogInfo;
+use kamailio_presence_fuzz::presence::publication::Dialogs;
 use kamailio_presence_fuzz::sip::xml_form;
 use libfuzzer_sys::fuzz_target;
 use std::ffi::{c_char, c_int, c_void};

@@ -1,4 +1,7 @@
 //! The authorization of a watcher (RFC 3856 6.6, RFC 5025 3.2.1).
+pub mod judgement;
+pub mod sphere;
+
 use super::subscription::Status;
 
 /// Why it is not known what a presentity's rules say.

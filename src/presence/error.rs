@@ -1,7 +1,7 @@
 //! What can go wrong while a request is handled, and the reply each becomes.
 use super::authorization::NoVerdict;
 use super::expires::TooBrief;
-use super::subscription_field::BadField;
+use super::subscription::field::BadField;
 use crate::sip::checked::Flaw;
 use crate::time::Seconds;
 

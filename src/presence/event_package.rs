@@ -1,4 +1,6 @@
 //! Event packages (RFC 6665 5): what presence knows of each; the package's own code stays behind the ports.
+pub mod bad_event;
+
 use super::expires::Expires;
 use crate::shm_safe::shm_safe;
 use crate::sip::event::EventHeader;

@@ -1,15 +1,18 @@
 //! What ends by itself: subscriptions and publications that have expired, in bounded batches until nothing is left.
+use super::composition::held_back;
+use super::composition::late::LateSelection;
 use super::config::Config;
-use super::ended::Cause;
 use super::error::{Failure, StoreError};
-use super::late::LateSelection;
+use super::history::ended::Cause;
 use super::notification::StateChange;
+use super::notification::change_notify;
+use super::notification::notifier;
 use super::ports::Ports;
 use super::resource::Resource;
+use super::subscription::field::Field;
 use super::subscription::{Status, Subscription};
-use super::subscription_field::Field;
+use super::winfo::watcher_changes;
 use super::winfo::{Extent, Watcher, WatcherEvent};
-use super::{change_notify, held_back, notifier, watcher_changes};
 use crate::time::{Moment, Seconds};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

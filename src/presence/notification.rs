@@ -1,8 +1,14 @@
 //! What a NOTIFY is: why it is sent, the run it belongs to, and what is remembered of it.
-use super::dialog::DialogId;
+pub(crate) mod change_notify;
+pub mod notifier;
+pub(crate) mod notify_headers;
+pub mod spare_blocks;
+pub(crate) mod versioned_body;
+
 use super::error::StoreError;
 use super::publication::Publication;
 use super::subscription::Subscription;
+use super::subscription::dialog::DialogId;
 use super::winfo::Watcher;
 use crate::presence::winfo::Extent;
 use crate::shm_safe::shm_safe;

@@ -1,6 +1,13 @@
 //! A publication: one document of a presentity under its entity tag (RFC 3903 4), and how a PUBLISH changes the list
 //! of them.
-use super::dialog_info::{DialogInfo, DialogState, Mark};
+pub mod direct_publish;
+pub(crate) mod document;
+pub mod publish;
+pub mod publish_request;
+pub(crate) mod published_body;
+pub mod row_limits;
+
+use super::composition::dialog_info::{DialogInfo, DialogState, Mark};
 use crate::cluster::clock::ClusterSecond;
 use crate::shm_safe::shm_safe;
 use crate::sip::entity_tag::EntityTag;
@@ -412,7 +419,7 @@ impl Publication {
     /// The document without these dialogs; `None` where it cannot be read.
     pub fn without(&self, dialogs: &DialogView<'_>) -> Option<Publication> {
         let removed: Vec<u64> = dialogs.marks.iter().map(|mark| mark.id).collect();
-        let body = super::dialog_info::without(&self.body, &removed)?;
+        let body = super::composition::dialog_info::without(&self.body, &removed)?;
         Some(Publication { dialogs: Dialogs::of(&body), body, ..self.clone() })
     }
 }

@@ -1,19 +1,31 @@
 //! Publications of other nodes: the JSON that stock's nodes exchange over DMQ, and what a node does with it.
-use super::document::{self, Document};
+pub(crate) mod announcement;
+pub mod comparison;
+pub(crate) mod json_bytes;
+pub mod node_messages;
+pub mod placed;
+pub mod replica;
+pub mod replica_life;
+pub mod replica_refresh;
+pub mod stock_subscription;
+
+use super::composition::held_back;
+use super::composition::readable;
 use super::error::{Failure, StoreError};
 use super::notification::TransientBody;
+use super::notification::change_notify;
 use super::ports::Ports;
+use super::publication::document::{self, Document};
+use super::publication::publish;
+use super::publication::publish_request::PublishRequest;
 use super::publication::{Applied, Change, Dialogs, Keeps, Modification, Publication};
-use super::publish_request::PublishRequest;
-use super::readable;
-use super::replica::Replica;
-use super::replica_life::{Life, Question, TwoClocks};
 use super::resource::Resource;
-use super::{change_notify, held_back, publish};
 use crate::cluster::version::DocumentVersion;
 use crate::sip::entity_tag::EntityTag;
 use crate::sip::uri;
 use crate::time::{Expiry, Moment, Seconds};
+use replica::Replica;
+use replica_life::{Life, Question, TwoClocks};
 use std::borrow::Cow;
 
 /// The reader of what is announced of a stored publication.
@@ -370,7 +382,7 @@ pub fn is_bad(failure: &Failure) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::presence::replica::{ReplicaMessage, SYNC, SYNC_YOU, parse};
+    use crate::presence::replication::replica::{ReplicaMessage, SYNC, SYNC_YOU, parse};
 
     const FROM_STOCK: &str = concat!(
         r#"{"action":1,"presentity":{"domain":"example.org","user":"alice","etag":"a.1.2.3.0","expires":3600,"#,

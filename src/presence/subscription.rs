@@ -1,7 +1,12 @@
 //! A subscription: its dialog, its state, its strings in one block (private or shared).
-use super::dialog::DialogId;
+pub mod dialog;
+pub(crate) mod fetch;
+pub mod field;
+pub mod refused_subscription;
+pub mod seen;
+pub mod subscribe;
+
 use super::event_package::PackageId;
-use super::subscription_field::{BadField, FIELDS, Field, STORED_FIELDS, room_of};
 use crate::shm_safe::{ShmSafe, shm_safe};
 use crate::sip::checked::UriText;
 use crate::sip::columns::fits;
@@ -10,6 +15,8 @@ use crate::sip::party_uri::PartyUri;
 use crate::sip::target::{self, NextHop};
 use crate::sip::transport::Transport;
 use crate::time::Moment;
+use dialog::DialogId;
+use field::{BadField, FIELDS, Field, STORED_FIELDS, room_of};
 use std::convert::Infallible;
 
 /// The state of a subscription (RFC 6665 4.1.2, RFC 3857 4.7.1), with stock's numbers.

@@ -1,20 +1,20 @@
 //! The ports in plain collections, so that the server's handlers are tested without Kamailio. One [`MemoryPorts`] is a
 //! whole server: its clock stands still until a test moves it, and what it would send is kept in lists.
 use super::authorization::{Authorization, NoVerdict, Outstanding};
+use super::composition::late::Late;
+use super::composition::unreadable::Unreadable;
 use super::config::Config;
-use super::dialog::DialogId;
-use super::ended::Cause;
 use super::error::StoreError;
 use super::event_package::{PackageId, Packages};
-use super::late::Late;
+use super::history::ended::Cause;
 use super::notification::{Notify, NotifyAttempt, NotifyHistory, NotifyReason, TransientBody};
 use super::publication::Publication;
-use super::replica::Replica;
+use super::replication::replica::Replica;
 use super::resource::Resource;
-use super::seen::NotifiedChanges;
+use super::subscription::dialog::DialogId;
+use super::subscription::field::Field;
+use super::subscription::seen::NotifiedChanges;
 use super::subscription::{Status, Subscription};
-use super::subscription_field::Field;
-use super::unreadable::Unreadable;
 use super::winfo::{Extent, Watcher};
 use crate::cluster::old_documents::RemovedDocuments;
 use crate::presence::ports::server::Server;

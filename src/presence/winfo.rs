@@ -1,6 +1,8 @@
 //! Watcher information (RFC 3857) and its document (RFC 3858).
+pub mod watcher_changes;
+
+use super::subscription::field::Field;
 use super::subscription::{Status, Subscription};
-use super::subscription_field::Field;
 use crate::shm_safe::shm_safe;
 use crate::sip::text::{push_number, push_xml, to_base64};
 use crate::time::{Moment, Seconds};

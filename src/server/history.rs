@@ -10,15 +10,15 @@ use crate::host::clock;
 use crate::host::lock::Lock;
 use crate::host::no_memory::NoMemory;
 use crate::host::shm::{Shm, ShmVec};
-use crate::presence::dialog::DialogId;
-use crate::presence::ended::{Cause, Ended};
 use crate::presence::event_package::PackageId;
+use crate::presence::history::ended::{Cause, Ended};
+use crate::presence::history::occurrence::Occurrence;
+use crate::presence::history::remembered::{BodyDigest, ChangeKind, DocumentChange, NotifyOutcome, SentNotify};
 use crate::presence::notification::{NotifyHistory, NotifyReason};
-use crate::presence::occurrence::Occurrence;
-use crate::presence::remembered::{BodyDigest, ChangeKind, DocumentChange, NotifyOutcome, SentNotify};
 use crate::presence::resource::Resource;
 use crate::presence::subscription::Subscription;
-use crate::presence::subscription_field::Field;
+use crate::presence::subscription::dialog::DialogId;
+use crate::presence::subscription::field::Field;
 use crate::shm_safe::shm_safe;
 use crate::sip::entity_tag::EntityTag;
 use crate::sip::packed::Strings;
@@ -393,8 +393,8 @@ impl NotifyEntry {
 mod tests {
     use super::*;
     use crate::presence::resource::UriComparison;
+    use crate::presence::subscription::field::FIELDS;
     use crate::presence::subscription::{Status, SubscriptionState};
-    use crate::presence::subscription_field::FIELDS;
 
     const RULE: UriComparison = UriComparison { ignore_case: false, seed: 7 };
 

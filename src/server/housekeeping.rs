@@ -8,8 +8,8 @@ use crate::caught::each_on_its_own;
 use crate::common::row_groups::Pass;
 use crate::host::shm;
 use crate::limited;
+use crate::presence::composition::late::LateSelection;
 use crate::presence::expiry;
-use crate::presence::late::LateSelection;
 use crate::server::announcing::arbitration::Beating;
 use crate::server::cluster::{membership, messages};
 use crate::server::context::{Context, Process};
@@ -103,7 +103,7 @@ pub fn end(process: &'static Process) {
     }
 }
 
-/// Shows what was held back, see [`crate::presence::late`].
+/// Shows what was held back, see [`crate::presence::composition::late`].
 fn show_late_documents(process: &'static Process, taken: LateSelection) {
     if process.shared.late_documents.is_empty() {
         return;

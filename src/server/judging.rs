@@ -3,9 +3,9 @@
 use crate::common::failures::{ItemOutcome, until_failed};
 use crate::host::{clock, log};
 use crate::limited;
+use crate::presence::authorization::judgement;
 use crate::presence::authorization::{NoVerdict, Outstanding};
 use crate::presence::error::{Failure, StoreError};
-use crate::presence::judgement;
 use crate::presence::ports::server::Server;
 use crate::presence::resource::Resource;
 use crate::server::context::Context;

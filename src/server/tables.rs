@@ -1,7 +1,7 @@
 //! The tables in shared memory: shards, each under one lock, with the entries of resources and the subscriptions on
 //! them. An index leads from a dialog to its slot, so that neither a refresh nor a NOTIFY ever walks a list.
+use crate::presence::subscription::field::Field;
 use crate::presence::subscription::{Status, Subscription};
-use crate::presence::subscription_field::Field;
 use crate::server::tables::resource_entry::{Documents, DueNotify, ResourceEntry};
 use crate::shm_safe::shm_safe;
 pub mod authorization_cache;
@@ -28,11 +28,11 @@ use crate::common::unwritten_rows::UnwrittenRows;
 use crate::host::lock::{Guard, Lock};
 use crate::host::no_memory::NoMemory;
 use crate::host::shm::{self, Shm, ShmBox, ShmVec};
-use crate::presence::cluster::dialog_key;
-use crate::presence::dialog::DialogId;
 use crate::presence::event_package::PackageId;
+use crate::presence::replication::node_messages::dialog_key;
 use crate::presence::resource::{Resource, UriComparison};
-use crate::presence::seen::NotifiedChanges;
+use crate::presence::subscription::dialog::DialogId;
+use crate::presence::subscription::seen::NotifiedChanges;
 use crate::server::tables::dialog_index::DialogIndex;
 use crate::server::tables::sharding::{FIRST, SHARDS, index};
 use crate::server::tables::subscription_entry::{Ownership, SubscriptionEntry};
@@ -461,8 +461,8 @@ mod tests {
     use crate::host::fake;
     use crate::presence::event_package::PackageId;
     use crate::presence::notification::NotifyHistory;
+    use crate::presence::subscription::field::FIELDS;
     use crate::presence::subscription::{RowState, SubscriptionState};
-    use crate::presence::subscription_field::FIELDS;
 
     const RULE: UriComparison = UriComparison { ignore_case: false, seed: 7 };
 
@@ -475,7 +475,7 @@ mod tests {
         };
         let mut fields: [&[u8]; FIELDS] = [b"x"; FIELDS];
         fields[0] = &resource.uri;
-        fields[crate::presence::subscription_field::Field::CallId as usize] = call.as_bytes();
+        fields[crate::presence::subscription::field::Field::CallId as usize] = call.as_bytes();
         let subscription = Subscription::new(state, &fields).unwrap();
         shm::boxed(SubscriptionEntry {
             subscription: subscription.map(shm::copy)?,

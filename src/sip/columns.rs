@@ -156,8 +156,8 @@ pub fn text_for_show(value: &[u8]) -> Cow<'_, [u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::presence::subscription_field::Field;
-    use crate::presence::subscription_field::room_of;
+    use crate::presence::subscription::field::Field;
+    use crate::presence::subscription::field::room_of;
 
     #[test]
     fn lengths_are_counted_in_characters() {

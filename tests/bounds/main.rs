@@ -18,7 +18,7 @@ const NO_BOUNDS: &[(&str, &str)] = &[
     ("common/ids.rs LONGEST_ID", "the room that an id of ours is given at first"),
     ("common/metrics/codes.rs TIMEOUT", "the place of a label"),
     ("host/dmq.rs LONGEST_URI", "room for what dmq writes: an address of an IP socket, at most 60 bytes"),
-    ("presence/stock_subscription.rs LONGEST", "tells a duration from a time"),
+    ("presence/replication/stock_subscription.rs LONGEST", "tells a duration from a time"),
     ("server/tables/judgements.rs FIRST_WAIT", "the least wait, which is in the row of the longest"),
     ("server/notifications/outstanding.rs LONGEST_WAIT", "made of other constants, 100 ms in whole periods"),
     ("server/notifications/pacing.rs MOST_ANSWERS", "100 ms, in the answers that earn them"),

@@ -145,6 +145,25 @@ fn rooms_use_what_is_below_them() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// The rooms of presence that are named for a thing: the room's own file says what it is, those in its folder what is
+/// done with it.
+const THINGS: [&str; 6] = ["event_package", "subscription", "publication", "authorization", "notification", "winfo"];
+
+/// What a thing is needs nothing of the server around it, so that the ports can speak of it.
+#[test]
+fn things_of_presence_stand_below_its_ports() {
+    let modules = modules();
+    let arrows = imports(&modules);
+    let mut wrong = Vec::new();
+    for thing in THINGS.map(|thing| format!("presence::{thing}")) {
+        let folder = format!("{thing}::");
+        assert!(modules.keys().any(|module| module.starts_with(&folder)), "{thing} is no room");
+        let uses = arrows.get(thing.as_str()).into_iter().flatten();
+        wrong.extend(uses.filter(|used| is_in(used, "presence::ports")).map(|used| format!("{thing} uses {used}")));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
 #[test]
 fn modules_do_not_import_in_circles() {
     let modules = modules();

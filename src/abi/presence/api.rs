@@ -7,7 +7,7 @@ use crate::host::log;
 use crate::host::msg::{AddressHeader, Header, SipMsg, routes_of};
 use crate::host::pkg::{PkgStr, PkgText};
 use crate::presence::event_package::Trait;
-use crate::presence::placed::RefreshKind;
+use crate::presence::replication::placed::RefreshKind;
 use crate::server::operator::refreshing::{self, NotRefreshed};
 use crate::sip::checked::{HostPart, UriText, UserPart, Word, is_clean, most};
 use crate::sip::columns;

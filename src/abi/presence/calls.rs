@@ -3,8 +3,8 @@ use crate::abi::presence::state;
 use crate::host::bytes::Lent;
 use crate::host::bytes::lend;
 use crate::host::log;
-use crate::presence::direct_publish;
 use crate::presence::event_package::PackageId;
+use crate::presence::publication::direct_publish;
 use crate::server::operator::authorization_status::{self, MaySee};
 use crate::server::operator::names::{parts_of, resource_of};
 use crate::sip::checked::{HostPart, UserPart};
@@ -60,7 +60,7 @@ pub(crate) fn document_of(uri: &[u8], event: PackageId) -> Option<Vec<u8>> {
     let mut context = state::context()?;
     let name = context.process().registry.packages().get(event).name;
     let resource = resource_of(&context, uri, name)?;
-    crate::presence::notifier::current_body(&mut context, &resource)
+    crate::presence::notification::notifier::current_body(&mut context, &resource)
 }
 
 /// The document a package puts together, in its own memory; null when there is none.
@@ -68,7 +68,7 @@ pub(crate) fn package_document_of(uri: &[u8], event: PackageId) -> Option<*mut c
     let mut context = state::context()?;
     let process = context.process();
     let resource = resource_of(&context, uri, process.registry.packages().get(event).name)?;
-    let documents = crate::presence::notifier::given_documents(&mut context, &resource).ok()?;
+    let documents = crate::presence::notification::notifier::given_documents(&mut context, &resource).ok()?;
     let documents: Vec<&[u8]> = documents.iter().map(Vec::as_slice).collect();
     let crate::sip::uri::PlainUri { user, host: domain } = crate::sip::uri::split(&resource.uri);
     Some(process.registry.aggregate_raw(event, user, domain, &documents, None))

@@ -4,7 +4,7 @@ use crate::abi::presence::state;
 use crate::host::bytes::Lent;
 use crate::host::bytes::{lend, view_ptr};
 use crate::presence::subscription::Subscription;
-use crate::presence::subscription_field::Field;
+use crate::presence::subscription::field::Field;
 use crate::reference::command::Output;
 use crate::scoped_value::ScopedValue;
 use crate::sys;

@@ -1,7 +1,7 @@
 //! Rules for several parameters: what is refused, what counts as another value, and what deserves a warning.
 use super::modes::DocumentOrder;
 use super::{Config, PublicationMode, SubscriptionMode};
-use crate::presence::order;
+use crate::presence::composition::order;
 use crate::reference::reading::BadParameter;
 use crate::reference::setting::SettingField;
 use crate::sip::uri::is_sip_uri;

@@ -1,9 +1,9 @@
 //! The other nodes, which hold the same publications and subscriptions.
 use crate::cluster::clock::ClusterSecond;
-use crate::presence::dialog::DialogId;
 use crate::presence::publication::{Dialogs, Publication};
-use crate::presence::replica::Replica;
+use crate::presence::replication::replica::Replica;
 use crate::presence::resource::Resource;
+use crate::presence::subscription::dialog::DialogId;
 use crate::sip::entity_tag::EntityTag;
 
 /// What goes to other nodes, and what is known of them.

@@ -1,9 +1,9 @@
 //! NOTIFYs (RFC 6665 4.2.2): what is due for a resource, who sends it, and the sending.
-use crate::presence::dialog::DialogId;
 use crate::presence::error::StoreError;
+use crate::presence::history::remembered::BodyDigest;
 use crate::presence::notification::{Notify, NotifyHistory, NotifyRecord, NotifyRun, QueueState, StateChange, Unsent};
-use crate::presence::remembered::BodyDigest;
 use crate::presence::resource::Resource;
+use crate::presence::subscription::dialog::DialogId;
 
 /// The queues of resources, and the NOTIFYs that leave them.
 pub trait Notifications {

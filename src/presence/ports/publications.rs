@@ -1,18 +1,18 @@
 //! Publications (RFC 3903): stored, listed, composed, held back.
+use crate::presence::composition::late::{Late, LateSelection};
+use crate::presence::composition::unreadable::Unshown;
 use crate::presence::error::StoreError;
-use crate::presence::late::{Late, LateSelection};
+use crate::presence::history::remembered::{Digested, KnownBody};
+use crate::presence::publication::row_limits::RowLimits;
 use crate::presence::publication::{Applied, Change, Publication};
-use crate::presence::remembered::{Digested, KnownBody};
 use crate::presence::resource::Resource;
-use crate::presence::row_limits::RowLimits;
-use crate::presence::unreadable::Unshown;
 use crate::sip::entity_tag::EntityTag;
 use crate::time::{Expiry, Moment};
 
 /// The store of publications.
 pub trait Publications {
     /// Leaves out the stored documents that are passed over, see
-    /// [`crate::presence::unreadable::Unreadable::leave_out`].
+    /// [`crate::presence::composition::unreadable::Unreadable::leave_out`].
     fn leave_out_unreadable(&self, documents: &mut Vec<Publication>) -> Option<Moment>;
     /// Notes that a stored document is passed over.
     fn note_unreadable(&mut self, resource: &Resource, document: &Publication, why: Unshown<'_>);

@@ -1,9 +1,9 @@
 //! What is remembered of the past: for operators, and for copies of requests.
-use crate::presence::dialog::DialogId;
-use crate::presence::ended::{Cause, Ended};
-use crate::presence::remembered::{BodyDigest, SentNotify};
+use crate::presence::history::ended::{Cause, Ended};
+use crate::presence::history::remembered::{BodyDigest, SentNotify};
 use crate::presence::resource::Resource;
 use crate::presence::subscription::Subscription;
+use crate::presence::subscription::dialog::DialogId;
 
 /// The recorder of bodies, NOTIFYs and ends.
 pub trait Recorder {

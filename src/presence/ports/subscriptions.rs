@@ -1,9 +1,9 @@
 //! Subscriptions (RFC 6665): made, renewed, ended, listed, counted.
 use crate::presence::authorization::Authorization;
-use crate::presence::dialog::DialogId;
 use crate::presence::error::StoreError;
 use crate::presence::event_package::PackageId;
 use crate::presence::resource::Resource;
+use crate::presence::subscription::dialog::DialogId;
 use crate::presence::subscription::{Renewal, Subscription};
 use crate::time::Moment;
 

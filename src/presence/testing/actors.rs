@@ -3,9 +3,10 @@ use super::{MemoryPorts, Reply};
 use crate::presence::error::Failure;
 use crate::presence::event_package::PackageId;
 use crate::presence::expires::Expires;
-use crate::presence::publish_request::PublishRequest;
-use crate::presence::subscribe::Party;
-use crate::presence::{publish, subscribe};
+use crate::presence::publication::publish;
+use crate::presence::publication::publish_request::PublishRequest;
+use crate::presence::subscription::subscribe;
+use crate::presence::subscription::subscribe::Party;
 use crate::sip::checked::{HostPart, UriText, UserPart, Word};
 use crate::sip::entity_tag::EntityTag;
 

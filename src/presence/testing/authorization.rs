@@ -2,14 +2,18 @@
 use super::actors::{Publish, Subscribe, pidf};
 use super::{MemoryPorts, PRESENCE, Sent};
 use crate::presence::authorization::NoVerdict;
+use crate::presence::authorization::judgement;
 use crate::presence::event_package::Trait;
 use crate::presence::expires::Expires;
+use crate::presence::expiry;
+use crate::presence::notification::notifier;
 use crate::presence::ports::authorizations::Authorizations;
 use crate::presence::ports::notifications::Notifications;
+use crate::presence::publication::direct_publish;
+use crate::presence::refresh_watchers;
 use crate::presence::subscription::Status;
-use crate::presence::subscription_field::Field;
+use crate::presence::subscription::field::Field;
 use crate::presence::winfo::{Watcher, WatcherEvent, WatcherTimes};
-use crate::presence::{direct_publish, expiry, judgement, notifier, refresh};
 use crate::sip::entity_tag::EntityTag;
 use crate::time::Seconds;
 
@@ -53,7 +57,7 @@ fn nobody_without_the_right_ever_gets_a_body() {
         etag = Publish { etag: Some(&etag), ..Publish::new("alice", PRESENCE, &pidf("again")) }
             .send(&mut server)
             .expect("modified");
-        refresh::documents(&mut server, &resource);
+        refresh_watchers::documents(&mut server, &resource);
         judgement::authorizations(&mut server, &resource).expect("judged again");
         let remove = Publish { etag: Some(&etag), body: None, expires: Some(0), ..Publish::new("alice", PRESENCE, "") };
         remove.send(&mut server).expect("removed");
@@ -365,7 +369,7 @@ fn a_sphere_that_goes_by_itself_is_judged() {
         }),
         ("changed behind our back", |server, _| {
             let resource = server.resource("alice", PRESENCE);
-            refresh::documents(server, &resource);
+            refresh_watchers::documents(server, &resource);
         }),
     ];
     for (how, go) in goes {

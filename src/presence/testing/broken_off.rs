@@ -1,11 +1,12 @@
 //! What a panic breaks off is made up for, and costs nobody else anything.
 use super::actors::{Publish, Subscribe, pidf};
 use super::{DIALOG, MemoryPorts, PRESENCE};
-use crate::presence::late::LateSelection;
+use crate::presence::composition::late::LateSelection;
+use crate::presence::expiry;
 use crate::presence::notification::NotifyAttempt;
+use crate::presence::notification::notifier;
 use crate::presence::ports::notifications::Notifications;
 use crate::presence::ports::publications::Publications;
-use crate::presence::{expiry, notifier};
 use crate::time::Seconds;
 
 const PRESENTITIES: [&str; 3] = ["alice", "carol", "erin"];

@@ -1,8 +1,9 @@
 //! The end of subscriptions (RFC 6665 4.4.1): one NOTIFY each, whatever their number.
 use super::actors::{Publish, Subscribe};
 use super::{MemoryPorts, PRESENCE};
+use crate::presence::authorization::judgement;
+use crate::presence::expiry;
 use crate::presence::subscription::Status;
-use crate::presence::{expiry, judgement};
 use crate::time::Seconds;
 
 fn each_subscription_that_ran_out_is_notified_once(count: usize) {

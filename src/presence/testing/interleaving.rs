@@ -2,7 +2,9 @@
 //! state.
 use super::actors::{Publish, Subscribe, pidf};
 use super::{MemoryPorts, PRESENCE};
-use crate::presence::{expiry, judgement, subscription::Status};
+use crate::presence::authorization::judgement;
+use crate::presence::expiry;
+use crate::presence::subscription::Status;
 use crate::time::Seconds;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
@@ -99,8 +101,8 @@ fn check(server: &mut MemoryPorts) -> Result<(), TestCaseError> {
     expiry::subscriptions(server).expect("ended");
     prop_assert!(!server.has_forgotten_work(), "a queue was left with work");
     let resource = server.resource("alice", PRESENCE);
-    let state =
-        crate::presence::notifier::current_body(server, &resource).map(|b| String::from_utf8_lossy(&b).into_owned());
+    let state = crate::presence::notification::notifier::current_body(server, &resource)
+        .map(|b| String::from_utf8_lossy(&b).into_owned());
     for name in WATCHERS {
         let Some(stored) = server.stored(name) else { continue };
         let (active, local_cseq) = (stored.state.status == Status::Active, stored.state.local_cseq);

@@ -1,13 +1,15 @@
 //! NOTIFY (RFC 6665 4.2.2): who is notified of what.
 use super::actors::{Publish, Subscribe, dialog, pidf};
 use super::{DIALOG, MemoryPorts, PRESENCE, VOICEMAIL};
+use crate::presence::composition::readable;
 use crate::presence::error::StoreError;
 use crate::presence::notification::NotifyReason;
+use crate::presence::notification::notifier;
 use crate::presence::ports::notifications::Notifications;
 use crate::presence::ports::publications::Publications;
 use crate::presence::publication::{Change, Publication};
 use crate::presence::subscription::Status;
-use crate::presence::{notifier, readable, winfo};
+use crate::presence::winfo;
 use crate::time::{Expiry, Seconds};
 
 fn each_change_is_one_notify_for_each_watcher(watchers: usize) {

@@ -2,12 +2,14 @@
 use super::actors::{Publish, Subscribe, code, dialog, pidf};
 use super::fixtures::config;
 use super::{DIALOG, MemoryPorts, PRESENCE, VOICEMAIL};
+use crate::presence::composition::late::LateSelection;
 use crate::presence::config::Config;
-use crate::presence::direct_publish::{Direct, DirectKind};
-use crate::presence::late::LateSelection;
+use crate::presence::expiry;
 use crate::presence::ports::publications::Publications;
-use crate::presence::publish_request::PublishRequest;
-use crate::presence::{direct_publish, expiry, publish};
+use crate::presence::publication::direct_publish;
+use crate::presence::publication::direct_publish::{Direct, DirectKind};
+use crate::presence::publication::publish;
+use crate::presence::publication::publish_request::PublishRequest;
 use crate::sip::entity_tag::EntityTag;
 use crate::time::Seconds;
 use std::num::NonZeroUsize;

@@ -2,13 +2,13 @@
 use super::actors::{Publish, Subscribe, pidf};
 use super::{MemoryPorts, PRESENCE};
 use crate::cluster::clock::ClusterSecond;
-use crate::presence::direct_publish::{self, Direct, DirectKind};
 use crate::presence::ports::cluster::Cluster;
 use crate::presence::ports::publications::Publications;
 use crate::presence::ports::server::Server;
 use crate::presence::publication::Dialogs;
-use crate::presence::replica::Replica;
+use crate::presence::publication::direct_publish::{self, Direct, DirectKind};
 use crate::presence::replication;
+use crate::presence::replication::replica::Replica;
 use crate::presence::replication::{NotifiedBy, ReceiptClock};
 use crate::presence::resource::Resource;
 use crate::sip::entity_tag::EntityTag;

@@ -4,9 +4,9 @@ use super::fixtures::config;
 use super::{MemoryPorts, PRESENCE, Sent};
 use crate::presence::authorization::{NoVerdict, Outstanding};
 use crate::presence::config::Config;
-use crate::presence::ended::Cause;
 use crate::presence::error::StoreError;
 use crate::presence::event_package::{Trait, Traits};
+use crate::presence::history::ended::Cause;
 use crate::presence::notification::NotifyReason;
 use crate::presence::ports::authorizations::Authorizations;
 use crate::presence::subscription::Status;
@@ -199,7 +199,7 @@ fn the_event_id_is_part_of_the_subscription() {
     let mut server = MemoryPorts::default();
     Subscribe::new("bob", "alice", "presence;id=x").send(&mut server).expect("subscribed");
     let stored = server.stored("bob").expect("stored");
-    assert_eq!(stored.get(crate::presence::subscription_field::Field::EventId), b"x");
+    assert_eq!(stored.get(crate::presence::subscription::field::Field::EventId), b"x");
 }
 
 /// Which subscription comes after that of bob with the Call-ID `call`, and how many there are then.

@@ -3,7 +3,7 @@ use crate::cluster::clock::Stamp;
 use crate::cluster::lease::{ANSWERS_AFTER, LeaseState};
 use crate::host::clock;
 use crate::limited;
-use crate::presence::comparison::RecordKind;
+use crate::presence::replication::comparison::RecordKind;
 use crate::server::announcing::{holders, sending, texts};
 use crate::server::nodes::known_nodes::Wait;
 use crate::server::shared::Parts;

@@ -1,6 +1,6 @@
 //! Whose a subscription is, as this node knows it.
 use crate::cluster::numbers::{BLOCK, Ceiling, HIGHEST, above_takeover_margin};
-use crate::presence::dialog::DialogId;
+use crate::presence::subscription::dialog::DialogId;
 use crate::presence::subscription::{Subscription, SubscriptionState};
 use crate::server::announcing::{arbitration, node_names};
 use crate::server::nodes::node_id::NodeId;

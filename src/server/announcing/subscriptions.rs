@@ -1,11 +1,11 @@
 //! What this node announces to the others of its subscriptions.
 use crate::cluster::numbers::{Ceiling, reserve};
 use crate::cluster::version::Version;
-use crate::presence::cluster::Ending;
-use crate::presence::comparison::RecordKind;
-use crate::presence::dialog::DialogId;
+use crate::presence::replication::comparison::RecordKind;
+use crate::presence::replication::node_messages::Ending;
 use crate::presence::subscription::Subscription;
-use crate::presence::subscription_field::Field;
+use crate::presence::subscription::dialog::DialogId;
+use crate::presence::subscription::field::Field;
 use crate::server::announcing::{arbitration, holders, node_names, refreshes, stock_announce, texts};
 use crate::server::shared::Parts;
 use crate::server::tables::subscription_entry::Ownership;

@@ -1,7 +1,7 @@
 //! What this node says to others: how a subscription is, and how far two nodes know the same.
 use crate::host::clock;
-use crate::presence::cluster::{self, Announcement, OwnershipClaim};
-use crate::presence::comparison::{Comparison, RecordKind};
+use crate::presence::replication::comparison::{Comparison, RecordKind};
+use crate::presence::replication::node_messages::{self, Announcement, OwnershipClaim};
 use crate::presence::subscription::Subscription;
 use crate::server::announcing::node_names;
 use crate::server::shared::Parts;
@@ -28,5 +28,5 @@ pub(crate) fn announcement_text(parts: &Parts, subscription: Subscription, owner
 
 /// A comparison message of this node.
 pub(crate) fn comparison_text(parts: &Parts, kind: RecordKind, message: &Comparison) -> Vec<u8> {
-    cluster::compare(node_names::node_name(parts), kind, message, parts.shared.cluster_state.tick())
+    node_messages::compare(node_names::node_name(parts), kind, message, parts.shared.cluster_state.tick())
 }

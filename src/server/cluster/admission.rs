@@ -4,8 +4,8 @@ use crate::common::counters::{self, Counter};
 use crate::host::clock;
 use crate::host::dmq::{Address, Channel};
 use crate::host::msg::SipMsg;
-use crate::presence::cluster;
-use crate::presence::replica_refresh;
+use crate::presence::replication::node_messages;
+use crate::presence::replication::replica_refresh;
 use crate::server::announcing::sending;
 use crate::server::context::Context;
 use crate::server::nodes::message_rate::{MOST_OF_NODE, MOST_OF_STRANGER, Sender};
@@ -118,7 +118,7 @@ pub fn admit(context: &Context, channel: Channel, message: SipMsg<'_>, body: &[u
 
 /// Whether a message on the nodes' channel names another node than the one that has sealed it.
 fn names_another(channel: Channel, body: &[u8], sealed_by: &[u8]) -> bool {
-    channel == Channel::Nodes && cluster::sender(body).is_none_or(|sender| sender != sealed_by)
+    channel == Channel::Nodes && node_messages::sender(body).is_none_or(|sender| sender != sealed_by)
 }
 
 /// A message as its sender has sealed it: what leaves out the sender's name names the node that dmq received it from.

@@ -6,12 +6,12 @@ use crate::cluster::unsettled::ExchangeVerdict;
 use crate::common::counters::{self, Counter};
 use crate::host::clock;
 use crate::limited;
-use crate::presence::cluster::{self, HelloReply, NodeMessage, dialog_key};
-use crate::presence::comparison::{Comparison, RecordKind};
 use crate::presence::ports::server::Server;
-use crate::presence::replica;
+use crate::presence::replication::comparison::{Comparison, RecordKind};
+use crate::presence::replication::node_messages::{self, HelloReply, NodeMessage, dialog_key};
+use crate::presence::replication::replica;
+use crate::presence::subscription::field::Field;
 use crate::presence::subscription::{Status, Subscription};
-use crate::presence::subscription_field::Field;
 use crate::server::announcing::asking::ASK_MARGIN;
 use crate::server::announcing::{holders, node_names, sending, texts};
 use crate::server::cluster::{merging, publications};
@@ -77,7 +77,7 @@ pub fn kinds(parts: &Parts) -> u8 {
 
 /// A hello of this node.
 pub fn hello(parts: &Parts, reply: HelloReply) -> Vec<u8> {
-    cluster::hello(node_names::node_name(parts), reply, kinds(parts), parts.shared.cluster_state.tick())
+    node_messages::hello(node_names::node_name(parts), reply, kinds(parts), parts.shared.cluster_state.tick())
 }
 
 fn compares(parts: &Parts, kind: RecordKind) -> bool {
@@ -275,7 +275,7 @@ impl ExchangePorts for Exchange<'_, '_> {
     fn merge(&mut self, from: NodeId, record: Vec<u8>) {
         let address = self.context.shared.nodes.address(from);
         let done = match self.kind {
-            RecordKind::Subscriptions => match cluster::parse(&record, self.context.packages, clock::now()) {
+            RecordKind::Subscriptions => match node_messages::parse(&record, self.context.packages, clock::now()) {
                 Some((_, NodeMessage::Subscription(announcement))) => {
                     let merged = merging::apply(self.context, &announcement, address.as_ref());
                     merged.map(|_| ()).map_err(|error| error.to_string())

@@ -1,9 +1,9 @@
 //! What a node does in the cluster every second, and when another one ends.
 use crate::host::{clock, dmq};
-use crate::presence::cluster::HelloReply;
-use crate::presence::comparison::RecordKind;
 use crate::presence::error::StoreError;
 use crate::presence::replication::Reader;
+use crate::presence::replication::comparison::RecordKind;
+use crate::presence::replication::node_messages::HelloReply;
 use crate::server::announcing::{asking, holders, node_names, sending};
 use crate::server::cluster::activation::{self, Objections};
 use crate::server::cluster::consent;

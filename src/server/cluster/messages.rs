@@ -1,11 +1,11 @@
 //! The conversation with other nodes: who is greeted and asked, and what each message of theirs leads to.
 use crate::host::dmq::{self, Address, Channel};
 use crate::host::{clock, log};
-use crate::presence::cluster::{self, HelloReply, NodeMessage};
-use crate::presence::comparison::RecordKind;
-use crate::presence::replica::{self, ReplicaMessage};
 use crate::presence::replication;
 use crate::presence::replication::Reader;
+use crate::presence::replication::comparison::RecordKind;
+use crate::presence::replication::node_messages::{self, HelloReply, NodeMessage};
+use crate::presence::replication::replica::{self, ReplicaMessage};
 use crate::server::announcing::{arbitration, holders, node_clocks, node_names, sending};
 use crate::server::cluster::admission::{BAD, NEWER_HERE, OK, StatusLine};
 use crate::server::cluster::full_sync::{self, Owners};
@@ -83,7 +83,7 @@ fn on_stock_message(context: &mut Context, body: &[u8], from: Option<Address>) -
 
 /// A message on the channel of our nodes.
 pub fn on_node_message(context: &mut Context, body: &[u8], from: Option<Address>) -> StatusLine {
-    let Some((name, message)) = cluster::parse(body, context.process().registry.packages(), clock::now()) else {
+    let Some((name, message)) = node_messages::parse(body, context.process().registry.packages(), clock::now()) else {
         return unreadable(body);
     };
     let nodes = context.process().shared.nodes;
@@ -180,7 +180,7 @@ fn on_hello(context: &mut Context, from: &Address, their_name: &[u8], (reply, co
     if config.shares_subscriptions && config.asks_for_subscriptions {
         match common(RecordKind::Subscriptions) {
             true => comparison::pull_all(context, id, RecordKind::Subscriptions),
-            false => _ = sending::send_on(context, Channel::Nodes, from, &cluster::sync(name)),
+            false => _ = sending::send_on(context, Channel::Nodes, from, &node_messages::sync(name)),
         }
     }
 }
@@ -196,7 +196,7 @@ pub fn announce_leave(context: &Context) {
         arbitration::hand_lease_over(context, leases, context.process().config.cluster_leases_table)
     });
     if !name.is_empty() {
-        sending::broadcast_on(context, Channel::Nodes, &cluster::leave(name, successor.as_deref()));
+        sending::broadcast_on(context, Channel::Nodes, &node_messages::leave(name, successor.as_deref()));
     }
 }
 

@@ -6,7 +6,7 @@ use crate::limited;
 use crate::presence::error::Failure;
 use crate::presence::ports::publications::Publications;
 use crate::presence::publication::Publication;
-use crate::presence::replica::Replica;
+use crate::presence::replication::replica::Replica;
 use crate::presence::replication::{self, NotifiedBy, Reader, ReceiptClock};
 use crate::presence::resource::Resource;
 use crate::server::announcing::{holders, sending};

@@ -6,15 +6,15 @@ use crate::cluster::placement::KEPT;
 use crate::host::dmq::Address;
 use crate::host::{clock, log};
 use crate::limited;
-use crate::presence::cluster::{self, NodeMessage};
-use crate::presence::comparison::RecordKind;
-use crate::presence::dialog::DialogId;
-use crate::presence::placed::{Offer, Placed, RecordName};
 use crate::presence::ports::server::Server;
 use crate::presence::publication::{Applied, Change};
-use crate::presence::replica;
+use crate::presence::replication::comparison::RecordKind;
+use crate::presence::replication::node_messages::{self, NodeMessage};
+use crate::presence::replication::placed::{Offer, Placed, RecordName};
+use crate::presence::replication::replica;
 use crate::presence::subscription::Subscription;
-use crate::presence::subscription_field::Field;
+use crate::presence::subscription::dialog::DialogId;
+use crate::presence::subscription::field::Field;
 use crate::server::announcing::ownership::{self, skip_sequence_numbers};
 use crate::server::announcing::{arbitration, asking, holders, node_names, sending, texts};
 use crate::server::cluster::{comparison, merging, publications, replicas};
@@ -281,7 +281,7 @@ fn on_offer(context: &mut Context<'_>, offer: Offer) {
 
 fn take_subscription(context: &mut Context<'_>, record: &[u8], from: &Address) -> Option<RecordName> {
     let called = |dialog: DialogId<'_>| [dialog.call_id, dialog.from_tag, dialog.to_tag].map(<[u8]>::to_vec);
-    let (name, taken) = match cluster::parse(record, context.packages, clock::now())? {
+    let (name, taken) = match node_messages::parse(record, context.packages, clock::now())? {
         (_, NodeMessage::Subscription(announcement)) => {
             let name = called(announcement.subscription.dialog());
             (name, merging::apply(context, &announcement, Some(from)).map(|_| ()))

@@ -1,12 +1,12 @@
 //! Subscriptions of other nodes, whose replicas are kept as their owners announce them.
 use crate::cluster::version::Version;
 use crate::host::{clock, shm};
-use crate::presence::cluster::Ending;
-use crate::presence::dialog::DialogId;
 use crate::presence::error::StoreError;
 use crate::presence::ports::subscriptions::Stored;
+use crate::presence::replication::node_messages::Ending;
+use crate::presence::subscription::dialog::DialogId;
+use crate::presence::subscription::field::Field;
 use crate::presence::subscription::{RowState, Status, Subscription};
-use crate::presence::subscription_field::Field;
 use crate::server::announcing::{holders, node_names, ownership, subscriptions, texts};
 use crate::server::cluster::watchers;
 use crate::server::context::Context;

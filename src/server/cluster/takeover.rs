@@ -3,9 +3,9 @@ use crate::cluster::arbiter::{LeaseChange, LeaseTable};
 use crate::common::counters::{self, Counter};
 use crate::host::clock;
 use crate::limited;
-use crate::presence::cluster;
+use crate::presence::replication::node_messages;
+use crate::presence::subscription::field::Field;
 use crate::presence::subscription::{Status, Subscription};
-use crate::presence::subscription_field::Field;
 use crate::server::announcing::arbitration::{self, write_change};
 use crate::server::announcing::leases_table::LeasesTable;
 use crate::server::announcing::{holders, node_names, subscriptions};
@@ -43,7 +43,7 @@ pub(super) fn of_lost_nodes(context: &mut Context<'_>, objections: Objections) {
         let turn = turn_after(lost.age);
         match &view {
             None => {
-                cluster::successor(&candidates, stored.subscription.dialog(), turn)
+                node_messages::successor(&candidates, stored.subscription.dialog(), turn)
                     == Some(node_names::node_name(context))
             }
             Some(view) => view.is_successor(stored.subscription.get(Field::PresUri), turn, is_lost),

@@ -1,12 +1,13 @@
 //! The watchers of subscriptions that this node goes on with: when they are notified of the present state.
 use crate::host::clock;
-use crate::presence::dialog::DialogId;
+use crate::presence::notification::notifier;
 use crate::presence::notification::{NotifyReason, StateChange};
 use crate::presence::ports::notifications::Notifications;
+use crate::presence::subscription::dialog::DialogId;
+use crate::presence::subscription::field::Field;
 use crate::presence::subscription::{Status, Subscription};
-use crate::presence::subscription_field::Field;
+use crate::presence::winfo::watcher_changes;
 use crate::presence::winfo::{Extent, Watcher};
-use crate::presence::{notifier, watcher_changes};
 use crate::server::announcing::ownership;
 use crate::server::context::Context;
 use crate::server::shared::Parts;

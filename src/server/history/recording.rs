@@ -1,8 +1,8 @@
 //! What a server writes into its history while it works: one entry for a change, one for a NOTIFY.
 use crate::host::clock;
+use crate::presence::history::remembered::{BodyDigest, ChangeKind, NotifyOutcome};
 use crate::presence::notification::Notify;
 use crate::presence::publication::{Applied, Change};
-use crate::presence::remembered::{BodyDigest, ChangeKind, NotifyOutcome};
 use crate::presence::resource::Resource;
 use crate::server::history::{History, NewChange, NotifyNumber};
 use crate::time::{Expiry, Lifetime, MicroTick};

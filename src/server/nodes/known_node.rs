@@ -5,7 +5,7 @@ use crate::cluster::seal::ReplayWindow;
 use crate::host::dmq::{Address, DmqNode};
 use crate::host::no_memory::NoMemory;
 use crate::host::shm::{self, ShmBox};
-use crate::presence::comparison::RecordKind;
+use crate::presence::replication::comparison::RecordKind;
 use crate::shm_safe::shm_safe;
 use crate::time::{Instant, Moment, Seconds};
 

@@ -8,7 +8,7 @@ use crate::host::dmq::{self, Address};
 use crate::host::lock::Lock;
 use crate::host::no_memory::NoMemory;
 use crate::host::shm::{self, Shm, ShmVec};
-use crate::presence::comparison::RecordKind;
+use crate::presence::replication::comparison::RecordKind;
 use crate::server::nodes::joining::Joining;
 use crate::server::nodes::known_node::{DmqView, Node, Reachability};
 use crate::server::nodes::node_id::NodeId;

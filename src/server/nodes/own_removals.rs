@@ -3,7 +3,7 @@
 use crate::cluster::digest::RecordKey;
 use crate::host::lock::Lock;
 use crate::host::shm::{self, Shm, ShmBox, ShmVec};
-use crate::presence::comparison::RecordKind;
+use crate::presence::replication::comparison::RecordKind;
 use crate::shm_safe::shm_safe;
 use crate::time::Moment;
 

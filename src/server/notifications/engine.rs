@@ -11,7 +11,7 @@ use crate::host::{clock, script};
 use crate::log;
 use crate::presence::config::NotifyEngine;
 use crate::presence::subscription::Subscription;
-use crate::presence::subscription_field::Field;
+use crate::presence::subscription::field::Field;
 use crate::server::notifications::joined_writes::JoinedWrites;
 use crate::server::notifications::transactions::{Answered, Transactions};
 use crate::server::notifications::under_way::UnderWay;

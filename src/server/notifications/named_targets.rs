@@ -5,8 +5,8 @@ use crate::host::lock::Lock;
 use crate::host::no_memory::NoMemory;
 use crate::host::semaphore::Semaphore;
 use crate::host::shm::{self, Shm, ShmBox, ShmVec};
+use crate::presence::history::remembered::BodyDigest;
 use crate::presence::notification::{Notify, NotifyAttempt, NotifyReason};
-use crate::presence::remembered::BodyDigest;
 use crate::server::tables::subscription_entry::SharedSubscription;
 use crate::shm_safe::shm_safe;
 
@@ -101,8 +101,8 @@ impl NamedTargets {
 mod tests {
     use super::*;
     use crate::presence::event_package::PackageId;
+    use crate::presence::subscription::field::FIELDS;
     use crate::presence::subscription::{Status, Subscription, SubscriptionState};
-    use crate::presence::subscription_field::FIELDS;
 
     fn notify() -> Notify {
         let mut fields: [&[u8]; FIELDS] = [b"x"; FIELDS];

@@ -1,10 +1,10 @@
 //! NOTIFYs that tm sends, with what its routes see of them.
 use crate::host::shm::CallbackParam;
 use crate::host::{direct, tm};
+use crate::presence::history::remembered::NotifyOutcome;
 use crate::presence::notification::{Notify, NotifyReason};
-use crate::presence::remembered::NotifyOutcome;
+use crate::presence::subscription::field::Field;
 use crate::presence::subscription::{Status, Subscription};
-use crate::presence::subscription_field::Field;
 use crate::scoped_value::ScopedValue;
 use crate::server::context::Context;
 use crate::server::notifications::engine::Content;

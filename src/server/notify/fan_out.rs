@@ -1,7 +1,7 @@
 //! Large fan-outs leave the worker: a resource with many watchers is handed over to a sender process, with its queue.
 //! Sender processes keep to a bound on NOTIFYs that wait for their answer, so that the answers are read in between, and
 //! wait while shared memory is short, so that the number of watchers does not matter.
-use crate::presence::notifier;
+use crate::presence::notification::notifier;
 use crate::server::context::Context;
 use crate::server::notifications::pacing::Pacing;
 use crate::server::notifications::senders::Senders;

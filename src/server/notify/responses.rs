@@ -1,13 +1,13 @@
 //! What becomes of a subscription whose NOTIFY was answered, or was not.
 use crate::host::log;
 use crate::limited;
-use crate::presence::dialog::DialogId;
-use crate::presence::ended::Cause;
+use crate::presence::history::ended::Cause;
 use crate::presence::ports::recorder::Recorder;
 use crate::presence::ports::subscriptions::Subscriptions;
 use crate::presence::subscription::Status;
-use crate::presence::subscription_field::Field;
-use crate::presence::watcher_changes;
+use crate::presence::subscription::dialog::DialogId;
+use crate::presence::subscription::field::Field;
+use crate::presence::winfo::watcher_changes;
 use crate::presence::winfo::{Extent, Watcher};
 use crate::server::announcing::ownership;
 use crate::server::announcing::subscriptions::{self, Ends};

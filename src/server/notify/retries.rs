@@ -1,7 +1,7 @@
 //! Sends once more for a resource whose watchers could not be notified: a panic had broken it off, or its state could
 //! not be read.
 use crate::presence::error::StoreError;
-use crate::presence::notifier;
+use crate::presence::notification::notifier;
 use crate::presence::resource::Resource;
 use crate::server::context::Context;
 use crate::server::judging;

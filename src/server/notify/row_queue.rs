@@ -9,7 +9,7 @@ use crate::presence::error::StoreError;
 use crate::presence::notification::{Notify, NotifyAttempt, NotifyReason, NotifyRun, StateChange, Unsent};
 use crate::presence::resource::Resource;
 use crate::presence::subscription::Subscription;
-use crate::presence::subscription_field::Field;
+use crate::presence::subscription::field::Field;
 use crate::presence::winfo::Extent;
 use crate::server::notifications::change_counts::CameIn;
 use crate::server::notifications::missed_changes::{Missed, OwnDialogId, Whom, tries_after};
@@ -392,7 +392,7 @@ fn missed_at_an_outage(rest: Vec<OwnDialogId>, reached: Reached) -> Vec<Option<O
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::presence::dialog::DialogId;
+    use crate::presence::subscription::dialog::DialogId;
 
     #[test]
     fn more_watchers_than_can_be_named_are_all_notified_once_more() {

@@ -1,8 +1,8 @@
 //! What scripts and other modules ask about authorization without a subscription.
+use crate::presence::authorization::sphere;
 use crate::presence::event_package::Trait;
-use crate::presence::sphere;
+use crate::presence::subscription::field::Field;
 use crate::presence::subscription::{Status, Subscription};
-use crate::presence::subscription_field::Field;
 use crate::server::context::Context;
 use crate::server::operator::names::resource_of;
 use crate::server::shared::Parts;

@@ -1,16 +1,16 @@
 //! Ending what an operator names: subscriptions (`presence.subscription_end`), a publication
 //! (`presence.publication_expire`).
 use crate::host::log;
-use crate::presence::direct_publish::{self, Direct, DirectKind};
 use crate::presence::error::StoreError;
 use crate::presence::expires::Expires;
 use crate::presence::expiry;
 use crate::presence::ports::publications::Publications;
 use crate::presence::ports::server::Server;
 use crate::presence::ports::subscriptions::Subscriptions;
+use crate::presence::publication::direct_publish::{self, Direct, DirectKind};
 use crate::presence::resource::Resource;
 use crate::presence::subscription::Subscription;
-use crate::presence::subscription_field::Field;
+use crate::presence::subscription::field::Field;
 use crate::server::context::Context;
 use crate::server::operator::names::{known_resource, uri_of};
 use crate::server::operator::selection::LARGEST_PAGE;

@@ -3,7 +3,7 @@ use crate::presence::error::StoreError;
 use crate::presence::event_package::PackageId;
 use crate::presence::ports::server::Server;
 use crate::presence::resource::Resource;
-use crate::presence::subscription_field::Field;
+use crate::presence::subscription::field::Field;
 use crate::server::context::Context;
 use crate::server::operator::names::Name;
 use crate::server::operator::selection::packages;

@@ -1,10 +1,11 @@
 //! Watchers are looked at again because rules or documents outside of the server have changed
 //! (`pres_refresh_watchers`), on the nodes that have to do it.
 use crate::host::log;
+use crate::presence::authorization::judgement;
 use crate::presence::event_package::Trait;
-use crate::presence::placed::{Placed, RefreshKind};
+use crate::presence::refresh_watchers;
+use crate::presence::replication::placed::{Placed, RefreshKind};
 use crate::presence::resource::Resource;
-use crate::presence::{judgement, refresh};
 use crate::server::announcing::holders::{self, RefreshedBy};
 use crate::server::context::{Context, Process};
 use crate::server::operator::names::{as_stored, resource_of};
@@ -111,7 +112,7 @@ pub(crate) fn refresh_watchers_here(
             }
         }
         RefreshKind::State | RefreshKind::HardState => {
-            refresh::documents(&mut context, &resource);
+            refresh_watchers::documents(&mut context, &resource);
             Ok(())
         }
     };
@@ -156,7 +157,7 @@ pub(crate) fn refresh_hard_state_here(
         .registry
         .manipulation_document(resource.event, user, domain, file_uri)
         .map_err(|_| format!("the event package has no manipulation document {}", log::show(file_uri)))?;
-    refresh::hard_state(&mut context, &resource, filename, document).map_err(|error| error.to_string())
+    refresh_watchers::hard_state(&mut context, &resource, filename, document).map_err(|error| error.to_string())
 }
 
 /// Another node asks for what is done here for the watchers of a presentity that it does not hold.

@@ -3,7 +3,7 @@ use crate::presence::error::StoreError;
 use crate::presence::event_package::{Package, PackageId};
 use crate::presence::ports::subscriptions::Subscriptions;
 use crate::presence::subscription::Subscription;
-use crate::presence::subscription_field::Field;
+use crate::presence::subscription::field::Field;
 use crate::server::context::Context;
 use crate::server::inventory::Inventory;
 use crate::server::operator::selection::{Filter, Listed, PageOrder, Sorting};

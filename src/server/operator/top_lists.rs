@@ -1,10 +1,10 @@
 //! What an operator wants to see first: who has the most watchers, and whose NOTIFYs fail.
-use crate::presence::ended::{Cause, Ended};
 use crate::presence::error::StoreError;
 use crate::presence::event_package::PackageId;
+use crate::presence::history::ended::{Cause, Ended};
 use crate::presence::notification::NotifyHistory;
 use crate::presence::subscription::Subscription;
-use crate::presence::subscription_field::Field;
+use crate::presence::subscription::field::Field;
 use crate::server::inventory::Inventory;
 use crate::server::tables::resource_entry::{Documents, ResourceEntry};
 use crate::server::tables::subscription_entry::SubscriptionEntry;

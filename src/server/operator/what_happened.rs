@@ -1,6 +1,6 @@
 //! What has happened, as far as it is remembered and an operator wants to see it (`presence.history`).
 use crate::presence::event_package::PackageId;
-use crate::presence::occurrence::Occurrence;
+use crate::presence::history::occurrence::Occurrence;
 use crate::server::history::History;
 use crate::server::operator::selection::{Filter, Listed};
 use std::collections::BTreeSet;

@@ -2,12 +2,12 @@
 use crate::common::metrics;
 use crate::host::clock;
 use crate::host::log;
-use crate::presence::dialog::DialogId;
 use crate::presence::error::StoreError;
+use crate::presence::history::remembered::BodyDigest;
 use crate::presence::notification::{Notify, NotifyHistory, NotifyRecord, NotifyRun, QueueState, StateChange, Unsent};
 use crate::presence::ports::notifications::Notifications;
-use crate::presence::remembered::BodyDigest;
 use crate::presence::resource::Resource;
+use crate::presence::subscription::dialog::DialogId;
 use crate::server::context::Context;
 use crate::server::judging;
 use crate::server::notify::{named_sender, sending};

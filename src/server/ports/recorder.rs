@@ -1,13 +1,13 @@
 //! The ports of the past: bodies, NOTIFYs and ends that operators ask for.
 use crate::common::metrics;
 use crate::host::clock;
-use crate::presence::dialog::DialogId;
-use crate::presence::ended::{Cause, Ended};
+use crate::presence::history::ended::{Cause, Ended};
+use crate::presence::history::remembered::{BodyDigest, ChangeKind, SentNotify};
 use crate::presence::ports::recorder::Recorder;
 use crate::presence::ports::server::Server;
-use crate::presence::remembered::{BodyDigest, ChangeKind, SentNotify};
 use crate::presence::resource::Resource;
 use crate::presence::subscription::Subscription;
+use crate::presence::subscription::dialog::DialogId;
 use crate::server::context::Context;
 use crate::server::history::{NewChange, dialog_mark};
 

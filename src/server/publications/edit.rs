@@ -2,8 +2,8 @@
 //! leaves, and what follows from it for the table. Whatever can fail comes before the list is touched.
 use crate::host::no_memory::NoMemory;
 use crate::host::shm::ShmVec;
+use crate::presence::publication::row_limits::PublicationRows;
 use crate::presence::publication::{Applied, Keeps, Modification, Publication, StoredDocument};
-use crate::presence::row_limits::PublicationRows;
 use crate::server::publications::presentity_table::{BodyCell, RowChange, delete, update};
 use crate::server::publications::trims::Trims;
 use crate::server::publications::undo::Undo;

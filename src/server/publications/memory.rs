@@ -1,12 +1,12 @@
 //! Publications in shared memory: changed, listed, and composed bodies kept beside them.
 use crate::host::no_memory::NoMemory;
 use crate::host::shm::{Shm, ShmVec};
+use crate::presence::composition::order::Order;
 use crate::presence::error::StoreError;
-use crate::presence::order::Order;
+use crate::presence::history::remembered::{Digested, KnownBody};
+use crate::presence::publication::row_limits::PublicationRows;
 use crate::presence::publication::{Applied, Change, Keeps, Plan, Publication};
-use crate::presence::remembered::{Digested, KnownBody};
 use crate::presence::resource::Resource;
-use crate::presence::row_limits::PublicationRows;
 use crate::server::announcing::holders;
 use crate::server::publications::edit::{Edit, InsertPlace, RemovedBody};
 use crate::server::publications::store::{PublicationStore, ResourceFilter};

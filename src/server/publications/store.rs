@@ -3,10 +3,10 @@
 use crate::common::row_groups::Pass;
 use crate::presence::error::StoreError;
 use crate::presence::event_package::PackageId;
+use crate::presence::history::remembered::{Digested, KnownBody};
+use crate::presence::publication::row_limits::{PublicationRows, RowLimits};
 use crate::presence::publication::{Applied, Change, Publication};
-use crate::presence::remembered::{Digested, KnownBody};
 use crate::presence::resource::Resource;
-use crate::presence::row_limits::{PublicationRows, RowLimits};
 use crate::time::{Expiry, Moment, Seconds};
 
 /// Which resources are asked for, by URI and event package.

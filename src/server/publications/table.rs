@@ -1,10 +1,10 @@
 //! Publications in the table only (`publ_cache` 0): others may write it. Memory knows of a resource that its documents
 //! have changed, and nothing else.
 use crate::presence::error::StoreError;
+use crate::presence::history::remembered::{Digested, KnownBody};
+use crate::presence::publication::row_limits::PublicationRows;
 use crate::presence::publication::{Applied, Change, Keeps, Plan, Publication};
-use crate::presence::remembered::{Digested, KnownBody};
 use crate::presence::resource::Resource;
-use crate::presence::row_limits::PublicationRows;
 use crate::server::publications::ended_rows;
 use crate::server::publications::memory::{DocumentMemory, Watchers, live};
 use crate::server::publications::presentity_table::{BodyCell, PresentityRows, RowChange, Written, delete, update};

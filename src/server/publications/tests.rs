@@ -1,9 +1,9 @@
 //! The stores of publications: in memory, and over a table that cannot be reached.
 use crate::host::{clock, fake};
 use crate::presence::error::StoreError;
+use crate::presence::history::remembered::KnownBody;
+use crate::presence::history::remembered::{BodyDigest, Digested};
 use crate::presence::publication::{Applied, Change, Keeps, Modification, Publication};
-use crate::presence::remembered::KnownBody;
-use crate::presence::remembered::{BodyDigest, Digested};
 use crate::presence::resource::Resource;
 use crate::presence::testing::{PRESENCE, fixtures};
 use crate::server::publications::cached::Cached;

@@ -8,14 +8,14 @@ use crate::host::clock;
 use crate::host::db::{Cond, Connection, Op, Value};
 use crate::limited;
 use crate::presence::authorization::Authorization;
-use crate::presence::dialog::DialogId;
 use crate::presence::error::StoreError;
 use crate::presence::expiry;
 use crate::presence::notification::Notify;
 use crate::presence::ports::subscriptions::{NewDialog, Renewed, Stored};
 use crate::presence::resource::Resource;
+use crate::presence::subscription::dialog::DialogId;
+use crate::presence::subscription::field::Field;
 use crate::presence::subscription::{Renewal, Status, Subscription, SubscriptionState};
-use crate::presence::subscription_field::Field;
 use crate::server::notifications::row_run::RowWork;
 use crate::server::shared::Parts;
 use crate::server::subscriptions::active_watchers_table;
@@ -569,7 +569,7 @@ fn as_in_row(subscription: &Subscription) -> Result<Subscription, StoreError> {
 mod tests {
     use super::*;
     use crate::presence::event_package::PackageId;
-    use crate::presence::subscription_field::FIELDS;
+    use crate::presence::subscription::field::FIELDS;
 
     #[test]
     fn a_row_that_others_have_counted_is_judged_only_with_its_reason() {

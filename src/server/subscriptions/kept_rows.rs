@@ -3,12 +3,12 @@ use crate::common::row_groups::{Aside, GROUP, GroupOutcome, Pass, RefusalLog, Ro
 use crate::host::db::{Connection, DbError};
 use crate::host::{clock, log, shm};
 use crate::log;
-use crate::presence::dialog::DialogId;
 use crate::presence::error::StoreError;
 use crate::presence::event_package::Trait;
 use crate::presence::ports::subscriptions::Stored;
+use crate::presence::subscription::dialog::DialogId;
+use crate::presence::subscription::field::Field;
 use crate::presence::subscription::{RowState, Subscription};
-use crate::presence::subscription_field::Field;
 use crate::server::nodes::node_id::NodeId;
 use crate::server::shared::Parts;
 use crate::server::subscriptions::active_watchers_table;

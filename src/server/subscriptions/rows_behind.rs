@@ -1,7 +1,7 @@
 //! What stands behind the subscriptions in memory: nothing (`subs_db_mode` 0), or the rows of `active_watchers`.
 use crate::common::row_groups::Pass;
-use crate::presence::dialog::DialogId;
 use crate::presence::error::StoreError;
+use crate::presence::subscription::dialog::DialogId;
 use crate::presence::subscription::{RowState, Subscription, SubscriptionState};
 use crate::server::subscriptions::store::SubscriptionRows;
 use crate::server::tables::Tables;

@@ -3,14 +3,14 @@
 use crate::common::row_groups::Pass;
 use crate::common::unwritten_rows::UnwrittenRows;
 use crate::presence::authorization::Authorization;
-use crate::presence::dialog::DialogId;
 use crate::presence::error::StoreError;
 use crate::presence::event_package::PackageId;
 use crate::presence::notification::NotifyReason;
 use crate::presence::ports::subscriptions::{NewDialog, Renewed, Stored};
 use crate::presence::resource::Resource;
+use crate::presence::subscription::dialog::DialogId;
+use crate::presence::subscription::field::Field;
 use crate::presence::subscription::{Renewal, Subscription};
-use crate::presence::subscription_field::Field;
 use crate::server::notifications::row_run::RowWork;
 use crate::time::Moment;
 

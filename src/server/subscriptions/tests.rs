@@ -2,13 +2,13 @@
 use crate::common::row_groups::Pass;
 use crate::host::{clock, fake};
 use crate::presence::authorization::Authorization;
-use crate::presence::dialog::DialogId;
 use crate::presence::error::StoreError;
 use crate::presence::notification::StateChange;
 use crate::presence::ports::subscriptions::{NewDialog, Renewed, Stored};
 use crate::presence::resource::Resource;
+use crate::presence::subscription::dialog::DialogId;
+use crate::presence::subscription::field::Field;
 use crate::presence::subscription::{Renewal, RowState, Status, Subscription, SubscriptionState};
-use crate::presence::subscription_field::Field;
 use crate::presence::testing::{PRESENCE, fixtures};
 use crate::server::notifications::row_run::RowWork;
 use crate::server::notify::queue::ResourceQueues;

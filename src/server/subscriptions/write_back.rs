@@ -2,10 +2,10 @@
 //! numbers go on after a restart.
 use crate::common::row_groups::Pass;
 use crate::host::log;
-use crate::presence::dialog::DialogId;
 use crate::presence::error::StoreError;
+use crate::presence::subscription::dialog::DialogId;
+use crate::presence::subscription::field::Field;
 use crate::presence::subscription::{RowState, SubscriptionState};
-use crate::presence::subscription_field::Field;
 use crate::server::shared::Parts;
 use crate::server::subscriptions::active_watchers_table;
 use crate::server::subscriptions::active_watchers_table::{Marks, NoRoute};

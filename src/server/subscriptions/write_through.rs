@@ -1,8 +1,8 @@
 //! Write-through (`subs_db_mode` 1): the row is written before a change is answered, and before a NOTIFY leaves.
 use crate::common::row_groups::Pass;
 use crate::host::db::Connection;
-use crate::presence::dialog::DialogId;
 use crate::presence::error::StoreError;
+use crate::presence::subscription::dialog::DialogId;
 use crate::presence::subscription::{RowState, Subscription, SubscriptionState};
 use crate::server::shared::Parts;
 use crate::server::subscriptions::active_watchers_table;
@@ -167,8 +167,8 @@ mod tests {
     use super::*;
     use crate::presence::authorization::Authorization;
     use crate::presence::ports::subscriptions::{NewDialog, Stored};
+    use crate::presence::subscription::field::Field;
     use crate::presence::subscription::{Renewal, Status};
-    use crate::presence::subscription_field::Field;
     use crate::presence::testing::{PRESENCE, fixtures};
     use crate::server::notifications::row_run::RowWork;
     use crate::server::subscriptions::memory::MemorySubscriptions;

@@ -1,8 +1,8 @@
-//! Late documents that are held back, in shared memory (see [`crate::presence::late`]).
+//! Late documents that are held back, in shared memory (see [`crate::presence::composition::late`]).
 use crate::host::lock::Lock;
 use crate::host::shm::{self, Shm, ShmBox, ShmVec};
+use crate::presence::composition::late::{HELD_FOR, Late, LateSelection, pause};
 use crate::presence::event_package::PackageId;
-use crate::presence::late::{HELD_FOR, Late, LateSelection, pause};
 use crate::presence::resource::{Resource, UriComparison};
 use crate::shm_safe::shm_safe;
 use crate::sip::entity_tag::EntityTag;

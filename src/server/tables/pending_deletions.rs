@@ -2,7 +2,7 @@
 //! 6665 4.4.1), also after a restart.
 use crate::host::lock::Lock;
 use crate::host::shm::{self, Shm, ShmBox, ShmVec};
-use crate::presence::dialog::DialogId;
+use crate::presence::subscription::dialog::DialogId;
 use crate::shm_safe::shm_safe;
 use crate::sip::packed::Strings;
 

@@ -3,7 +3,7 @@ use crate::cluster::clock::ClusterSecond;
 use crate::common::row_groups::Aside;
 use crate::host::no_memory::NoMemory;
 use crate::host::shm::{self, Shm, ShmBox, ShmVec};
-use crate::presence::dialog_info::Mark;
+use crate::presence::composition::dialog_info::Mark;
 use crate::presence::publication::{DialogSum, DialogView, Dialogs, Publication, StoredDocument};
 use crate::shm_safe::shm_safe;
 use crate::sip::entity_tag::EntityTag;

@@ -2,7 +2,7 @@
 use crate::host::no_memory::NoMemory;
 use crate::host::shm::{self, ShmBox, ShmVec};
 use crate::presence::event_package::PackageId;
-use crate::presence::remembered::{BodyDigest, KnownBody};
+use crate::presence::history::remembered::{BodyDigest, KnownBody};
 use crate::presence::resource::Resource;
 use crate::server::tables::lazy_vec::LazyVec;
 use crate::server::tables::publication_entry::SharedPublication;

@@ -2,8 +2,8 @@
 //! are watched by nobody, and take no memory for this.
 use crate::host::no_memory::NoMemory;
 use crate::host::shm::{self, ShmBox};
+use crate::presence::history::remembered::BodyDigest;
 use crate::presence::notification::{DocumentPlace, NotifyReason, TransientBody};
-use crate::presence::remembered::BodyDigest;
 use crate::presence::subscription::Status;
 use crate::presence::winfo::{WatcherEvent, WatcherTimes};
 use crate::server::tables::lazy_vec::LazyVec;

@@ -1,11 +1,11 @@
 //! Decisions in a map.
+use crate::presence::authorization::judgement;
 use crate::presence::authorization::{Authorization, NoVerdict, Outstanding};
 use crate::presence::error::{Failure, StoreError};
-use crate::presence::judgement;
 use crate::presence::ports::authorizations::Authorizations;
 use crate::presence::resource::Resource;
 use crate::presence::subscription::Subscription;
-use crate::presence::subscription_field::Field;
+use crate::presence::subscription::field::Field;
 use crate::presence::testing::{MemoryPorts, key};
 use crate::presence::winfo::Watcher;
 

@@ -1,11 +1,11 @@
 //! What would go to other nodes is kept in a list.
 use crate::cluster::clock::{ClusterSecond, Stamp};
 use crate::cluster::old_documents::{self, RemovedDocuments};
-use crate::presence::dialog::DialogId;
 use crate::presence::ports::cluster::Cluster;
 use crate::presence::publication::{Dialogs, Publication};
-use crate::presence::replica::Replica;
+use crate::presence::replication::replica::Replica;
 use crate::presence::resource::Resource;
+use crate::presence::subscription::dialog::DialogId;
 use crate::presence::testing::{MemoryPorts, key};
 use crate::sip::entity_tag::EntityTag;
 use crate::time::UnixMillis;

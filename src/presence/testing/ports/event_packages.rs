@@ -3,8 +3,8 @@ use crate::presence::authorization::{Authorization, NoVerdict};
 use crate::presence::event_package::{PackageId, PackageVerdict};
 use crate::presence::ports::event_packages::EventPackages;
 use crate::presence::resource::Resource;
+use crate::presence::subscription::field::Field;
 use crate::presence::subscription::{Status, Subscription};
-use crate::presence::subscription_field::Field;
 use crate::presence::testing::MemoryPorts;
 
 /// Whether a document has one root element and all its elements are closed.

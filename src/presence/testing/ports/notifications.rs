@@ -1,14 +1,14 @@
 //! Queues in a map; what is sent is kept in a list.
-use crate::presence::dialog::DialogId;
 use crate::presence::error::StoreError;
+use crate::presence::history::remembered::BodyDigest;
 use crate::presence::notification::{
     Notify, NotifyHistory, NotifyReason, NotifyRecord, NotifyRun, QueueState, StateChange, Unsent,
 };
 use crate::presence::ports::authorizations::Authorizations;
 use crate::presence::ports::notifications::Notifications;
-use crate::presence::remembered::BodyDigest;
 use crate::presence::resource::Resource;
-use crate::presence::subscription_field::Field;
+use crate::presence::subscription::dialog::DialogId;
+use crate::presence::subscription::field::Field;
 use crate::presence::testing::{MemoryPorts, Sent};
 use crate::presence::winfo::Extent;
 use crate::presence::winfo::MOST_CHANGES;

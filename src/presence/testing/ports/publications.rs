@@ -1,15 +1,15 @@
 //! Publications in a map.
+use crate::presence::composition::late;
+use crate::presence::composition::late::{Late, LateSelection};
+use crate::presence::composition::unreadable::Unshown;
 use crate::presence::error::StoreError;
 use crate::presence::event_package::PackageId;
-use crate::presence::late;
-use crate::presence::late::{Late, LateSelection};
+use crate::presence::history::remembered::{Digested, KnownBody};
 use crate::presence::ports::publications::Publications;
 use crate::presence::ports::server::Server;
 use crate::presence::publication::{Applied, Change, Keeps, Plan, Publication};
-use crate::presence::remembered::{Digested, KnownBody};
 use crate::presence::resource::Resource;
 use crate::presence::testing::{MemoryPorts, key};
-use crate::presence::unreadable::Unshown;
 use crate::sip::entity_tag::EntityTag;
 use crate::time::{Expiry, Moment};
 

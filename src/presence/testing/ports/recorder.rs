@@ -1,9 +1,9 @@
 //! Ends are kept in a list.
-use crate::presence::ended::{Cause, Ended};
+use crate::presence::history::ended::{Cause, Ended};
 use crate::presence::ports::recorder::Recorder;
 use crate::presence::resource::Resource;
 use crate::presence::subscription::Subscription;
-use crate::presence::subscription_field::Field;
+use crate::presence::subscription::field::Field;
 use crate::presence::testing::MemoryPorts;
 
 impl Recorder for MemoryPorts {

@@ -1,14 +1,14 @@
 //! Subscriptions in a list of places.
 use crate::presence::authorization::Authorization;
-use crate::presence::dialog::DialogId;
 use crate::presence::error::StoreError;
 use crate::presence::event_package::PackageId;
 use crate::presence::notification::{NotifyHistory, NotifyReason};
 use crate::presence::ports::subscriptions::{NewDialog, Recent, Renewed, Stored, Subscriptions};
 use crate::presence::resource::Resource;
-use crate::presence::seen::NotifiedChanges;
+use crate::presence::subscription::dialog::DialogId;
+use crate::presence::subscription::field::Field;
+use crate::presence::subscription::seen::NotifiedChanges;
 use crate::presence::subscription::{Renewal, Status, Subscription};
-use crate::presence::subscription_field::Field;
 use crate::presence::testing::{Entry, MemoryPorts};
 use crate::time::Moment;
 
