@@ -1,6 +1,7 @@
 //! The presence user agent: publishes (RFC 3903) and subscribes (RFC 6665) for other modules. It asks for everything it
 //! needs through [`ports::AgentPorts`].
 #![forbid(unsafe_code)]
+pub mod client_request;
 pub mod config;
 pub mod dialog;
 pub mod digest;
@@ -8,6 +9,7 @@ pub mod error;
 pub mod event;
 pub mod headers;
 pub mod next_step;
+pub mod pending_request;
 pub mod ports;
 pub mod publication;
 pub mod publish;

@@ -1,7 +1,7 @@
 //! Makes bodies ready to be published: tuple ids that stay, versions that count.
 use crate::host::xml::XmlDocument;
 use crate::pua::error::RequestError;
-use crate::pua::ports::Processed;
+use crate::pua::event::Processed;
 
 fn bad(why: &str) -> RequestError {
     RequestError::BadBody(why.into())

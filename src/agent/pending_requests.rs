@@ -6,7 +6,9 @@ use crate::host::lock::Lock;
 use crate::host::no_memory::NoMemory;
 use crate::host::shm::{self, Shm, ShmBox, ShmVec};
 use crate::pua::error::RequestError;
-use crate::pua::ports::{Admission, AtServer, Claim, DueRequest, PendingRequest, PendingRequestId, RequestCheck};
+use crate::pua::pending_request::{
+    Admission, AtServer, Claim, DueRequest, PendingRequest, PendingRequestId, RequestCheck,
+};
 use crate::pua::record::{Record, RecordChange, RecordField};
 use crate::pua::request::{Request, Start};
 use crate::shm_safe::shm_safe;
@@ -136,7 +138,8 @@ impl Default for PendingRequests {
 }
 
 impl PendingRequests {
-    /// See [`crate::pua::ports::AgentPorts::admit`]; `key` names the publications or subscriptions of one name.
+    /// See [`crate::pua::ports::request_queue::RequestQueue::admit`]; `key` names the publications or subscriptions of
+    /// one name.
     ///
     /// # Errors
     ///
@@ -161,7 +164,7 @@ impl PendingRequests {
         Ok(Admission::Go(table.insert(entry)?))
     }
 
-    /// See [`crate::pua::ports::AgentPorts::later`].
+    /// See [`crate::pua::ports::retries::Retries::later`].
     ///
     /// # Errors
     ///
@@ -193,7 +196,7 @@ impl PendingRequests {
         Ok((!waits).then_some(id))
     }
 
-    /// See [`crate::pua::ports::AgentPorts::restarts`].
+    /// See [`crate::pua::ports::retries::Retries::restarts`].
     pub fn restarts(&self, key: u64, now: Tick) -> u32 {
         let mut table = self.table.lock();
         let table = &mut *table;
@@ -212,7 +215,7 @@ impl PendingRequests {
         0
     }
 
-    /// See [`crate::pua::ports::AgentPorts::record_sent`].
+    /// See [`crate::pua::ports::request_queue::RequestQueue::record_sent`].
     ///
     /// # Errors
     ///
@@ -237,7 +240,7 @@ impl PendingRequests {
         Ok(())
     }
 
-    /// See [`crate::pua::ports::AgentPorts::take_sent`].
+    /// See [`crate::pua::ports::request_queue::RequestQueue::take_sent`].
     pub fn take_sent(&self, id: PendingRequestId) -> Option<PendingRequest> {
         let mut table = self.table.lock();
         let entry = table.entry(id)?;
@@ -251,7 +254,8 @@ impl PendingRequests {
         Some(taken)
     }
 
-    /// See [`crate::pua::ports::AgentPorts::settled`]. Without memory what is left to be done is lost with a panic.
+    /// See [`crate::pua::ports::request_queue::RequestQueue::settled`]. Without memory what is left to be done is lost
+    /// with a panic.
     pub fn settled(&self, id: PendingRequestId, unstored: Option<&RecordChange>, next: Option<&Request>) {
         let unstored = unstored.and_then(|change| change.map(shm::copy).ok()).map(TakenPart::Change);
         let left = unstored.or_else(|| next.and_then(|next| next.map(shm::copy).ok()).map(TakenPart::Next));
@@ -270,7 +274,7 @@ impl PendingRequests {
         }
     }
 
-    /// See [`crate::pua::ports::AgentPorts::retag`]. Without memory it keeps the tag it had.
+    /// See [`crate::pua::ports::request_queue::RequestQueue::retag`]. Without memory it keeps the tag it had.
     pub fn retag(&self, id: PendingRequestId, tag: EntityTag<&[u8]>) {
         let Ok(copy) = tag.map(shm::copy) else { return };
         let mut table = self.table.lock();
@@ -283,7 +287,7 @@ impl PendingRequests {
         drop(old);
     }
 
-    /// See [`crate::pua::ports::AgentPorts::end`].
+    /// See [`crate::pua::ports::request_queue::RequestQueue::end`].
     pub fn end(&self, id: PendingRequestId, now: Tick) -> Option<Request> {
         let mut table = self.table.lock();
         let entry = table.entry(id)?;
@@ -310,7 +314,7 @@ impl PendingRequests {
         None
     }
 
-    /// See [`crate::pua::ports::AgentPorts::wait`].
+    /// See [`crate::pua::ports::retries::Retries::wait`].
     pub fn wait(&self, id: PendingRequestId, wait: Seconds, request: &Request, server: AtServer, now: Tick) -> bool {
         let mut table = self.table.lock();
         let Some(entry) = table.entry(id) else { return false };
@@ -333,12 +337,12 @@ impl PendingRequests {
         true
     }
 
-    /// See [`crate::pua::ports::AgentPorts::attempts`].
+    /// See [`crate::pua::ports::retries::Retries::attempts`].
     pub fn attempts(&self, id: PendingRequestId) -> u32 {
         self.table.lock().entry(id).map_or(0, |entry| entry.attempts)
     }
 
-    /// See [`crate::pua::ports::AgentPorts::postpone`]. Without memory the change is lost.
+    /// See [`crate::pua::ports::retries::Retries::postpone`]. Without memory the change is lost.
     pub fn postpone(&self, id: PendingRequestId, wait: Seconds, change: &RecordChange, now: Tick) {
         let copy = change.map(shm::copy).ok();
         let mut table = self.table.lock();
@@ -351,7 +355,7 @@ impl PendingRequests {
         drop(over);
     }
 
-    /// See [`crate::pua::ports::AgentPorts::claims`].
+    /// See [`crate::pua::ports::callers::Callers::claims`].
     pub fn claims(&self, id: PendingRequestId) -> Vec<Claim> {
         let mut table = self.table.lock();
         let Some(entry) = table.entry(id) else { return Vec::new() };
@@ -360,7 +364,7 @@ impl PendingRequests {
         taken.to_vec()
     }
 
-    /// See [`crate::pua::ports::AgentPorts::withdraw`].
+    /// See [`crate::pua::ports::callers::Callers::withdraw`].
     pub fn withdraw(&self, id: PendingRequestId) {
         let mut table = self.table.lock();
         if let Some(entry) = table.entry(id).filter(|entry| !entry.claims.is_empty()) {
@@ -368,7 +372,7 @@ impl PendingRequests {
         }
     }
 
-    /// See [`crate::pua::ports::AgentPorts::timed_out`].
+    /// See [`crate::pua::ports::retries::Retries::timed_out`].
     pub fn timed_out(&self, now: Tick) -> Vec<DueRequest> {
         let mut table = self.table.lock();
         let mut due = Vec::new();

@@ -9,7 +9,7 @@ use crate::common::metrics::Owner;
 use crate::common::row_groups::Pass;
 use crate::host::{clock, fake};
 use crate::pua::config::{Config, Mode};
-use crate::pua::ports::AgentPorts;
+use crate::pua::ports::stored_records::StoredRecords;
 use crate::pua::record::{Record, RecordField, RecordRowState, RecordState, Search};
 use crate::time::{Expiry, Seconds};
 use std::cell::{Cell, RefCell};

@@ -168,12 +168,12 @@ impl Records {
             .map(|entry| entry.record.to_private())
     }
 
-    /// See [`crate::pua::ports::AgentPorts::find`].
+    /// See [`crate::pua::ports::stored_records::StoredRecords::find`].
     pub fn find(&self, search: &Search<'_>) -> Option<Record> {
         self.newest(self.hash(search.pres_uri, search.watcher_uri), |record| search.matches(record))
     }
 
-    /// See [`crate::pua::ports::AgentPorts::find_dialog`].
+    /// See [`crate::pua::ports::stored_records::StoredRecords::find_dialog`].
     pub fn find_dialog(&self, dialog: &Dialog<'_>) -> Option<Record> {
         let same = |record: &SharedRecord| {
             record.get(RecordField::CallId) == dialog.call_id && record.get(RecordField::FromTag) == dialog.from_tag
@@ -218,7 +218,7 @@ impl Records {
         Ok(())
     }
 
-    /// See [`crate::pua::ports::AgentPorts::replace`].
+    /// See [`crate::pua::ports::stored_records::StoredRecords::replace`].
     ///
     /// # Errors
     ///
@@ -245,7 +245,8 @@ impl Records {
         Ok(true)
     }
 
-    /// See [`crate::pua::ports::AgentPorts::remove`]. That needs no memory: what has a row stays until it is deleted.
+    /// See [`crate::pua::ports::stored_records::StoredRecords::remove`]. That needs no memory: what has a row
+    /// stays until it is deleted.
     pub fn remove(&self, record: &Record) {
         let hash = self.hash_of(record);
         let serial = record.state.serial;

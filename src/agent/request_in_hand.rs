@@ -2,7 +2,7 @@
 use crate::agent::pending_requests::PendingRequests;
 use crate::agent::request_queue::RequestHolder;
 use crate::host::clock;
-use crate::pua::ports::PendingRequestId;
+use crate::pua::pending_request::PendingRequestId;
 
 /// Dropped while it holds a pending request, as after a panic, it has the timer go on with that one, as if no answer
 /// had come.

@@ -3,7 +3,7 @@
 use crate::host::no_memory::NoMemory;
 use crate::host::shm::{self, Shm, ShmBox, ShmVec};
 use crate::pua::error::RequestError;
-use crate::pua::ports::{AtServer, Claim, PendingRequestId};
+use crate::pua::pending_request::{AtServer, Claim, PendingRequestId};
 use crate::pua::record::{Record, RecordChange};
 use crate::pua::request::{Request, RequestKind, RequestedExpires};
 use crate::shm_safe::shm_safe;

@@ -2,7 +2,10 @@
 use super::error::RequestError;
 use super::headers;
 use super::next_step::{Next, show};
-use super::ports::{AgentPorts, AtServer, Claim, PendingRequest, PendingRequestId, RequestOutcome};
+use super::pending_request::{AtServer, Claim, PendingRequest, PendingRequestId, RequestOutcome};
+use super::ports::AgentPorts;
+use super::ports::stored_records::StoredRecords;
+use super::ports::user_agent::UserAgent;
 use super::publish::MOST_REDIRECTS;
 use super::queue;
 use super::record::{Dialog, Record, RecordChange, RecordField};
@@ -139,7 +142,7 @@ pub(crate) fn settle<P: AgentPorts>(
 }
 
 /// The same once more, and the caller gets its answer: in the dialog there is, or in a new one.
-pub(crate) fn afresh<P: AgentPorts>(
+pub(crate) fn afresh<P: UserAgent + StoredRecords>(
     ports: &mut P,
     sent: &PendingRequest,
     undone: &mut Option<RecordChange>,
@@ -161,7 +164,7 @@ pub(crate) fn pinned(request: &Request, record: &Record) -> Request {
 }
 
 /// The server cannot now: another try after a while, as long as somebody wants it.
-pub(crate) fn put_off<P: AgentPorts>(
+pub(crate) fn put_off<P: UserAgent + StoredRecords>(
     ports: &mut P,
     sent: &PendingRequest,
     wait: Seconds,
@@ -245,7 +248,7 @@ pub(crate) fn left(request: &Request, record: &Record, now: Moment) -> Requested
 /// # Errors
 ///
 /// Fails when the answer has no To tag, or when the record cannot be read or written.
-pub(crate) fn confirm<P: AgentPorts>(
+pub(crate) fn confirm<P: UserAgent + StoredRecords>(
     ports: &mut P,
     sent: &PendingRequest,
     answer: &FinalResponse,
@@ -397,7 +400,11 @@ pub fn request_of(record: &Record, expires: RequestedExpires, start: Start) -> R
 }
 
 /// Removes the dialog of a record, now or as soon as the store is there again; `false`: it was not there any more.
-pub(crate) fn discard<P: AgentPorts>(ports: &mut P, record: &Record, undone: &mut Option<RecordChange>) -> bool {
+pub(crate) fn discard<P: UserAgent + StoredRecords>(
+    ports: &mut P,
+    record: &Record,
+    undone: &mut Option<RecordChange>,
+) -> bool {
     remove_dialog(ports, record).unwrap_or_else(|why| {
         ports.warn(&format!("a dialog cannot be removed yet: {why}"));
         *undone = Some(RecordChange { before: Some(record.clone()), after: None });

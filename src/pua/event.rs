@@ -28,6 +28,15 @@ pub struct Event {
     pub processing: Processing,
 }
 
+/// A body that is ready, and the tuple id it has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Processed {
+    /// The body.
+    pub body: Vec<u8>,
+    /// The id of its tuple; empty for none.
+    pub tuple_id: Vec<u8>,
+}
+
 /// `PRESENCE_EVENT`
 pub const PRESENCE: i32 = 1;
 /// `PWINFO_EVENT`

@@ -2,7 +2,9 @@
 use super::config::Config;
 use super::digest::{self, DigestedRequest};
 use super::event::Event;
-use super::ports::{AgentPorts, PendingRequest};
+use super::pending_request::PendingRequest;
+use super::ports::challenges::Challenges;
+use super::ports::user_agent::UserAgent;
 use super::request::{Request, RequestField, RequestedExpires};
 use super::response::{FinalResponse, LONGEST_GRANT, ResponseMeaning};
 use crate::sip::entity_tag::EntityTag;
@@ -81,7 +83,13 @@ pub fn publish(
 
 /// The answers to the challenges of a request, if it has been challenged, and to others that its server has sent before
 /// (RFC 3261 22.3, RFC 7616 3.3): the server that takes them need not ask again.
-pub fn credentials<P: AgentPorts>(ports: &mut P, out: &mut Vec<u8>, request: &Request, method: &str, target: &[u8]) {
+pub fn credentials<P: UserAgent + Challenges>(
+    ports: &mut P,
+    out: &mut Vec<u8>,
+    request: &Request,
+    method: &str,
+    target: &[u8],
+) {
     if ports.config().credentials.is_empty() {
         return;
     }
@@ -105,7 +113,7 @@ pub fn server_of(config: &Config, request: &Request) -> Vec<u8> {
 }
 
 /// What an answer means for what was sent, and the request with credentials where it was challenged for them.
-pub fn read_answer<P: AgentPorts>(
+pub fn read_answer<P: UserAgent + Challenges>(
     ports: &mut P,
     sent: &PendingRequest,
     answer: &FinalResponse,
@@ -122,7 +130,7 @@ pub fn read_answer<P: AgentPorts>(
 }
 
 /// A request was refused for its credentials: what the server asked before is not answered again unasked.
-fn forget_refused<P: AgentPorts>(ports: &mut P, request: &Request, code: u16) {
+fn forget_refused<P: UserAgent + Challenges>(ports: &mut P, request: &Request, code: u16) {
     if matches!(code, 401 | 403 | 407) && !ports.config().credentials.is_empty() {
         let server = server_of(ports.config(), request);
         ports.forget_challenges(&server);

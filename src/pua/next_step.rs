@@ -1,5 +1,6 @@
 //! What comes of sending a request, and what is sent after its answer.
-use super::ports::{AtServer, SendOutcome};
+use super::client_request::SendOutcome;
+use super::pending_request::AtServer;
 use super::request::{Request, RequestField};
 use crate::time::Seconds;
 

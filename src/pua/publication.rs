@@ -2,7 +2,9 @@
 use super::dialog;
 use super::headers;
 use super::next_step::{Next, caller_decides, show};
-use super::ports::{AgentPorts, AtServer, PendingRequest, PendingRequestId, RequestOutcome};
+use super::pending_request::{AtServer, PendingRequest, PendingRequestId, RequestOutcome};
+use super::ports::AgentPorts;
+use super::ports::user_agent::UserAgent;
 use super::publish::MOST_REDIRECTS;
 use super::queue;
 use super::record::{RecordChange, RecordField};
@@ -98,7 +100,7 @@ pub(crate) fn change_after(
 }
 
 /// What is sent to mend what the answer says.
-pub(crate) fn repair<P: AgentPorts>(
+pub(crate) fn repair<P: UserAgent>(
     ports: &P,
     sent: &PendingRequest,
     answer: &FinalResponse,

@@ -1,8 +1,12 @@
 //! PUBLISH (RFC 3903): what is sent for a publication, and what follows from its answer.
+use super::client_request::{ClientRequest, RequestIds};
 use super::error::RequestError;
+use super::event::Processed;
 use super::headers;
 use super::next_step::Launched;
-use super::ports::{AgentPorts, ClientRequest, PendingRequestId, Processed, RequestIds};
+use super::pending_request::PendingRequestId;
+use super::ports::AgentPorts;
+use super::ports::user_agent::UserAgent;
 use super::record::{Record, RecordField, RecordRowState, RecordState};
 use super::request::{RemoteTarget, Request, RequestField, Start};
 
@@ -104,7 +108,7 @@ fn send<P: AgentPorts>(
 }
 
 /// The record as it will be once the request is granted; the entity tag is still the old one.
-fn next_record<P: AgentPorts>(
+fn next_record<P: UserAgent>(
     ports: &P,
     request: &Request,
     found: Option<&Record>,

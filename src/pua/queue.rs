@@ -2,9 +2,12 @@
 //! nothing goes.
 use super::error::RequestError;
 use super::next_step::{Launched, Next, caller_decides, method, show};
-use super::ports::{
-    Admission, AgentPorts, AtServer, Claim, PendingRequest, PendingRequestId, RequestCheck, RequestOutcome,
+use super::pending_request::{
+    Admission, AtServer, Claim, PendingRequest, PendingRequestId, RequestCheck, RequestOutcome,
 };
+use super::ports::AgentPorts;
+use super::ports::callers::Callers;
+use super::ports::stored_records::StoredRecords;
 use super::record::RecordChange;
 use super::request::{RemoteTarget, Request, RequestField, RequestOptions, Start};
 use super::response::backoff;
@@ -153,7 +156,7 @@ fn following(request: &Request, tag: TagView<'_>) -> Request {
 }
 
 /// Gives a request up: those who wait for it are answered as if by silence.
-pub fn fail<P: AgentPorts>(ports: &mut P, pending: PendingRequestId, request: &Request) {
+pub fn fail<P: Callers>(ports: &mut P, pending: PendingRequestId, request: &Request) {
     let claims = ports.claims(pending);
     if !claims.is_empty() {
         ports.report(&claims, &PendingRequest::unsent(request), RequestOutcome::Silence);
@@ -161,7 +164,7 @@ pub fn fail<P: AgentPorts>(ports: &mut P, pending: PendingRequestId, request: &R
 }
 
 /// Answers those who wait for what was sent.
-pub fn report<P: AgentPorts>(ports: &mut P, pending: PendingRequestId, sent: &PendingRequest, outcome: RequestOutcome) {
+pub fn report<P: Callers>(ports: &mut P, pending: PendingRequestId, sent: &PendingRequest, outcome: RequestOutcome) {
     let claims = ports.claims(pending);
     if !claims.is_empty() {
         ports.report(&claims, sent, outcome);
@@ -205,7 +208,7 @@ pub fn store_then_follow<P: AgentPorts>(ports: &mut P, pending: PendingRequestId
 /// # Errors
 ///
 /// Fails when a store fails.
-pub fn apply<P: AgentPorts>(ports: &mut P, change: &RecordChange) -> Result<(), RequestError> {
+pub fn apply<P: StoredRecords>(ports: &mut P, change: &RecordChange) -> Result<(), RequestError> {
     let before = match &change.before {
         // A NOTIFY may have changed the dialog since.
         Some(dialog) if dialog.is_subscription() => ports.find_dialog(&dialog.dialog())?,

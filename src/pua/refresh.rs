@@ -1,7 +1,10 @@
 //! Keeps publications and subscriptions alive as long as their owners want them, and forgets the others.
 use super::dialog::When;
 use super::error::RequestError;
-use super::ports::{AgentPorts, DueRequest, PendingRequestId};
+use super::pending_request::{DueRequest, PendingRequestId};
+use super::ports::AgentPorts;
+use super::ports::user_agent::UserAgent;
+use super::ports::work_in_hand::WorkInHand;
 use super::queue::{self, resume};
 use super::record::{Record, RecordChange, RecordField};
 use super::request::{Request, RequestField, RequestOptions, RequestOrigin, RequestedExpires, Start};
@@ -32,7 +35,7 @@ pub fn retry<P: AgentPorts>(ports: &mut P) {
 }
 
 /// One of many: a panic in it does not hold up the others.
-fn each_on_its_own<P: AgentPorts>(ports: &mut P, what: &str, work: impl FnOnce(&mut P)) {
+fn each_on_its_own<P: WorkInHand>(ports: &mut P, what: &str, work: impl FnOnce(&mut P)) {
     // What `work` has changed half is left to what is tried again.
     if let Err(why) = crate::caught::caught(|| work(&mut *ports)) {
         ports.broken_off(what, &why);
@@ -77,7 +80,7 @@ pub fn sweep<P: AgentPorts>(ports: &mut P) -> Result<(), RequestError> {
     Ok(())
 }
 
-fn warn<P: AgentPorts>(ports: &P, uri: &[u8], done: Result<(), RequestError>) {
+fn warn<P: UserAgent>(ports: &P, uri: &[u8], done: Result<(), RequestError>) {
     if let Err(why) = done {
         ports.warn(&format!("cannot refresh what is kept for {}: {why}", String::from_utf8_lossy(uri)));
     }

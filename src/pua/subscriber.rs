@@ -1,8 +1,12 @@
 //! SUBSCRIBE (RFC 6665 4.1): dialogs that are opened, refreshed, mended and ended for other modules.
+use super::client_request::{ClientRequest, RequestIds, SendOutcome};
 use super::error::RequestError;
 use super::headers;
 use super::next_step::Launched;
-use super::ports::{AgentPorts, ClientRequest, PendingRequestId, RequestIds, SendOutcome};
+use super::pending_request::PendingRequestId;
+use super::ports::AgentPorts;
+use super::ports::stored_records::StoredRecords;
+use super::ports::user_agent::UserAgent;
 use super::record::{Record, RecordField, RecordRowState, RecordState};
 use super::request::{Request, RequestField, Start};
 use crate::pua::request::RemoteTarget;
@@ -22,7 +26,10 @@ const LAST_CSEQ: u32 = i32::MAX as u32 - 10_000;
 /// # Errors
 ///
 /// Fails when the records cannot be read.
-pub(crate) fn find<P: AgentPorts>(ports: &mut P, request: &Request) -> Result<Option<Record>, RequestError> {
+pub(crate) fn find<P: UserAgent + StoredRecords>(
+    ports: &mut P,
+    request: &Request,
+) -> Result<Option<Record>, RequestError> {
     let target = match ports.config().check_remote_contact {
         true => RemoteTarget::Same,
         false => RemoteTarget::Any,
@@ -156,7 +163,7 @@ fn send_within<P: AgentPorts>(
 /// # Errors
 ///
 /// Fails when the record cannot be read or removed.
-pub(crate) fn remove_dialog<P: AgentPorts>(ports: &mut P, record: &Record) -> Result<bool, RequestError> {
+pub(crate) fn remove_dialog<P: StoredRecords>(ports: &mut P, record: &Record) -> Result<bool, RequestError> {
     match ports.find_dialog(&record.dialog())? {
         Some(stored) => ports.remove(&stored).map(|()| true),
         None => Ok(false),

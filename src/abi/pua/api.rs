@@ -5,7 +5,7 @@ use crate::callbacks::user_agent::{private_copy, private_list};
 use crate::host::bytes::c_text;
 use crate::pua::dialog::When;
 use crate::pua::error::RequestError;
-use crate::pua::ports::AgentPorts;
+use crate::pua::ports::stored_records::StoredRecords;
 use crate::pua::record::{Dialog, Record, RecordField};
 use crate::pua::request::{Request, RequestField, RequestOptions, RequestedExpires, Start};
 use crate::pua::{dialog, queue};

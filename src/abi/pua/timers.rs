@@ -8,7 +8,7 @@ use crate::common::row_groups::Pass;
 use crate::host::msg::{SipMsg, parse_uri};
 use crate::host::shm::{self, NumberOnly};
 use crate::host::{log, tm};
-use crate::pua::ports::PendingRequestId;
+use crate::pua::pending_request::PendingRequestId;
 use crate::pua::response::FinalResponse;
 use crate::pua::{dialog, publication, refresh};
 use crate::sip::uri;

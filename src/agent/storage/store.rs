@@ -21,13 +21,13 @@ impl SweepPart {
 
 /// Keeps the records of publications and subscriptions.
 pub trait RecordStore {
-    /// See [`crate::pua::ports::AgentPorts::find`].
+    /// See [`crate::pua::ports::stored_records::StoredRecords::find`].
     ///
     /// # Errors
     ///
     /// Fails when the table has to be read and the database cannot be read.
     fn find(&self, search: &Search<'_>) -> Result<Option<Record>, RequestError>;
-    /// See [`crate::pua::ports::AgentPorts::find_dialog`].
+    /// See [`crate::pua::ports::stored_records::StoredRecords::find_dialog`].
     ///
     /// # Errors
     ///
