@@ -1,4 +1,4 @@
-//! Requests of our own in a dialog (`modules/tm/uac.h`, `modules/tm/dlg.h`).
+//! Requests of our own (`modules/tm/uac.h`, `modules/tm/dlg.h`).
 use super::bytes::{lend, null, view};
 use super::msg::SipMsg;
 use super::shm::CallbackParam;
@@ -17,19 +17,27 @@ pub fn load() -> bool {
     unsafe { sys::kr_tm_load() >= 0 }
 }
 
-/// A request inside a dialog.
-pub struct InDialog<'a> {
+/// A request of our own.
+pub struct OwnRequest<'a> {
     /// The method.
     pub method: &'a str,
+    /// The dialog it is in, or may make.
+    pub dialog: OwnDialog<'a>,
     /// Header lines, each ending in CRLF.
     pub headers: &'a [u8],
     /// The body; `None` sends none.
     pub body: Option<&'a [u8]>,
+    /// The way it takes.
+    pub way: RequestWay<'a>,
+}
+
+/// What a request has of its dialog (RFC 3261 12.2.1.1), or begins one with.
+pub struct OwnDialog<'a> {
     /// Call-ID.
     pub call_id: &'a [u8],
     /// Our tag.
     pub local_tag: &'a [u8],
-    /// The peer's tag.
+    /// The peer's tag; empty outside of a dialog.
     pub remote_tag: &'a [u8],
     /// Our URI (From).
     pub local_uri: &'a [u8],
@@ -41,10 +49,17 @@ pub struct InDialog<'a> {
     pub routes: &'a [u8],
     /// The CSeq number the request carries.
     pub cseq: u32,
-    /// The socket to send from (`udp:host:port`); empty lets the host choose.
-    pub socket: &'a [u8],
-    /// The proxy it goes through (a SIP URI); empty: by route set or remote target.
-    pub proxy: &'a [u8],
+}
+
+/// The way of a request, beside what its dialog says.
+#[derive(Clone, Copy)]
+pub enum RequestWay<'a> {
+    /// The host chooses the socket; the route set or the remote target says where it goes.
+    ByDialog,
+    /// It is sent from this socket (`udp:host:port`); where that is empty, the host chooses.
+    FromSocket(&'a [u8]),
+    /// It goes through this proxy (a SIP URI).
+    Proxy(&'a [u8]),
 }
 
 /// A completed transaction of ours: its dialog and the answer.
@@ -209,41 +224,41 @@ pub fn new_ids(target: &[u8]) -> NewIds {
     NewIds { call_id: copy(&call_id), from_tag: copy(&tag) }
 }
 
-/// Sends a request in a dialog; `callback` is called once when it is completed, with `carried`.
+/// Sends a request; `callback` is called once when it is completed, with `carried`.
 ///
 /// # Errors
 ///
 /// Fails when the route set cannot be read, or when tm cannot send the request. The callback is not called then, and
 /// `carried` is freed.
-pub fn send_in_dialog<T>(
-    request: &InDialog<'_>,
+pub fn send<T>(
+    request: &OwnRequest<'_>,
     callback: Option<TmCallback>,
     carried: CallbackParam<T>,
 ) -> Result<TmOutcome, NotSent> {
     fault_point!("carried");
+    let own = &request.dialog;
     let mut dialog = sys::dlg::default();
-    dialog.id.call_id = lend(request.call_id).unbound();
-    dialog.id.loc_tag = lend(request.local_tag).unbound();
-    dialog.id.rem_tag = lend(request.remote_tag).unbound();
-    dialog.loc_seq.value = request.cseq.wrapping_sub(1);
+    dialog.id.call_id = lend(own.call_id).unbound();
+    dialog.id.loc_tag = lend(own.local_tag).unbound();
+    dialog.id.rem_tag = lend(own.remote_tag).unbound();
+    dialog.loc_seq.value = own.cseq.wrapping_sub(1);
     dialog.loc_seq.is_set = 1;
-    dialog.loc_uri = lend(request.local_uri).unbound();
-    dialog.rem_uri = lend(request.remote_uri).unbound();
-    dialog.rem_target = lend(request.remote_target).unbound();
-    if !request.proxy.is_empty() {
-        dialog.dst_uri = lend(request.proxy).unbound();
-    }
+    dialog.loc_uri = lend(own.local_uri).unbound();
+    dialog.rem_uri = lend(own.remote_uri).unbound();
+    dialog.rem_target = lend(own.remote_target).unbound();
     dialog.state = sys::dlg_state_DLG_CONFIRMED;
     let mut method = lend(request.method.as_bytes());
     let mut headers = lend(request.headers);
     let mut body = request.body.map(lend);
-    let (start, length) = (request.routes.as_ptr() as *mut _, request.routes.len() as i32);
+    let (start, length) = (own.routes.as_ptr() as *mut _, own.routes.len() as i32);
     // SAFETY: the parser reads `length` bytes, and makes a list of views of them.
     if length > 0 && unsafe { sys::kr_parse_rr_body(start, length, &mut dialog.route_set) } < 0 {
         return Err(NotSent);
     }
-    if !request.socket.is_empty() {
-        dialog.send_sock = super::sockets::find(request.socket);
+    match request.way {
+        RequestWay::FromSocket(socket) if !socket.is_empty() => dialog.send_sock = super::sockets::find(socket),
+        RequestWay::Proxy(proxy) => dialog.dst_uri = lend(proxy).unbound(),
+        RequestWay::ByDialog | RequestWay::FromSocket(_) => {}
     }
     let mut uac = sys::uac_req {
         method: &mut *method,
@@ -283,7 +298,7 @@ fn tag_of(header: &[u8]) -> &[u8] {
 /// ours.
 ///
 /// # Safety
-/// The arguments are those of a tm callback in progress, which was given to [`send_in_dialog`] with a
+/// The arguments are those of a tm callback in progress, which was given to [`send`] with a
 /// `CallbackParam<T>`.
 pub unsafe fn completed<'a, T>(
     cell: *mut sys::cell,
@@ -309,7 +324,7 @@ pub unsafe fn completed<'a, T>(
         is_unread: false,
         unsent: None,
     };
-    // SAFETY: the word that `send_in_dialog` was given, of this type by the caller's word; tm calls back once.
+    // SAFETY: the word that `send` was given, of this type by the caller's word; tm calls back once.
     Some((done, unsafe { CallbackParam::handed_back(word) }))
 }
 

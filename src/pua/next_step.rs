@@ -57,10 +57,6 @@ pub fn show(request: &Request) -> String {
     String::from_utf8_lossy(request.get(RequestField::PresUri)).into_owned()
 }
 
-pub(crate) fn method(request: &Request) -> &'static str {
-    if request.is_subscription() { "SUBSCRIBE" } else { "PUBLISH" }
-}
-
 /// Whether the caller of a request decides about another try itself.
 pub fn caller_decides(request: &Request) -> bool {
     request.options.flag & CALLER_WAITS != 0 && !request.options.is_own()

@@ -1,5 +1,5 @@
 //! PUBLISH (RFC 3903): what is sent for a publication, and what follows from its answer.
-use super::client_request::{ClientRequest, RequestIds};
+use super::client_request::{ClientDialog, ClientRequest};
 use super::error::RequestError;
 use super::event::Processed;
 use super::headers;
@@ -8,10 +8,7 @@ use super::pending_request::PendingRequestId;
 use super::ports::AgentPorts;
 use super::ports::user_agent::UserAgent;
 use super::record::{Record, RecordField, RecordRowState, RecordState};
-use super::request::{RemoteTarget, Request, RequestField, Start};
-
-/// The CSeq of requests outside of a dialog, as tm counts them.
-const FIRST_CSEQ: u32 = 10;
+use super::request::{RemoteTarget, Request, RequestField, RequestKind, Start};
 
 /// How often one request may be sent elsewhere.
 pub const MOST_REDIRECTS: u8 = 3;
@@ -82,7 +79,7 @@ fn send<P: AgentPorts>(
 ) -> Result<Launched, RequestError> {
     let uri = request.get(RequestField::PresUri);
     let redirected = request.get(RequestField::RemoteTarget);
-    let RequestIds { call_id, from_tag } = ports.new_ids(uri);
+    let ids = ports.new_ids(uri);
     let proxy = match request.get(RequestField::OutboundProxy) {
         _ if !redirected.is_empty() => Vec::new(),
         b"" => ports.config().outbound_proxy.to_vec(),
@@ -91,16 +88,9 @@ fn send<P: AgentPorts>(
     let target = if redirected.is_empty() { uri } else { redirected };
     headers::credentials(ports, &mut headers, request, "PUBLISH", target);
     let outgoing = ClientRequest {
-        method: "PUBLISH",
-        target,
-        to: uri,
-        from: uri,
+        kind: RequestKind::Publication,
+        dialog: ClientDialog::outside(&ids, uri, uri, target),
         proxy: &proxy,
-        call_id: &call_id,
-        from_tag: &from_tag,
-        to_tag: b"",
-        routes: b"",
-        cseq: FIRST_CSEQ,
         headers,
         body,
     };

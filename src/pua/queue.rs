@@ -1,7 +1,7 @@
 //! One request at a time for each publication or subscription: what goes next, what waits, and who is answered when
 //! nothing goes.
 use super::error::RequestError;
-use super::next_step::{Launched, Next, caller_decides, method, show};
+use super::next_step::{Launched, Next, caller_decides, show};
 use super::pending_request::{
     Admission, AtServer, Claim, PendingRequest, PendingRequestId, RequestCheck, RequestOutcome,
 };
@@ -71,7 +71,7 @@ fn launch_for_caller<P: AgentPorts>(
     };
     if let Some(why) = &why {
         if may_work_later(why, request) {
-            ports.warn(&format!("{} for {} waits: {why}", method(request), show(request)));
+            ports.warn(&format!("{} for {} waits: {why}", request.kind().method(), show(request)));
             hold(ports, pending, backoff(0), request, AtServer::Something);
             return Ok(());
         }
@@ -106,7 +106,7 @@ pub fn send_request<P: AgentPorts>(ports: &mut P, pending: PendingRequestId, req
         Ok(Launched::UnderWay) => return true,
         Ok(Launched::Nothing) => {}
         Err(why) => {
-            ports.warn(&format!("{} for {}: {why}", method(request), show(request)));
+            ports.warn(&format!("{} for {}: {why}", request.kind().method(), show(request)));
             if may_work_later(&why, request) {
                 let wait = backoff(ports.attempts(pending));
                 return ports.wait(pending, wait, request, AtServer::Something) || {

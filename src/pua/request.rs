@@ -112,6 +112,16 @@ pub enum RequestKind {
     Subscription,
 }
 
+impl RequestKind {
+    /// The method of the request.
+    pub fn method(self) -> &'static str {
+        match self {
+            RequestKind::Publication => "PUBLISH",
+            RequestKind::Subscription => "SUBSCRIBE",
+        }
+    }
+}
+
 shm_safe!(
     enum RequestKind {
         Publication,

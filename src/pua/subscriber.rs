@@ -1,5 +1,5 @@
 //! SUBSCRIBE (RFC 6665 4.1): dialogs that are opened, refreshed, mended and ended for other modules.
-use super::client_request::{ClientRequest, RequestIds, SendOutcome};
+use super::client_request::{ClientDialog, ClientRequest, RequestIds, SendOutcome};
 use super::error::RequestError;
 use super::headers;
 use super::next_step::Launched;
@@ -8,15 +8,12 @@ use super::ports::AgentPorts;
 use super::ports::stored_records::StoredRecords;
 use super::ports::user_agent::UserAgent;
 use super::record::{Record, RecordField, RecordRowState, RecordState};
-use super::request::{Request, RequestField, Start};
+use super::request::{Request, RequestField, RequestKind, Start};
 use crate::pua::request::RemoteTarget;
 use crate::time::{Moment, Seconds};
 
 /// How long a dialog without an answer is remembered: twice the 64 T1 of RFC 3261 17.1.2.2.
 const UNANSWERED: Seconds = Seconds(64);
-
-/// The CSeq of a dialog's first request, as tm counts them.
-const FIRST_CSEQ: u32 = 10;
 
 /// A dialog whose CSeq comes near the 2^31 of RFC 3261 8.1.1.5 is replaced by a new one.
 const LAST_CSEQ: u32 = i32::MAX as u32 - 10_000;
@@ -73,22 +70,15 @@ fn open_dialog<P: AgentPorts>(
     let pres_uri = request.get(RequestField::PresUri);
     let target = request.first_target();
     headers::credentials(ports, &mut headers, request, "SUBSCRIBE", target);
-    let RequestIds { call_id, from_tag } = ports.new_ids(target);
-    let record = first_record(ports.now(), request, &call_id, &from_tag);
+    let ids = ports.new_ids(target);
+    let record = first_record(ports.now(), request, &ids);
     // A NOTIFY may come before the answer (RFC 6665 4.1.2.4): the dialog is known before the request leaves.
     ports.record_sent(pending, request, &record)?;
     ports.insert(&record)?;
     let outgoing = ClientRequest {
-        method: "SUBSCRIBE",
-        target,
-        to: pres_uri,
-        from: request.get(RequestField::WatcherUri),
+        kind: RequestKind::Subscription,
+        dialog: ClientDialog::outside(&ids, request.get(RequestField::WatcherUri), pres_uri, target),
         proxy: if request.options.redirects > 0 { b"" } else { request.get(RequestField::OutboundProxy) },
-        call_id: &call_id,
-        from_tag: &from_tag,
-        to_tag: b"",
-        routes: b"",
-        cseq: FIRST_CSEQ,
         headers,
         body: None,
     };
@@ -99,14 +89,14 @@ fn open_dialog<P: AgentPorts>(
     Ok(sent?.into())
 }
 
-fn first_record(now: Moment, request: &Request, call_id: &[u8], from_tag: &[u8]) -> Record {
+fn first_record(now: Moment, request: &Request, ids: &RequestIds) -> Record {
     let state = RecordState {
         serial: 0,
         event: request.options.event,
         flag: request.options.flag,
         expires_at: now + UNANSWERED,
         desired_until: request.desired_until(now),
-        cseq: FIRST_CSEQ,
+        cseq: ClientDialog::FIRST_CSEQ,
         version: 0,
         row_state: RecordRowState::Insert,
     };
@@ -116,8 +106,8 @@ fn first_record(now: Moment, request: &Request, call_id: &[u8], from_tag: &[u8])
             (RecordField::PresUri, request.get(RequestField::PresUri)),
             (RecordField::WatcherUri, request.get(RequestField::WatcherUri)),
             (RecordField::Id, request.get(RequestField::Id)),
-            (RecordField::CallId, call_id),
-            (RecordField::FromTag, from_tag),
+            (RecordField::CallId, &ids.call_id),
+            (RecordField::FromTag, &ids.from_tag),
             (RecordField::Contact, request.get(RequestField::Contact)),
             (RecordField::ExtraHeaders, request.get(RequestField::ExtraHeaders)),
             (RecordField::OutboundProxy, request.get(RequestField::OutboundProxy)),
@@ -142,16 +132,18 @@ fn send_within<P: AgentPorts>(
     next.state.desired_until = request.desired_until(ports.now());
     ports.record_sent(pending, request, &next)?;
     let outgoing = ClientRequest {
-        method: "SUBSCRIBE",
-        target: record.get(RecordField::RemoteContact),
-        to: record.get(RecordField::PresUri),
-        from: record.get(RecordField::WatcherUri),
+        kind: RequestKind::Subscription,
+        dialog: ClientDialog {
+            call_id: record.get(RecordField::CallId),
+            from: record.get(RecordField::WatcherUri),
+            from_tag: record.get(RecordField::FromTag),
+            to: record.get(RecordField::PresUri),
+            to_tag: record.get(RecordField::ToTag),
+            target: record.get(RecordField::RemoteContact),
+            routes: record.get(RecordField::RecordRoute),
+            cseq: next.state.cseq,
+        },
         proxy: b"",
-        call_id: record.get(RecordField::CallId),
-        from_tag: record.get(RecordField::FromTag),
-        to_tag: record.get(RecordField::ToTag),
-        routes: record.get(RecordField::RecordRoute),
-        cseq: next.state.cseq,
         headers,
         body: None,
     };

@@ -7,6 +7,7 @@ use crate::pua::client_request::{ClientRequest, RequestIds, SendOutcome};
 use crate::pua::error::RequestError;
 use crate::pua::pending_request::PendingRequestId;
 use crate::pua::ports::client_transactions::ClientTransactions;
+use crate::pua::request::RequestKind;
 
 impl ClientTransactions for AgentContext<'_> {
     fn new_ids(&mut self, target: &[u8]) -> RequestIds {
@@ -14,29 +15,33 @@ impl ClientTransactions for AgentContext<'_> {
         RequestIds { call_id, from_tag }
     }
     fn send(&mut self, pending: PendingRequestId, outgoing: &ClientRequest<'_>) -> Result<SendOutcome, RequestError> {
-        let request = tm::InDialog {
-            method: outgoing.method,
+        let dialog = &outgoing.dialog;
+        let request = tm::OwnRequest {
+            method: outgoing.kind.method(),
+            dialog: tm::OwnDialog {
+                call_id: dialog.call_id,
+                local_tag: dialog.from_tag,
+                remote_tag: dialog.to_tag,
+                local_uri: dialog.from,
+                remote_uri: dialog.to,
+                remote_target: dialog.target,
+                routes: dialog.routes,
+                cseq: dialog.cseq,
+            },
             headers: &outgoing.headers,
             body: outgoing.body,
-            call_id: outgoing.call_id,
-            local_tag: outgoing.from_tag,
-            remote_tag: outgoing.to_tag,
-            local_uri: outgoing.from,
-            remote_uri: outgoing.to,
-            remote_target: outgoing.target,
-            routes: outgoing.routes,
-            cseq: outgoing.cseq,
-            socket: b"",
-            proxy: outgoing.proxy,
+            way: if outgoing.proxy.is_empty() {
+                tm::RequestWay::ByDialog
+            } else {
+                tm::RequestWay::Proxy(outgoing.proxy)
+            },
         };
-        let callback =
-            if outgoing.method == "PUBLISH" { self.process.on_published } else { self.process.on_subscribed };
-        let sent = tm::send_in_dialog(&request, Some(callback), CallbackParam::<NumberOnly>::number(pending));
-        counters::count(match sent {
-            Ok(tm::TmOutcome::UnderWay) if outgoing.method == "PUBLISH" => Counter::PuaPublish,
-            Ok(tm::TmOutcome::UnderWay) => Counter::PuaSubscribe,
-            _ => Counter::PuaUnsent,
-        });
+        let (callback, counter) = match outgoing.kind {
+            RequestKind::Publication => (self.process.on_published, Counter::PuaPublish),
+            RequestKind::Subscription => (self.process.on_subscribed, Counter::PuaSubscribe),
+        };
+        let sent = tm::send(&request, Some(callback), CallbackParam::<NumberOnly>::number(pending));
+        counters::count(if sent == Ok(tm::TmOutcome::UnderWay) { counter } else { Counter::PuaUnsent });
         match sent {
             Ok(tm::TmOutcome::UnderWay) => {
                 self.in_hand.let_go(pending);

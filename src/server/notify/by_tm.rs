@@ -61,22 +61,23 @@ fn send_in_dialog(
     let middle = uris.len();
     s.remote_uri().push(&mut uris);
     let (local_uri, remote_uri) = uris.split_at(middle);
-    let request = tm::InDialog {
+    let request = tm::OwnRequest {
         method: "NOTIFY",
+        dialog: tm::OwnDialog {
+            call_id: s.get(Field::CallId),
+            local_tag: s.get(Field::ToTag),
+            remote_tag: s.get(Field::FromTag),
+            local_uri,
+            remote_uri,
+            remote_target: s.get(Field::Contact),
+            routes: s.get(Field::RecordRoute),
+            cseq: s.state.local_cseq + 1,
+        },
         headers: content.headers,
         body: content.body,
-        call_id: s.get(Field::CallId),
-        local_tag: s.get(Field::ToTag),
-        remote_tag: s.get(Field::FromTag),
-        local_uri,
-        remote_uri,
-        remote_target: s.get(Field::Contact),
-        routes: s.get(Field::RecordRoute),
-        cseq: s.state.local_cseq + 1,
-        socket: s.get(Field::Socket),
-        proxy: b"",
+        way: tm::RequestWay::FromSocket(s.get(Field::Socket)),
     };
-    let sent = tm::send_in_dialog(&request, Some(on_completed), carried);
+    let sent = tm::send(&request, Some(on_completed), carried);
     URIS.set(uris);
     sent
 }
