@@ -1,22 +1,22 @@
 //! What an answer to a request of ours says to the decisions of [`crate::pua`].
 use crate::host::msg::{Header, SipMsg, routes_of};
-use crate::pua::response::{Challenge, Challenger, FinalResponse};
+use crate::host::tm::FinalStatus;
+use crate::pua::response::{Challenge, Challenger, FinalResponse, ResponseStatus};
 use crate::sip::checked::UriText;
 use crate::sip::entity_tag::EntityTag;
 use crate::sip::route_set::RouteSet;
 use crate::time::Seconds;
 
-/// What a reply says; `None` for a reply that cannot be read.
-pub fn read_answer(reply: Option<SipMsg<'_>>, code: i32) -> Option<FinalResponse> {
-    let code = u16::try_from(code).unwrap_or(500);
-    let Some(reply) = reply else { return Some(FinalResponse { code, silence: true, ..FinalResponse::default() }) };
+/// What a reply with this status says; `None` for a reply that cannot be read. What this machine could not send is not
+/// answered either.
+pub fn read_answer(reply: Option<SipMsg<'_>>, status: FinalStatus) -> Option<FinalResponse> {
+    let (Some(reply), Some(code)) = (reply, status.answer()) else { return Some(FinalResponse::silence()) };
     if !reply.parse_headers() {
         return None;
     }
     let number = |name: &[u8]| crate::sip::text::leading_number(reply.find(name)?.trim_ascii());
     Some(FinalResponse {
-        code,
-        silence: false,
+        status: ResponseStatus::Code(code),
         expires: match reply.parsed_expires() {
             Header::Value(seconds) => Some(Seconds::from(seconds)),
             _ => None,

@@ -296,27 +296,17 @@ pub(crate) fn subscription(expires: i64, word: usize) -> Request {
 }
 
 pub(crate) fn code(code: u16) -> FinalResponse {
-    FinalResponse { code, silence: code == 0, ..FinalResponse::default() }.with_code()
-}
-
-impl FinalResponse {
-    fn with_code(mut self) -> FinalResponse {
-        if self.silence {
-            self.code = 408;
-        }
-        self
-    }
+    if code == 0 { FinalResponse::silence() } else { FinalResponse::of_code(code) }
 }
 
 pub(crate) fn granted(tag: &str, expires: i64) -> FinalResponse {
     let tag = tag.as_bytes().to_vec();
     let contact = [b"sip:", tag.as_slice(), b"@server"].concat();
     FinalResponse {
-        code: 200,
         expires: Some(Seconds(expires)),
         etag: Some(EntityTag::new(tag.clone())),
         to_tag: tag,
         contact,
-        ..FinalResponse::default()
+        ..FinalResponse::of_code(200)
     }
 }

@@ -229,7 +229,7 @@ pub fn of_subscribe(code: u16) -> Counter {
 }
 
 /// The counter of an answer to a NOTIFY; `None`: there was none.
-pub fn of_notify(code: Option<i32>) -> Counter {
+pub fn of_notify(code: Option<u16>) -> Counter {
     let Some(code) = code else { return Counter::NotifyTimeout };
     match code {
         ..300 => Counter::Notify2xx,

@@ -246,7 +246,7 @@ pub struct NotifyAnswer {
     /// The NOTIFY's event package, where that is known.
     pub event: Option<PackageId>,
     /// The status code; `None` where no answer came.
-    pub code: Option<i32>,
+    pub code: Option<u16>,
     /// How long the answer took, where that is known.
     pub waited: Option<Micros>,
 }
@@ -257,7 +257,7 @@ pub fn notify_answered(answer: NotifyAnswer) {
     let Some(metrics) = metrics() else { return };
     let of = metrics.event(answer.event);
     let Some(code) = answer.code else { return of.notify.count(codes::TIMEOUT) };
-    of.notify.count(codes::place(u16::try_from(code).unwrap_or_default()));
+    of.notify.count(codes::place(code));
     if let Some(waited) = answer.waited {
         of.round_trip.record(waited);
     }

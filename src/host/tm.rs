@@ -66,18 +66,56 @@ pub enum RequestWay<'a> {
 pub struct Completed<'a> {
     cell: *mut sys::cell,
     dialog: DialogLines<'a>,
-    /// The final status; 408 when nothing came.
-    pub code: i32,
+    /// What it has come to.
+    pub status: FinalStatus,
     /// The reply, or the host's mark for "none came".
     pub reply: TmReply<'a>,
-    /// The answer was taken from the datagram, and no message was made of it.
-    is_unread: bool,
     /// Without tm, and not sent: the system's number for why, and the size.
     unsent: Option<(i32, usize)>,
 }
 
-/// The status of a request that this machine could not send (RFC 3261 8.1.3.1).
-const TRANSPORT_FAILED: i32 = 503;
+/// What a request of ours has come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FinalStatus {
+    /// The peer has answered with this status.
+    Answered(u16),
+    /// No answer has come in time.
+    Silence,
+    /// This machine could not send the request.
+    Unsent,
+}
+
+/// What a client makes of a request that nobody answers, and of one that it cannot send (RFC 3261 8.1.3.1).
+const TIMED_OUT: u16 = 408;
+const TRANSPORT_FAILED: u16 = 503;
+
+impl FinalStatus {
+    /// What tm says of a transaction that has ended: without a reply, tm has made the code up.
+    pub(super) fn of_tm(params: &sys::tmcb_params) -> FinalStatus {
+        match u16::try_from(params.code).unwrap_or_default() {
+            code if !is_silence(params.rpl) => FinalStatus::Answered(code),
+            TRANSPORT_FAILED => FinalStatus::Unsent,
+            _ => FinalStatus::Silence,
+        }
+    }
+
+    /// The status of the answer, if one has come.
+    pub fn answer(self) -> Option<u16> {
+        match self {
+            FinalStatus::Answered(code) => Some(code),
+            FinalStatus::Silence | FinalStatus::Unsent => None,
+        }
+    }
+
+    /// The status code that the request counts as.
+    pub fn code(self) -> u16 {
+        match self {
+            FinalStatus::Answered(code) => code,
+            FinalStatus::Silence => TIMED_OUT,
+            FinalStatus::Unsent => TRANSPORT_FAILED,
+        }
+    }
+}
 
 /// The lines that name the dialog of a request: they are read when they are asked for.
 #[derive(Clone, Copy)]
@@ -122,28 +160,18 @@ impl<'a> Completed<'a> {
     /// A request that had no transaction of tm: its head, where From, To, Call-ID and CSeq begin and end in it, and
     /// what it has come to.
     pub fn without_tm(head: &'a [u8], places: [(u32, u32); 4], outcome: TransactionOutcome<'a>) -> Completed<'a> {
-        let (reply, code, is_unread) = match outcome {
-            TransactionOutcome::Answered(reply, code) => (TmReply::of(reply), i32::from(code), false),
-            TransactionOutcome::Taken(code) => (TmReply::none(), i32::from(code), true),
-            TransactionOutcome::Silence => (TmReply::none(), 408, false),
-            TransactionOutcome::Unsent { .. } => (TmReply::none(), TRANSPORT_FAILED, false),
+        let (reply, status) = match outcome {
+            TransactionOutcome::Answered(reply, code) => (TmReply::of(reply), FinalStatus::Answered(code)),
+            TransactionOutcome::Taken(code) => (TmReply::none(), FinalStatus::Answered(code)),
+            TransactionOutcome::Silence => (TmReply::none(), FinalStatus::Silence),
+            TransactionOutcome::Unsent { .. } => (TmReply::none(), FinalStatus::Unsent),
         };
         let unsent = match outcome {
             TransactionOutcome::Unsent { errno, bytes } => Some((errno, bytes)),
             _ => None,
         };
         let dialog = DialogLines::InHead(head, places);
-        Completed { cell: std::ptr::null_mut(), dialog, code, reply, is_unread, unsent }
-    }
-
-    /// Whether no answer came.
-    pub fn is_silence(&self) -> bool {
-        self.reply.is_missing() && !self.is_unread
-    }
-
-    /// Whether this machine could not send the request: tm makes the same status of that (RFC 3261 8.1.3.1).
-    pub fn is_unsent(&self) -> bool {
-        self.is_silence() && self.code == TRANSPORT_FAILED
+        Completed { cell: std::ptr::null_mut(), dialog, status, reply, unsent }
     }
 
     /// Why the request was not sent, as far as it is known here.
@@ -316,14 +344,9 @@ pub unsafe fn completed<'a, T>(
     let lines = [&from, &to, &call_id, &cseq].map(|text| unsafe { view(text) });
     // SAFETY: null, or the place of the word that the transaction carries.
     let word = unsafe { params.param.as_ref() }.map_or(0, |word| *word as usize);
-    let done = Completed {
-        cell,
-        dialog: DialogLines::OfTm(lines),
-        code: params.code,
-        reply: TmReply { raw: params.rpl, life: PhantomData },
-        is_unread: false,
-        unsent: None,
-    };
+    let reply = TmReply { raw: params.rpl, life: PhantomData };
+    let status = FinalStatus::of_tm(params);
+    let done = Completed { cell, dialog: DialogLines::OfTm(lines), status, reply, unsent: None };
     // SAFETY: the word that `send` was given, of this type by the caller's word; tm calls back once.
     Some((done, unsafe { CallbackParam::handed_back(word) }))
 }
@@ -364,7 +387,7 @@ impl<'a> TmReply<'a> {
 }
 
 /// Whether this is the host's mark for "no reply came".
-pub(super) fn is_silence(reply: *const sys::sip_msg) -> bool {
+fn is_silence(reply: *const sys::sip_msg) -> bool {
     reply.is_null() || reply as isize == -1
 }
 
@@ -379,11 +402,12 @@ impl<'a> ShownResponse<'a> {
     /// The response of a completed transaction. Scripts see each 408 alike, whether the peer has sent it or a timer
     /// has.
     pub fn of(done: &Completed<'a>) -> ShownResponse<'a> {
-        if !done.reply.is_missing() && done.code != 408 {
+        let code = done.status.code();
+        if !done.reply.is_missing() && code != TIMED_OUT {
             return ShownResponse { raw: done.reply.raw, is_made: false, life: PhantomData };
         }
         // The phrase is the one that scripts know.
-        let mut text = format!("SIP/2.0 {} TIMEOUT\r\nVia: SIP/2.0/UDP 127.0.0.1\r\n", done.code).into_bytes();
+        let mut text = format!("SIP/2.0 {code} TIMEOUT\r\nVia: SIP/2.0/UDP 127.0.0.1\r\n").into_bytes();
         for header in done.dialog.all() {
             text.extend_from_slice(header.trim_ascii());
             text.extend_from_slice(if header.starts_with(b"CSeq") { b" NOTIFY\r\n" } else { b"\r\n" });
@@ -407,6 +431,29 @@ impl Drop for ShownResponse<'_> {
         if self.is_made {
             // SAFETY: made by `kr_make_reply` and given back once.
             unsafe { sys::kr_free_reply(self.raw) };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_that_tm_has_made_up_is_no_answer() {
+        let mut reply = sys::sip_msg::default();
+        let come = &raw mut reply;
+        for (code, rpl, status, counts_as) in [
+            (200, come, FinalStatus::Answered(200), 200),
+            (408, come, FinalStatus::Answered(408), 408),
+            (503, come, FinalStatus::Answered(503), 503),
+            (408, TmReply::none().raw, FinalStatus::Silence, 408),
+            (503, TmReply::none().raw, FinalStatus::Unsent, 503),
+        ] {
+            let params = sys::tmcb_params { code, rpl, ..Default::default() };
+            let read = FinalStatus::of_tm(&params);
+            assert_eq!((read, read.code()), (status, counts_as), "{code}");
+            assert_eq!(read.answer(), (rpl == come).then_some(counts_as), "{code}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Requests of others that are sent on to another server (`modules/tm`).
 use super::bytes::lend;
 use super::msg::SipMsg;
-use super::tm::{TmCallback, is_silence};
+use super::tm::{FinalStatus, TmCallback};
 use crate::sys;
 use crate::time::Millis;
 
@@ -35,8 +35,7 @@ pub fn send_on(request: SipMsg<'_>, to: &[u8]) -> bool {
 /// A request that was sent on and has failed.
 pub struct Failed<'a> {
     request: SipMsg<'a>,
-    is_silence: bool,
-    code: i32,
+    status: FinalStatus,
     word: &'a mut usize,
 }
 
@@ -46,14 +45,9 @@ impl<'a> Failed<'a> {
         self.request
     }
 
-    /// Whether no answer came.
-    pub fn is_silence(&self) -> bool {
-        self.is_silence
-    }
-
-    /// The code of the answer that tm would send.
-    pub fn code(&self) -> i32 {
-        self.code
+    /// What it has come to.
+    pub fn status(&self) -> FinalStatus {
+        self.status
     }
 
     /// The word of this request, which the next callback finds as this one leaves it.
@@ -74,5 +68,5 @@ pub unsafe fn failed<'a>(params: *mut sys::tmcb_params) -> Option<Failed<'a>> {
     let word = unsafe { (params.param as *mut usize).as_mut()? };
     // SAFETY: tm keeps the request during the callback.
     let request = unsafe { SipMsg::new(params.req)? };
-    Some(Failed { request, is_silence: is_silence(params.rpl), code: params.code, word })
+    Some(Failed { request, status: FinalStatus::of_tm(params), word })
 }

@@ -55,7 +55,7 @@ pub enum NotifyFailures {
 
 impl NotifyFailures {
     /// Whether an answer says that the subscription is gone.
-    pub fn end(self, code: i32) -> bool {
+    pub fn end(self, code: u16) -> bool {
         match self {
             NotifyFailures::Stock => matches!(code, 404 | 481),
             NotifyFailures::Rfc6665 => matches!(code, 404 | 405 | 410 | 416 | 480..=485 | 489 | 501 | 604),

@@ -120,7 +120,7 @@ pub(crate) fn settle<P: AgentPorts>(
                 _ => remove_dialog(ports, record).map(|_| ()),
             };
             if let Err(why) = done {
-                ports.warn(&format!("answer {} to SUBSCRIBE for {}: {why}", answer.code, show(request)));
+                ports.warn(&format!("answer {} to SUBSCRIBE for {}: {why}", answer.status.counts_as(), show(request)));
                 *undone = matches!(why, RequestError::Store(_)).then(|| unread(now, sent, answer));
             }
             Next::Nothing

@@ -1,7 +1,6 @@
 //! Digest authentication of our requests (RFC 3261 22, RFC 7616, RFC 8760): which challenge is answered, and how.
 use super::request::{Request, RequestField, RequestOptions};
-use super::response::Challenger;
-use super::response::{Challenge, FinalResponse};
+use super::response::{Challenge, Challenger, FinalResponse, ResponseStatus};
 use md5::{Digest, Md5};
 use sha2::Sha256;
 
@@ -188,7 +187,10 @@ fn letter(challenge: &Challenge) -> u8 {
 /// The request once more with an answer to the challenges that came; `None`: there are no credentials for them, or they
 /// were refused.
 pub fn with_credentials(listed: &[u8], request: &Request, answer: &FinalResponse) -> Option<Request> {
-    if listed.is_empty() || !matches!(answer.code, 401 | 407) || request.options.challenges >= MOST_CHALLENGES {
+    if listed.is_empty()
+        || !matches!(answer.status, ResponseStatus::Code(401 | 407))
+        || request.options.challenges >= MOST_CHALLENGES
+    {
         return None;
     }
     let known = |realm: &[u8]| credentials(listed).any(|credential| credential.realm == realm);
@@ -294,7 +296,7 @@ mod tests {
 
     fn asked_by(of: Challenger, code: u16, texts: &[&str]) -> FinalResponse {
         let challenges = texts.iter().map(|text| Challenge { of, text: text.as_bytes().to_vec() }).collect();
-        FinalResponse { code, challenges, ..FinalResponse::default() }
+        FinalResponse { challenges, ..FinalResponse::of_code(code) }
     }
 
     fn header(listed: &str, request: &Request, method: &str, uri: &str, cnonce: &str) -> String {

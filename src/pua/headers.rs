@@ -6,7 +6,7 @@ use super::pending_request::PendingRequest;
 use super::ports::challenges::Challenges;
 use super::ports::user_agent::UserAgent;
 use super::request::{Request, RequestField, RequestedExpires};
-use super::response::{FinalResponse, LONGEST_GRANT, ResponseMeaning};
+use super::response::{FinalResponse, LONGEST_GRANT, ResponseMeaning, ResponseStatus};
 use crate::sip::entity_tag::EntityTag;
 use crate::sip::text::push_number;
 use crate::sip::uri;
@@ -120,7 +120,7 @@ pub fn read_answer<P: UserAgent + Challenges>(
 ) -> (Option<Request>, ResponseMeaning) {
     let authorized = digest::with_credentials(ports.config().credentials, &sent.request, answer);
     if authorized.is_none() {
-        forget_refused(ports, &sent.request, answer.code);
+        forget_refused(ports, &sent.request, answer.status);
     }
     let meaning = match authorized {
         Some(_) => ResponseMeaning::Challenged,
@@ -130,8 +130,8 @@ pub fn read_answer<P: UserAgent + Challenges>(
 }
 
 /// A request was refused for its credentials: what the server asked before is not answered again unasked.
-fn forget_refused<P: UserAgent + Challenges>(ports: &mut P, request: &Request, code: u16) {
-    if matches!(code, 401 | 403 | 407) && !ports.config().credentials.is_empty() {
+fn forget_refused<P: UserAgent + Challenges>(ports: &mut P, request: &Request, status: ResponseStatus) {
+    if matches!(status, ResponseStatus::Code(401 | 403 | 407)) && !ports.config().credentials.is_empty() {
         let server = server_of(ports.config(), request);
         ports.forget_challenges(&server);
     }

@@ -9,7 +9,7 @@ use super::publish::MOST_REDIRECTS;
 use super::queue;
 use super::record::{RecordChange, RecordField};
 use super::request::{Request, RequestField, RequestOptions, RequestOrigin, RequestedExpires, Start};
-use super::response::{FinalResponse, ResponseMeaning};
+use super::response::{FinalResponse, ResponseMeaning, ResponseStatus};
 use crate::sip::entity_tag::EntityTag;
 use crate::time::{Moment, Seconds};
 
@@ -33,7 +33,7 @@ pub fn settled_by<P: AgentPorts>(
     if misses {
         ports.warn(&format!(
             "answer {} to PUBLISH for {}: no SIP-ETag or no Expires in it",
-            answer.code,
+            answer.status.counts_as(),
             show(&sent.request)
         ));
     }
@@ -52,7 +52,7 @@ pub fn settled_by<P: AgentPorts>(
     }
     match (stored, change) {
         (Err(why), Some(change)) => {
-            ports.warn(&format!("answer {} to PUBLISH for {}: {why}", answer.code, show(&sent.request)));
+            ports.warn(&format!("answer {} to PUBLISH for {}: {why}", answer.status.counts_as(), show(&sent.request)));
             queue::store_then_follow(ports, pending, &change, next);
         }
         _ => queue::follow(ports, pending, next, Some(tag.view())),
@@ -160,7 +160,8 @@ pub(crate) fn whole_document(now: Moment, sent: &PendingRequest) -> Option<Reque
 pub(crate) fn again(now: Moment, sent: &PendingRequest, answer: &FinalResponse, wait: Seconds) -> Next {
     let (request, record) = (&sent.request, &sent.record);
     let stored = record.etag().is_some();
-    let wait = match answer.silence && !stored {
+    let is_silence = answer.status == ResponseStatus::Silence;
+    let wait = match is_silence && !stored {
         true => Seconds(UNANSWERED.0 << sent.attempts.min(3)).max(wait),
         false => wait,
     };
@@ -179,7 +180,7 @@ pub(crate) fn again(now: Moment, sent: &PendingRequest, answer: &FinalResponse, 
         ..request.options
     };
     let afresh = request.with(&[(RequestField::RemoteTarget, b"")]).with_options(options);
-    let server = if stored || answer.silence { AtServer::Something } else { AtServer::Nothing };
+    let server = if stored || is_silence { AtServer::Something } else { AtServer::Nothing };
     Next::After { wait, request: afresh, server }
 }
 

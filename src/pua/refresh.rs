@@ -119,7 +119,7 @@ fn refresh<P: AgentPorts>(ports: &mut P, record: &Record, now: Moment) -> Result
 
 /// No answer will come to what was sent: that is taken for silence.
 pub fn lost<P: AgentPorts>(ports: &mut P, pending: PendingRequestId) {
-    let silence = FinalResponse { code: 408, silence: true, ..FinalResponse::default() };
+    let silence = FinalResponse::silence();
     match ports.take_sent(pending) {
         Some(sent) => match sent.request.is_subscription() {
             true => dialog::settled_by(ports, pending, &sent, &silence),

@@ -5,10 +5,8 @@ use crate::time::Seconds;
 /// The final answer to a request of ours.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FinalResponse {
-    /// The status code; 408 when nothing came.
-    pub code: u16,
-    /// No message came: tm gave up.
-    pub silence: bool,
+    /// The status of the answer, or that none came.
+    pub status: ResponseStatus,
     /// Expires.
     pub expires: Option<Seconds>,
     /// Min-Expires (RFC 3261 20.23).
@@ -25,6 +23,31 @@ pub struct FinalResponse {
     pub route_set: Vec<u8>,
     /// What a 401 or 407 asks for, in the order of the message.
     pub challenges: Vec<Challenge>,
+}
+
+/// How a request of ours was answered.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ResponseStatus {
+    /// No message came: tm gave up.
+    #[default]
+    Silence,
+    /// The server answered with this status code.
+    Code(u16),
+}
+
+impl ResponseStatus {
+    /// The status code of the answer, if one came.
+    pub fn code(self) -> Option<u16> {
+        match self {
+            ResponseStatus::Silence => None,
+            ResponseStatus::Code(code) => Some(code),
+        }
+    }
+
+    /// The status code that the client goes on with: silence counts as a 408 (RFC 3261 8.1.3.1).
+    pub fn counts_as(self) -> u16 {
+        self.code().unwrap_or(408)
+    }
 }
 
 /// The server or proxy that asks for credentials.
@@ -83,9 +106,19 @@ pub fn backoff(attempts: u32) -> Seconds {
 }
 
 impl FinalResponse {
+    /// An answer with this status code, and nothing else in it.
+    pub fn of_code(code: u16) -> FinalResponse {
+        FinalResponse { status: ResponseStatus::Code(code), ..FinalResponse::default() }
+    }
+
+    /// No answer came.
+    pub fn silence() -> FinalResponse {
+        FinalResponse::default()
+    }
+
     /// Judges the answer to the `attempt`-th try (counted from 0).
     pub fn verdict(&self, attempt: u32) -> ResponseMeaning {
-        match self.code {
+        match self.status.counts_as() {
             200..=299 => ResponseMeaning::Done,
             300..=302 if !self.contact.is_empty() => ResponseMeaning::Elsewhere,
             412 | 481 => ResponseMeaning::Forgotten,
@@ -115,11 +148,11 @@ mod tests {
 
     #[test]
     fn waits_grow_and_are_bounded() {
-        let busy = FinalResponse { code: 503, ..FinalResponse::default() };
+        let busy = FinalResponse::of_code(503);
         assert_eq!([0, 1, 2].map(|n| busy.verdict(n)), [2, 4, 8].map(|wait| ResponseMeaning::Later(Seconds(wait))));
         assert_eq!(busy.verdict(40), ResponseMeaning::Later(Seconds(256)));
         for (said, wait) in [(7, Seconds(7)), (0, Seconds(16)), (i64::MAX, LONGEST_PUT_OFF)] {
-            let answer = FinalResponse { code: 503, retry_after: Some(Seconds(said)), ..FinalResponse::default() };
+            let answer = FinalResponse { retry_after: Some(Seconds(said)), ..FinalResponse::of_code(503) };
             assert_eq!(answer.verdict(3), ResponseMeaning::Later(wait));
         }
     }
@@ -133,14 +166,14 @@ mod tests {
             (Some(LONGEST_MINIMUM + Seconds(1)), ResponseMeaning::Refused),
             (Some(Seconds::MAX), ResponseMeaning::Refused),
         ] {
-            assert_eq!(FinalResponse { code: 423, min_expires: said, ..FinalResponse::default() }.verdict(0), verdict);
+            assert_eq!(FinalResponse { min_expires: said, ..FinalResponse::of_code(423) }.verdict(0), verdict);
         }
     }
 
     #[test]
     fn a_redirect_needs_a_target() {
-        assert_eq!(FinalResponse { code: 302, ..FinalResponse::default() }.verdict(0), ResponseMeaning::Refused);
-        let to = FinalResponse { code: 302, contact: b"sip:b@c".to_vec(), ..FinalResponse::default() };
+        assert_eq!(FinalResponse::of_code(302).verdict(0), ResponseMeaning::Refused);
+        let to = FinalResponse { contact: b"sip:b@c".to_vec(), ..FinalResponse::of_code(302) };
         assert_eq!(to.verdict(0), ResponseMeaning::Elsewhere);
     }
 
@@ -148,7 +181,7 @@ mod tests {
     fn no_interval_lasts_longer_than_a_year() {
         for (said, granted) in [(60, 60), (i64::MAX, LONGEST_GRANT.0), (LONGEST_GRANT.0 + 1, LONGEST_GRANT.0), (-5, 0)]
         {
-            let answer = FinalResponse { code: 200, expires: Some(Seconds(said)), ..FinalResponse::default() };
+            let answer = FinalResponse { expires: Some(Seconds(said)), ..FinalResponse::of_code(200) };
             assert_eq!(answer.granted(), Some(Seconds(granted)), "{said}");
         }
     }

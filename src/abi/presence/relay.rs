@@ -27,7 +27,7 @@ const MARK: &[u8] = b"P-Presence-Node";
 const RELAY_TIMEOUT: Millis = Millis(2_000);
 
 /// What a node answers that does not serve a request now.
-const NOT_SERVED: i32 = 503;
+const NOT_SERVED: u16 = 503;
 
 /// A phone that no node has served may come back after so long.
 const COME_BACK: Seconds = Seconds(2);
@@ -185,9 +185,8 @@ unsafe extern "C" fn on_failure(_cell: *mut sys::cell, _kind: c_int, params: *mu
     entry!(on_failure, {
         // SAFETY: `tm_relay::relay` has registered this entry, and tm calls it with the parameters of that request.
         let Some(mut failed) = (unsafe { tm_relay::failed(params) }) else { return };
-        let Some(context) = state::context().filter(|_| failed.is_silence() || failed.code() == NOT_SERVED) else {
-            return;
-        };
+        let is_unserved = failed.status().answer().is_none_or(|code| code == NOT_SERVED);
+        let Some(context) = state::context().filter(|_| is_unserved) else { return };
         let request = failed.request();
         // This node may be the next one itself: it gets the request as the others do.
         let nodes = presentity(request).map(|uri| holders::serving_nodes(&context, &uri)).unwrap_or_default();

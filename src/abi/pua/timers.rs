@@ -9,7 +9,7 @@ use crate::host::msg::{SipMsg, parse_uri};
 use crate::host::shm::{self, NumberOnly};
 use crate::host::{log, tm};
 use crate::pua::pending_request::PendingRequestId;
-use crate::pua::response::FinalResponse;
+use crate::pua::response::{FinalResponse, ResponseStatus};
 use crate::pua::{dialog, publication, refresh};
 use crate::sip::uri;
 use crate::{limited_refusal, sys};
@@ -31,14 +31,14 @@ pub(crate) unsafe fn completed<'a>(
     let completed = unsafe { tm::completed::<'a, NumberOnly>(cell, params) };
     let (Some((done, carried)), Some(process)) = (completed, state::process()) else { return };
     let reply = done.reply.message();
-    let answer = read_answer(reply, done.code).unwrap_or(FinalResponse { code: 500, ..FinalResponse::default() });
-    counters::count(match answer.code {
-        _ if answer.silence => Counter::PuaSilence,
-        ..300 => Counter::PuaGranted,
-        _ => Counter::PuaFailed,
+    let answer = read_answer(reply, done.status).unwrap_or_else(|| FinalResponse::of_code(500));
+    counters::count(match answer.status {
+        ResponseStatus::Silence => Counter::PuaSilence,
+        ResponseStatus::Code(..300) => Counter::PuaGranted,
+        ResponseStatus::Code(_) => Counter::PuaFailed,
     });
     log_refusal(METHODS[method], &done, &answer, reply);
-    metrics::pua_answered(method, (!answer.silence).then_some(answer.code));
+    metrics::pua_answered(method, answer.status.code());
     let mut context = AgentContext::for_reply(process, done.reply);
     let Some(pending) = carried.as_number() else { return };
     settle(&mut context, pending, &answer);
@@ -47,17 +47,16 @@ pub(crate) unsafe fn completed<'a>(
 /// One line for a request that was not carried out, unless pua settles that by itself: another interval, another place,
 /// a new publication.
 fn log_refusal(method: &str, done: &tm::Completed<'_>, answer: &FinalResponse, reply: Option<SipMsg<'_>>) {
-    if matches!(answer.code, 200..400 | 412 | 423) {
+    if matches!(answer.status, ResponseStatus::Code(200..400 | 412 | 423)) {
         return;
     }
     let peer = done.peer().and_then(parse_uri).map(|peer| uri::join(peer.user, peer.host)).unwrap_or_default();
     let (about, call_id) = (log::show(&peer), log::show(done.call_id()));
-    match reply {
-        Some(reply) if !answer.silence => limited_refusal!(
+    match (reply, answer.status) {
+        (Some(reply), ResponseStatus::Code(code)) => limited_refusal!(
             Notice,
-            ("pua", answer.code, method),
-            "{method} of pua for {about}, Call-ID {call_id}, answered {} by {}",
-            answer.code,
+            ("pua", code, method),
+            "{method} of pua for {about}, Call-ID {call_id}, answered {code} by {}",
             reply.source()
         ),
         _ => limited_refusal!(

@@ -1,6 +1,6 @@
 //! What a server writes into its history while it works: one entry for a change, one for a NOTIFY.
 use crate::host::clock;
-use crate::presence::history::remembered::{BodyDigest, ChangeKind, NotifyOutcome};
+use crate::presence::history::remembered::{BodyDigest, ChangeKind};
 use crate::presence::notification::Notify;
 use crate::presence::publication::{Applied, Change};
 use crate::presence::resource::Resource;
@@ -38,10 +38,4 @@ pub(crate) fn note_publication(history: &History, resource: &Resource, change: &
 /// Remembers a NOTIFY that is sent at `at`.
 pub(crate) fn note_notify(history: &History, notify: &Notify, body: BodyDigest, at: MicroTick) -> Option<NotifyNumber> {
     history.note_notify(&notify.subscription, notify.notify_reason, body, at)
-}
-
-/// Remembers how a NOTIFY was answered at `at`.
-pub fn note_answer(history: &History, number: NotifyNumber, code: i32, at: MicroTick) {
-    let answer = NotifyOutcome::Final(u16::try_from(code).unwrap_or_default());
-    history.note_answer(number, answer, at);
 }

@@ -15,7 +15,7 @@ use crate::server::cluster::activation;
 use crate::server::context::Context;
 
 /// Ends a subscription where the answer to its NOTIFY says so (RFC 6665 4.2.2), and remembers a failure.
-pub fn apply(context: &mut Context<'_>, dialog: DialogId<'_>, cseq: u32, code: i32) {
+pub fn apply(context: &mut Context<'_>, dialog: DialogId<'_>, cseq: u32, code: u16) {
     if code >= 300 {
         context.shared.tables.record_failure(dialog, cseq, code);
     }
@@ -31,7 +31,7 @@ pub fn apply(context: &mut Context<'_>, dialog: DialogId<'_>, cseq: u32, code: i
                 if let Some(ownership) = of_stock {
                     subscriptions::announce_end(context, &subscription, ownership, Ends::ForGood);
                 }
-                let cause = Cause::Notify(u16::try_from(code).unwrap_or_default());
+                let cause = Cause::Notify(code);
                 context.note_end(&subscription, cause);
                 let package = *context.packages.get(subscription.state.event);
                 limited!(

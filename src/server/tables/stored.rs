@@ -225,12 +225,12 @@ impl Tables {
     }
 
     /// Notes that a NOTIFY was answered by something else than success.
-    pub fn record_failure(&self, dialog: DialogId<'_>, cseq: u32, code: i32) {
+    pub fn record_failure(&self, dialog: DialogId<'_>, cseq: u32, code: u16) {
         let hash = self.dialog_hash(dialog);
         let Some(mut shard) = self.shard_of_dialog(hash) else { return };
         if let Some(stored) = shard.find(dialog) {
-            let status = u16::try_from(code).ok().and_then(NonZeroU16::new);
-            stored.notify_history.failure = status.map(|status| FailedNotify { status, cseq: cseq.wrapping_sub(1) });
+            stored.notify_history.failure =
+                NonZeroU16::new(code).map(|status| FailedNotify { status, cseq: cseq.wrapping_sub(1) });
         }
     }
 
