@@ -134,7 +134,7 @@ ALLOWED = {
     ("presence/notification/notifier.rs", "run"): "nothing is left to send for one presentity",
     ("presence/publication.rs", "share_any"): "one document is looked for",
     ("presence/composition/readable.rs", "last"): "one document is looked for",
-    ("presence/authorization/sphere.rs", "of"): "one document is looked for",
+    ("presence/authorization/sphere.rs", "in_document"): "one document is looked for",
     ("presence/subscription.rs", "new"): "the fields of one subscription",
     ("presence/subscription.rs", "with"): "the fields of one subscription",
     ("presence/composition/tuples.rs", "ids"): "one document",

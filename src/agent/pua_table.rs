@@ -38,7 +38,7 @@ row_columns! {
 }
 
 row_columns! {
-    /// Whom a row is about.
+    /// MissedWatchers a row is about.
     enum Presentity {
         Uri = "pres_uri",
     }
@@ -279,7 +279,7 @@ impl PuaRows {
         each_page(self.database, table, self.fetch_rows, |db, page| {
             let rows = db.select_with_keys(table, &page.conditions, page.order)?;
             rows.iter().map(read).for_each(&mut keep);
-            Ok(BatchEnd::of(&rows))
+            Ok(BatchEnd::of_rows(&rows))
         })
     }
 

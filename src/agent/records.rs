@@ -1,5 +1,5 @@
 //! Records in shared memory (`db_mode` 0): shards, each under one lock.
-use crate::common::row_groups::{Aside, Pass, RowOutcome};
+use crate::common::row_groups::{Pass, RowBackoff, RowOutcome};
 use crate::common::unwritten_rows::UnwrittenRows;
 use crate::host::clock;
 use crate::host::lock::Lock;
@@ -28,7 +28,7 @@ struct RecordEntry {
     /// The record is as in that copy.
     is_as_copied: bool,
     /// When its row is tried again that could not be written.
-    aside: Aside,
+    aside: RowBackoff,
     /// The record has ended, and is here only until its row is deleted: whatever becomes of it needs no memory.
     has_ended: bool,
 }
@@ -206,7 +206,7 @@ impl Records {
             written_etag: None,
             left_etag: None,
             is_as_copied: false,
-            aside: Aside::default(),
+            aside: RowBackoff::default(),
             has_ended: false,
         })?;
         let mut shard = self.shard(hash).lock();
@@ -238,7 +238,7 @@ impl Records {
             RecordRowState::Insert => RecordRowState::Insert,
             _ => RecordRowState::Update,
         };
-        (entry.aside, entry.is_as_copied) = (Aside::default(), false);
+        (entry.aside, entry.is_as_copied) = (RowBackoff::default(), false);
         let old = std::mem::replace(&mut entry.record, fresh);
         drop(shard);
         drop(old);
@@ -307,7 +307,7 @@ impl Records {
 
     /// Takes note that what has changed is being written: what has ended first, then what is new or changed. Nothing
     /// counts as written before it is: a process that ends meanwhile leaves all of it to the next pass. Rows that rest
-    /// are left out, see [`Aside::rests`].
+    /// are left out, see [`RowBackoff::rests`].
     pub fn take_changes(&self, now: Moment, pass: Pass) -> Vec<RecordRowChange> {
         let was_set = self.clock_was_set();
         self.unwritten.begin_pass();
@@ -373,7 +373,7 @@ impl Records {
             entry.left_etag = None;
             let is_same = std::mem::take(&mut entry.is_as_copied);
             entry.record.state.row_state = if is_same { RecordRowState::Clean } else { RecordRowState::Update };
-            entry.aside = Aside::default();
+            entry.aside = RowBackoff::default();
         });
     }
 

@@ -316,7 +316,7 @@ impl PackageRegistry {
         }
         // Nothing is borrowed while the package works: it may call us.
         let crate::sip::uri::PlainUri { user, host: domain } = crate::sip::uri::split(uri);
-        let found = Rules::of(ev, user, domain).map(|rules| match rules.is_missing {
+        let found = Rules::of_user(ev, user, domain).map(|rules| match rules.is_missing {
             true => self.missing_rules.clone(),
             false => Rc::new(rules),
         });
@@ -403,7 +403,7 @@ impl PackageRegistry {
     /// Fails when that cannot be read.
     pub fn has_rules(&self, id: PackageId, user: &[u8], domain: &[u8]) -> Result<bool, NoVerdict> {
         let Some(ev) = self.event(id) else { return Ok(false) };
-        Ok(Rules::of(&ev, user, domain)?.document.is_some())
+        Ok(Rules::of_user(&ev, user, domain)?.document.is_some())
     }
 
     /// `get_pidf_doc`: the presentity's manipulation document in this file, if it has one.
@@ -477,7 +477,7 @@ impl Rules {
         self.document.as_ref().map_or(std::ptr::null_mut(), PkgStr::as_ptr)
     }
 
-    fn of(ev: &sys::pres_ev, user: &[u8], domain: &[u8]) -> Result<Rules, NoVerdict> {
+    fn of_user(ev: &sys::pres_ev, user: &[u8], domain: &[u8]) -> Result<Rules, NoVerdict> {
         let mut document = std::ptr::null_mut();
         let Some(load) = ev.get_rules_doc else { return Ok(Rules { document: None, is_missing: false }) };
         // SAFETY: the function reads user and domain, which live until it returns, and sets `document`.

@@ -75,7 +75,7 @@ pub fn choose_successor<'a>(rows: &[LeaseRow], candidates: &[&'a [u8]]) -> Optio
     candidates.iter().find_map(|node| {
         // The last one: an older one may be that of an earlier start, which nobody has taken over yet.
         let last = rows.iter().filter(|row| row.node == *node).max_by_key(|row| row.lease)?;
-        (last.fate == LeaseOutcome::Held).then_some((*node, last.lease))
+        (last.outcome == LeaseOutcome::Held).then_some((*node, last.lease))
     })
 }
 
@@ -204,12 +204,12 @@ impl Arbiter {
         let rows = registry.rows()?;
         let is_mine = |row: &&LeaseRow| row.node == name && row.lease == own.lease;
         match rows.iter().find(is_mine) {
-            Some(row) if row.fate == LeaseOutcome::Held => {
+            Some(row) if row.outcome == LeaseOutcome::Held => {
                 // Another beat than ours: a statement that was thought to have failed had not. The next one counts.
                 let until = if row.beat == own.beat { Some(asked_at + HELD) } else { own.until };
                 self.own = Some(Own { beat: row.beat, until, ..own });
             }
-            Some(LeaseRow { fate: LeaseOutcome::TakenOver(node, _), .. }) => {
+            Some(LeaseRow { outcome: LeaseOutcome::TakenOver(node, _), .. }) => {
                 self.own = None;
                 changes.push(LeaseChange::Lost(node.clone()));
             }
@@ -217,7 +217,7 @@ impl Arbiter {
         }
         self.look(rows, now());
         let Some(own) = self.own.filter(|own| own.is_held(now())) else { return Ok(changes) };
-        let is_over = |seen: &&Seen| match seen.row.fate {
+        let is_over = |seen: &&Seen| match seen.row.outcome {
             LeaseOutcome::Held => {
                 seen.has_stood_still(now()) && (seen.row.node == name || !self.is_spared(seen, now()))
             }
@@ -235,7 +235,7 @@ impl Arbiter {
         // Another node may have been faster: what the table says counts.
         self.look(registry.rows()?, now());
         let ours = LeaseOutcome::TakenOver(name.to_vec(), own.lease);
-        let took = over.iter().filter(|row| self.fate(&row.node, row.lease) == Some(&ours));
+        let took = over.iter().filter(|row| self.outcome(&row.node, row.lease) == Some(&ours));
         changes.extend(took.map(|row| LeaseChange::Took(row.node.clone())));
         Ok(changes)
     }
@@ -245,7 +245,7 @@ impl Arbiter {
         let is_newer = |seen: &&Seen| seen.row.node == old.row.node && seen.row.lease > old.row.lease;
         let mut newer = self.seen.iter().filter(is_newer);
         now.since(old.since) < SPARED
-            && newer.any(|seen| seen.row.fate == LeaseOutcome::Held && !seen.has_stood_still(now))
+            && newer.any(|seen| seen.row.outcome == LeaseOutcome::Held && !seen.has_stood_still(now))
     }
 
     fn look(&mut self, rows: Vec<LeaseRow>, now: Instant) {
@@ -262,15 +262,15 @@ impl Arbiter {
         self.seen = rows.into_iter().zip(astray).map(look).collect();
     }
 
-    fn fate(&self, node: &[u8], lease: u32) -> Option<&LeaseOutcome> {
-        self.seen.iter().find(|seen| seen.row.node == node && seen.row.lease == lease).map(|seen| &seen.row.fate)
+    fn outcome(&self, node: &[u8], lease: u32) -> Option<&LeaseOutcome> {
+        self.seen.iter().find(|seen| seen.row.node == node && seen.row.lease == lease).map(|seen| &seen.row.outcome)
     }
 }
 
 /// The last number that a node has had. Rows that were taken over may have been removed; a successor's number is not
 /// used twice either.
 fn last_lease(rows: &[LeaseRow], name: &[u8]) -> u32 {
-    let inherited = |row: &LeaseRow| match &row.fate {
+    let inherited = |row: &LeaseRow| match &row.outcome {
         LeaseOutcome::TakenOver(node, lease) if node == name => *lease,
         _ => 0,
     };
@@ -303,30 +303,30 @@ mod tests {
             if self.find(node, lease)?.is_some() {
                 return Err(());
             }
-            self.rows.push(LeaseRow { node: node.to_vec(), lease, beat: 1, fate: LeaseOutcome::Held });
+            self.rows.push(LeaseRow { node: node.to_vec(), lease, beat: 1, outcome: LeaseOutcome::Held });
             Ok(())
         }
         fn beat(&mut self, node: &[u8], lease: u32, from: u32) -> Result<(), ()> {
-            if let Some(row) = self.find(node, lease)?.filter(|r| r.beat == from && r.fate == LeaseOutcome::Held) {
+            if let Some(row) = self.find(node, lease)?.filter(|r| r.beat == from && r.outcome == LeaseOutcome::Held) {
                 row.beat += 1;
             }
             Ok(())
         }
         fn take_over(&mut self, seen: &LeaseRow, node: &[u8], lease: u32) -> Result<(), ()> {
             if let Some(row) = self.find(&seen.node, seen.lease)?.filter(|row| *row == seen) {
-                row.fate = LeaseOutcome::TakenOver(node.to_vec(), lease);
+                row.outcome = LeaseOutcome::TakenOver(node.to_vec(), lease);
             }
             Ok(())
         }
         fn release(&mut self, node: &[u8], lease: u32) -> Result<(), ()> {
-            if let Some(row) = self.find(node, lease)?.filter(|r| r.fate == LeaseOutcome::Held) {
-                row.fate = LeaseOutcome::Released;
+            if let Some(row) = self.find(node, lease)?.filter(|r| r.outcome == LeaseOutcome::Held) {
+                row.outcome = LeaseOutcome::Released;
             }
             Ok(())
         }
         fn hand_over(&mut self, own: (&[u8], u32), successor: (&[u8], u32)) -> Result<(), ()> {
-            if let Some(row) = self.find(own.0, own.1)?.filter(|r| r.fate == LeaseOutcome::Held) {
-                row.fate = LeaseOutcome::TakenOver(successor.0.to_vec(), successor.1);
+            if let Some(row) = self.find(own.0, own.1)?.filter(|r| r.outcome == LeaseOutcome::Held) {
+                row.outcome = LeaseOutcome::TakenOver(successor.0.to_vec(), successor.1);
             }
             Ok(())
         }
@@ -352,7 +352,7 @@ mod tests {
         // It comes back, and begins anew.
         assert_eq!(step(&mut a, &mut table, b"a", 10_000), Ok(vec![LeaseChange::Lost(b"b".to_vec())]));
         assert_eq!(step(&mut a, &mut table, b"a", 11_000), Ok(vec![LeaseChange::Begun(2)]));
-        assert_eq!(c.fate(b"a", 1), Some(&LeaseOutcome::TakenOver(b"b".to_vec(), 1)));
+        assert_eq!(c.outcome(b"a", 1), Some(&LeaseOutcome::TakenOver(b"b".to_vec(), 1)));
     }
 
     #[test]
@@ -395,10 +395,10 @@ mod tests {
         step(&mut b, &mut table, b"b", 0).unwrap();
         assert_eq!(end(&mut table, (b"a", 1), &[b"c", b"b"]), Ok(Some(b"b".as_slice())));
         // The lease of b's present start, not the one that was left over.
-        assert_eq!(table.find(b"a", 1).unwrap().unwrap().fate, LeaseOutcome::TakenOver(b"b".to_vec(), 2));
+        assert_eq!(table.find(b"a", 1).unwrap().unwrap().outcome, LeaseOutcome::TakenOver(b"b".to_vec(), 2));
         // What another node has taken over already is not handed over.
         assert_eq!(end(&mut table, (b"a", 1), &[b"c"]), Ok(None));
-        assert_eq!(table.find(b"a", 1).unwrap().unwrap().fate, LeaseOutcome::TakenOver(b"b".to_vec(), 2));
+        assert_eq!(table.find(b"a", 1).unwrap().unwrap().outcome, LeaseOutcome::TakenOver(b"b".to_vec(), 2));
         table.away = true;
         assert_eq!(end(&mut table, (b"b", 2), &[b"c"]), Err(()));
     }
@@ -420,17 +420,17 @@ mod tests {
             took.extend(step(&mut b, &mut table, b"b", second * 1000).unwrap().into_iter().map(|c| (b'b', c)));
         }
         assert_eq!(took.last(), Some(&(b'b', LeaseChange::Took(b"a".to_vec()))));
-        assert_eq!(b.fate(b"a", 1), Some(&LeaseOutcome::TakenOver(b"a".to_vec(), 2)));
-        assert_eq!(b.fate(b"a", 2), Some(&LeaseOutcome::TakenOver(b"b".to_vec(), 1)));
+        assert_eq!(b.outcome(b"a", 1), Some(&LeaseOutcome::TakenOver(b"a".to_vec(), 2)));
+        assert_eq!(b.outcome(b"a", 2), Some(&LeaseOutcome::TakenOver(b"b".to_vec(), 1)));
     }
 
     /// The table with these rows, and what one node takes over in so many seconds.
     fn taken_in(rows: &[(&[u8], u32, LeaseOutcome)], seconds: u64) -> (Table, Vec<LeaseChange>) {
-        let row = |(node, lease, fate): &(&[u8], u32, LeaseOutcome)| LeaseRow {
+        let row = |(node, lease, outcome): &(&[u8], u32, LeaseOutcome)| LeaseRow {
             node: node.to_vec(),
             lease: *lease,
             beat: 9,
-            fate: fate.clone(),
+            outcome: outcome.clone(),
         };
         let (mut table, mut c) = (Table { rows: rows.iter().map(row).collect(), away: false }, Arbiter::default());
         let took = (0..=seconds).flat_map(|second| step(&mut c, &mut table, b"c", second * 1000).unwrap()).collect();
@@ -449,7 +449,7 @@ mod tests {
             node: b"d".to_vec(),
             lease: 3,
             beat: 1,
-            fate: LeaseOutcome::TakenOver(b"a".to_vec(), 1),
+            outcome: LeaseOutcome::TakenOver(b"a".to_vec(), 1),
         });
         let mut c = Arbiter::default();
         for second in 0..6 {
@@ -464,7 +464,7 @@ mod tests {
                 step(&mut c, &mut table, b"c", second * 1000).unwrap();
                 step(&mut again.0, &mut table, again.1, second * 1000).unwrap();
             }
-            assert_eq!(table.find(again.1, 1).unwrap().unwrap().fate, LeaseOutcome::TakenOver(b"c".to_vec(), 1));
+            assert_eq!(table.find(again.1, 1).unwrap().unwrap().outcome, LeaseOutcome::TakenOver(b"c".to_vec(), 1));
             assert_eq!(again.0.own().map(|own| own.lease), Some(2));
         }
     }
@@ -474,11 +474,11 @@ mod tests {
         let by = |node: &[u8], lease| LeaseOutcome::TakenOver(node.to_vec(), lease);
         let (table, took) = taken_in(&[(b"a", 1, by(b"b", 1)), (b"d", 1, by(b"a", 1))], 7);
         assert_eq!(took[1..], [b"a", b"d"].map(|node| LeaseChange::Took(node.to_vec())));
-        assert!(table.rows[..2].iter().all(|row| row.fate == by(b"c", 1)));
+        assert!(table.rows[..2].iter().all(|row| row.outcome == by(b"c", 1)));
         // One that leads to a lease that is held, or will be taken over with it, is left alone.
         let (table, took) = taken_in(&[(b"a", 1, by(b"b", 1)), (b"b", 1, LeaseOutcome::Released)], 7);
         assert_eq!(took[1..], [LeaseChange::Took(b"b".to_vec())]);
-        assert_eq!(table.rows[0].fate, by(b"b", 1));
+        assert_eq!(table.rows[0].outcome, by(b"b", 1));
     }
 
     #[test]
@@ -500,8 +500,8 @@ mod tests {
     #[test]
     fn a_number_that_rows_still_name_is_not_used_again() {
         let (mut table, mut a) = (Table::default(), Arbiter::default());
-        let fate = LeaseOutcome::TakenOver(b"a".to_vec(), 4);
-        table.rows.push(LeaseRow { node: b"b".to_vec(), lease: 1, beat: 1, fate });
+        let outcome = LeaseOutcome::TakenOver(b"a".to_vec(), 4);
+        table.rows.push(LeaseRow { node: b"b".to_vec(), lease: 1, beat: 1, outcome });
         assert_eq!(step(&mut a, &mut table, b"a", 0), Ok(vec![LeaseChange::Begun(5)]));
     }
 
@@ -531,6 +531,6 @@ mod tests {
             took = took.or(changes.contains(&LeaseChange::Took(b"a".to_vec())).then_some(now));
         }
         assert_eq!(took, Some(100 + SPARED.0));
-        assert_eq!(table.find(b"a", 2).unwrap().unwrap().fate, LeaseOutcome::Held);
+        assert_eq!(table.find(b"a", 2).unwrap().unwrap().outcome, LeaseOutcome::Held);
     }
 }

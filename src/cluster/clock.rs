@@ -14,7 +14,7 @@ shm_safe!(Stamp(value));
 
 impl Stamp {
     /// The first stamp of a millisecond.
-    pub const fn of(time: UnixMillis) -> Stamp {
+    pub const fn of_time(time: UnixMillis) -> Stamp {
         Stamp(time.0 << 16)
     }
 
@@ -127,7 +127,7 @@ impl HybridClock {
 
     /// A new stamp, later than every one before.
     pub fn tick(&self, local: LocalTime) -> Stamp {
-        let physical = Stamp::of(self.physical(local)).0;
+        let physical = Stamp::of_time(self.physical(local)).0;
         let next = |last: u64| Some((last + 1).max(physical));
         let before = self.last.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).unwrap_or_default();
         Stamp((before + 1).max(physical))
@@ -162,17 +162,17 @@ mod tests {
         let first = slow.tick(at(1_000));
         assert!(first > announced && slow.tick(at(1_000)) > first);
         // A minute behind, and yet as late as the other one from then on.
-        assert!(slow.tick(at(3_000)) >= Stamp::of(UnixMillis(62_000)));
+        assert!(slow.tick(at(3_000)) >= Stamp::of_time(UnixMillis(62_000)));
     }
 
     #[test]
     fn a_clock_that_is_set_right_is_ahead_no_longer() {
         let clock = HybridClock::new();
-        assert!(clock.observe(Stamp::of(UnixMillis(201_000)), at(1_000)));
+        assert!(clock.observe(Stamp::of_time(UnixMillis(201_000)), at(1_000)));
         let corrected = LocalTime { wall: UnixMillis(202_000), steady: UnixMillis(2_000) };
         assert_eq!(clock.time(corrected), UnixMillis(202_000));
         // Nor does what it receives then put it further ahead.
-        assert!(clock.observe(Stamp::of(UnixMillis(203_500)), corrected));
+        assert!(clock.observe(Stamp::of_time(UnixMillis(203_500)), corrected));
         let later = LocalTime { wall: UnixMillis(203_000), steady: UnixMillis(3_000) };
         assert_eq!(clock.tick(later).time(), UnixMillis(204_500));
     }
@@ -181,7 +181,7 @@ mod tests {
     fn a_clock_that_is_set_back_follows_the_others() {
         let clock = HybridClock::new();
         let set_back = LocalTime { wall: UnixMillis(100_000), steady: UnixMillis(200_000) };
-        assert!(clock.observe(Stamp::of(UnixMillis(150_000)), set_back));
+        assert!(clock.observe(Stamp::of_time(UnixMillis(150_000)), set_back));
         let later = LocalTime { wall: UnixMillis(101_000), steady: UnixMillis(201_000) };
         assert_eq!(clock.time(later), UnixMillis(151_000));
     }
@@ -200,15 +200,15 @@ mod tests {
         assert_eq!([1, 1_795_630_561].map(at), [Some(1), Some(1_795_630_561)]);
         let (one, late) = (Stamp::default().second(), Stamp(u64::MAX).second());
         assert_eq!((one.seconds(), at(late.seconds())), (1, Some(late.seconds())));
-        assert!(late.next() > late && Stamp::of(UnixMillis(5_999)).second() == ClusterSecond::at(5).unwrap());
+        assert!(late.next() > late && Stamp::of_time(UnixMillis(5_999)).second() == ClusterSecond::at(5).unwrap());
         assert_eq!((one.next().since(one), one.since(late)), (Seconds(1), Seconds::ZERO));
     }
 
     #[test]
     fn a_broken_clock_is_not_followed() {
         let clock = HybridClock::new();
-        assert!(!clock.observe(Stamp::of(UnixMillis(1_001) + MOST_AHEAD), at(1_000)));
-        assert_eq!(clock.tick(at(1_000)), Stamp::of(UnixMillis(1_000)));
-        assert!(clock.observe(Stamp::of(UnixMillis(1_000) + MOST_AHEAD), at(1_000)));
+        assert!(!clock.observe(Stamp::of_time(UnixMillis(1_001) + MOST_AHEAD), at(1_000)));
+        assert_eq!(clock.tick(at(1_000)), Stamp::of_time(UnixMillis(1_000)));
+        assert!(clock.observe(Stamp::of_time(UnixMillis(1_000) + MOST_AHEAD), at(1_000)));
     }
 }

@@ -36,7 +36,7 @@ impl NodeSet {
     }
 
     /// Whether this one is among them.
-    pub fn has(&self, place: usize) -> bool {
+    pub fn has_place(&self, place: usize) -> bool {
         self.0.get(place / 64).is_some_and(|bits| bits & (1 << (place % 64)) != 0)
     }
 
@@ -185,7 +185,7 @@ mod tests {
         refused(&mut claims, ticket, 3);
         assert_eq!(answered(&mut claims, ticket, 4), None);
         let (keys, silent) = take_overdue(&mut claims, NOW + LONGEST_WAIT);
-        assert!(keys == [RecordKey(7)] && !silent.has(3) && !silent.has(4));
+        assert!(keys == [RecordKey(7)] && !silent.has_place(3) && !silent.has_place(4));
     }
 
     #[test]
@@ -208,6 +208,9 @@ mod tests {
         let mut next = |key| open(&mut claims, RecordKey(key), nodes(&[1]), NOW);
         assert!((0..MOST_CLAIMS as u64).all(|key| next(key).is_some()));
         assert!(next(MOST_CLAIMS as u64).is_none() && next(0).is_some());
-        assert_eq!((nodes(&[400]), nodes(&[64]).has(64), nodes(&[64]).has(0)), (NodeSet::NONE, true, false));
+        assert_eq!(
+            (nodes(&[400]), nodes(&[64]).has_place(64), nodes(&[64]).has_place(0)),
+            (NodeSet::NONE, true, false)
+        );
     }
 }

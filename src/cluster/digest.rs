@@ -20,7 +20,7 @@ pub fn mixed(number: u64) -> u64 {
 
 impl RecordKey {
     /// The key of a record with these names.
-    pub fn of(names: &[&[u8]]) -> RecordKey {
+    pub fn of_names(names: &[&[u8]]) -> RecordKey {
         let hash = names.iter().fold(0, |hash: u64, name| mixed(hash.wrapping_add(1) ^ common_hash(&[name])));
         RecordKey(hash)
     }
@@ -107,8 +107,8 @@ mod tests {
 
     #[test]
     fn names_are_distinguished() {
-        assert_ne!(RecordKey::of(&[b"ab", b"c"]), RecordKey::of(&[b"a", b"bc"]));
-        assert_eq!(RecordKey::of(&[b"ab", b"c"]), RecordKey::of(&[b"ab", b"c"]));
+        assert_ne!(RecordKey::of_names(&[b"ab", b"c"]), RecordKey::of_names(&[b"a", b"bc"]));
+        assert_eq!(RecordKey::of_names(&[b"ab", b"c"]), RecordKey::of_names(&[b"ab", b"c"]));
     }
 
     #[test]

@@ -85,7 +85,7 @@ shm_safe!(Pulling { pull, asked_at, began_at, came_at, taken, end });
 
 impl Pulling {
     /// What is asked for, from now on.
-    pub fn of(pull: Pull, now: Instant) -> Pulling {
+    pub fn begun(pull: Pull, now: Instant) -> Pulling {
         Pulling { pull, asked_at: now, began_at: now, came_at: now, taken: 0, end: None }
     }
 
@@ -175,7 +175,7 @@ pub fn compare<P: ExchangePorts>(ports: &mut P, with: P::Peer) {
 /// Asks a node for all there is, or for what was changed since a moment.
 pub fn pull<P: ExchangePorts>(ports: &mut P, from: P::Peer, since: Stamp, now: Instant) {
     let pull = Pull { cursor: 0, since };
-    ports.with_pulling(from, |pulling| *pulling = Some(Pulling::of(pull, now)));
+    ports.with_pulling(from, |pulling| *pulling = Some(Pulling::begun(pull, now)));
     ports.send(from, ExchangeMessage::Pull(pull));
 }
 
@@ -328,7 +328,7 @@ fn on_page<P: ExchangePorts>(ports: &mut P, from: P::Peer, page: Pull, note: imp
         under_way.came_at = now;
         let (began_at, end) = (under_way.began_at, under_way.ended()?);
         let next = end.next.map(|cursor| Pull { cursor, ..page });
-        *pulling = next.map(|pull| Pulling { began_at, ..Pulling::of(pull, now) });
+        *pulling = next.map(|pull| Pulling { began_at, ..Pulling::begun(pull, now) });
         Some(next)
     });
     match ended {

@@ -13,7 +13,7 @@ pub struct LeaseRow {
     /// Counts up while it is held.
     pub beat: u32,
     /// What became of it.
-    pub fate: LeaseOutcome,
+    pub outcome: LeaseOutcome,
 }
 
 /// What became of a lease.
@@ -64,7 +64,7 @@ pub fn resolve(successors: &[Successor], lease: (u64, u32)) -> ((u64, u32), u32)
 pub(super) fn ends(rows: &[&LeaseRow]) -> Vec<Option<usize>> {
     let places: BTreeMap<(&[u8], u32), usize> =
         rows.iter().enumerate().map(|(at, row)| ((row.node.as_slice(), row.lease), at)).collect();
-    let next = |(at, row): (usize, &&LeaseRow)| match &row.fate {
+    let next = |(at, row): (usize, &&LeaseRow)| match &row.outcome {
         LeaseOutcome::TakenOver(node, lease) => places.get(&(node.as_slice(), *lease)).copied(),
         _ => Some(at),
     };
@@ -73,7 +73,7 @@ pub(super) fn ends(rows: &[&LeaseRow]) -> Vec<Option<usize>> {
     for _ in 0..=rows.len().checked_ilog2().unwrap_or_default() {
         ends = ends.iter().map(|end| end.and_then(|end| ends.get(end).copied().flatten())).collect();
     }
-    let is_end = |end: &usize| rows.get(*end).is_some_and(|row| !matches!(row.fate, LeaseOutcome::TakenOver(..)));
+    let is_end = |end: &usize| rows.get(*end).is_some_and(|row| !matches!(row.outcome, LeaseOutcome::TakenOver(..)));
     ends.into_iter().map(|end| end.filter(is_end)).collect()
 }
 
@@ -91,7 +91,7 @@ mod tests {
 
     #[test]
     fn rows_that_were_removed_keep_no_node_from_its_own() {
-        let row = |node: &[u8], lease, fate| LeaseRow { node: node.to_vec(), lease, beat: 1, fate };
+        let row = |node: &[u8], lease, outcome| LeaseRow { node: node.to_vec(), lease, beat: 1, outcome };
         let by = |node: &[u8], lease| LeaseOutcome::TakenOver(node.to_vec(), lease);
         let has = |rows: &[LeaseRow]| has_inherited_own(&rows.iter().collect::<Vec<_>>(), (b"a", 4));
         let own = row(b"a", 4, LeaseOutcome::Held);
@@ -106,13 +106,13 @@ mod tests {
 
     #[test]
     fn chains_of_any_length_have_one_end() {
-        let row = |lease, fate| LeaseRow { node: b"a".to_vec(), lease, beat: 1, fate };
+        let row = |lease, outcome| LeaseRow { node: b"a".to_vec(), lease, beat: 1, outcome };
         let mut rows: Vec<LeaseRow> =
             (1..1000).map(|n| row(n, LeaseOutcome::TakenOver(b"a".to_vec(), n + 1))).collect();
         assert!(ends(&rows.iter().collect::<Vec<_>>()).iter().all(Option::is_none));
         rows.push(row(1000, LeaseOutcome::Held));
         assert!(ends(&rows.iter().collect::<Vec<_>>()).iter().all(|end| *end == Some(999)));
-        rows[999].fate = LeaseOutcome::TakenOver(b"a".to_vec(), 500);
+        rows[999].outcome = LeaseOutcome::TakenOver(b"a".to_vec(), 500);
         assert!(ends(&rows.iter().collect::<Vec<_>>()).iter().all(Option::is_none));
         assert!(ends(&[]).is_empty());
     }

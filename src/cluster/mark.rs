@@ -116,7 +116,7 @@ mod tests {
     }
 
     fn mark() -> RelayMark {
-        RelayMark { node: b"[2001:db8::1]:5060".to_vec(), at: Stamp::of(UnixMillis(1_700_000_000_000)) }
+        RelayMark { node: b"[2001:db8::1]:5060".to_vec(), at: Stamp::of_time(UnixMillis(1_700_000_000_000)) }
     }
 
     #[test]
@@ -149,7 +149,7 @@ mod tests {
     fn a_mark_is_good_for_five_minutes() {
         let secrets = secrets("a secret of ours");
         let text = mark().text(&secrets, &about());
-        let after = |time: Millis| Stamp::of(mark().at.time() + time);
+        let after = |time: Millis| Stamp::of_time(mark().at.time() + time);
         assert!(RelayMark::open(&secrets, &text, &about(), after(MOST_AHEAD)).is_ok());
         assert_eq!(RelayMark::open(&secrets, &text, &about(), after(MOST_AHEAD + Millis(1))), Err(Refusal::Late));
         assert_eq!(

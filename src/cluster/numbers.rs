@@ -91,7 +91,7 @@ impl Side {
     }
 
     /// The word of this side.
-    fn of<T>(self, mine: T, theirs: T) -> T {
+    fn choose<T>(self, mine: T, theirs: T) -> T {
         if self.is_theirs() { theirs } else { mine }
     }
 }
@@ -163,7 +163,7 @@ impl HeldNumbers {
 
     /// What is held after a merge.
     pub fn merged(&self, other: &HeldNumbers, merge: &Merge) -> HeldNumbers {
-        let (said, owned) = (merge.said_by.of(self, other), merge.owned_by.of(self, other));
+        let (said, owned) = (merge.said_by.choose(self, other), merge.owned_by.choose(self, other));
         let Version { epoch, owner, .. } = owned.version;
         let is_overtaken = self.is_overtaken(other, merge);
         let local = if is_overtaken { merge.ceiling } else { self.local.max(other.local) };

@@ -55,7 +55,7 @@ mod tests {
     const NOW: Instant = Instant::at(1_000_000);
 
     fn made_at(number: u64) -> Stamp {
-        Stamp::of(UnixMillis(1_700_000_000_000 + number))
+        Stamp::of_time(UnixMillis(1_700_000_000_000 + number))
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub struct BatchEnd {
 
 impl BatchEnd {
     /// What was seen of `rows`, which were read with their keys.
-    pub fn of<C: Column>(rows: &Rows<'_, C>) -> BatchEnd {
+    pub fn of_rows<C: Column>(rows: &Rows<'_, C>) -> BatchEnd {
         BatchEnd { rows: rows.len(), last: keys_of(rows).max().unwrap_or_default() }
     }
 }
@@ -161,7 +161,7 @@ mod tests {
         let all = each_page(&database, b"watchers", rows, |db, page| {
             let found = db.select_with_keys::<KeyOnly>(b"watchers", &page.conditions, page.order)?;
             pages.push(found.len());
-            Ok(BatchEnd::of(&found))
+            Ok(BatchEnd::of_rows(&found))
         });
         assert_eq!(all.expect("it can be read"), count as usize);
         pages

@@ -40,10 +40,10 @@ pub struct Writer<'a, T> {
     pub write: &'a dyn Fn(&Connection, &T) -> Result<(), DbError>,
 }
 
-/// What became of a group: a fate for each row, and the error that stopped it.
+/// What became of a group: a outcome for each row, and the error that stopped it.
 pub struct GroupOutcome {
     /// In the order of the rows.
-    pub fates: Vec<RowOutcome>,
+    pub of_rows: Vec<RowOutcome>,
     /// The database was lost on the way: no more groups.
     pub error: Option<StoreError>,
 }
@@ -52,7 +52,7 @@ impl<T> Writer<'_, T> {
     /// Writes a group of rows, at most [`GROUP`].
     pub fn write_group(&self, rows: &[T]) -> GroupOutcome {
         counters::count(Counter::DbGroups);
-        let mut outcome = GroupOutcome { fates: vec![RowOutcome::Kept; rows.len()], error: None };
+        let mut outcome = GroupOutcome { of_rows: vec![RowOutcome::Kept; rows.len()], error: None };
         // Without transactions the first rows of a group that fails would be there already.
         let (limits, together) = (self.database.limits_texts(), self.database.has_transactions());
         // A row over which something panics is one that fits nowhere: it is written alone, and refused.
@@ -69,7 +69,7 @@ impl<T> Writer<'_, T> {
             }),
         };
         match together {
-            Ok(()) => fitting.iter().for_each(|at| outcome.fates[*at] = RowOutcome::Written),
+            Ok(()) => fitting.iter().for_each(|at| outcome.of_rows[*at] = RowOutcome::Written),
             Err(StoreError::Refused | StoreError::Busy) => {
                 self.write_alone(rows, &fitting, &mut outcome, |database, row| {
                     database.write(|db| (self.write)(db, row))
@@ -95,8 +95,8 @@ impl<T> Writer<'_, T> {
     ) {
         for at in which {
             match caught("a row is written", || write(self.database, &rows[*at])) {
-                Ok(()) => outcome.fates[*at] = RowOutcome::Written,
-                Err(StoreError::Refused) if self.takes_rows() => outcome.fates[*at] = RowOutcome::Refused,
+                Ok(()) => outcome.of_rows[*at] = RowOutcome::Written,
+                Err(StoreError::Refused) if self.takes_rows() => outcome.of_rows[*at] = RowOutcome::Refused,
                 Err(StoreError::Busy) => {}
                 // A table that refuses everything is away.
                 Err(StoreError::Refused) => return outcome.error = Some(StoreError::Database),
@@ -143,10 +143,10 @@ impl<'a, T> TakenRows<'a, T> {
     }
 
     /// Has `note` take note of what became of the next rows.
-    pub fn settle(&mut self, fates: &[RowOutcome], mut note: impl FnMut(&T, RowOutcome)) {
-        for (row, fate) in self.rows[self.settled..].iter().zip(fates) {
+    pub fn settle(&mut self, of_rows: &[RowOutcome], mut note: impl FnMut(&T, RowOutcome)) {
+        for (row, outcome) in self.rows[self.settled..].iter().zip(of_rows) {
             self.settled += 1;
-            note(row, *fate);
+            note(row, *outcome);
         }
     }
 }
@@ -163,9 +163,9 @@ impl<T> Drop for TakenRows<'_, T> {
 }
 
 impl GroupOutcome {
-    /// How many rows had this fate.
-    pub fn count(&self, fate: RowOutcome) -> usize {
-        self.fates.iter().filter(|other| **other == fate).count()
+    /// How many rows had this outcome.
+    pub fn count(&self, outcome: RowOutcome) -> usize {
+        self.of_rows.iter().filter(|other| **other == outcome).count()
     }
 }
 
@@ -225,7 +225,7 @@ impl Pass {
 
 /// Why a row is set aside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-enum WhyAside {
+enum WhySetAside {
     /// The row could not be written in this pass, and is left for the next one.
     #[default]
     Kept,
@@ -236,7 +236,7 @@ enum WhyAside {
 }
 
 shm_safe!(
-    enum WhyAside {
+    enum WhySetAside {
         Kept,
         Refused,
         KeptAfterRefusal,
@@ -245,33 +245,35 @@ shm_safe!(
 
 /// When a set-aside row is tried again, kept in 48 bits beside its record; none for a row that is not set aside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Aside {
+pub struct RowBackoff {
     /// The upper and the lower half of the second, so that the record needs no room to align it; 0 for none.
     until: [u16; 2],
-    why: WhyAside,
+    why: WhySetAside,
 }
 
-shm_safe!(Aside { until, why });
+shm_safe!(RowBackoff { until, why });
 
-impl Aside {
+impl RowBackoff {
     /// Set aside by a refusal at `now`.
-    pub fn refused(now: Moment) -> Aside {
-        Aside { until: halves(now + REFUSED_WAIT), why: WhyAside::Refused }
+    pub fn refused(now: Moment) -> RowBackoff {
+        RowBackoff { until: halves(now + REFUSED_WAIT), why: WhySetAside::Refused }
     }
 
     /// Left for a later pass than the one at `now`.
-    pub fn later(now: Moment) -> Aside {
-        Aside { until: halves(now + Seconds(1)), why: WhyAside::Kept }
+    pub fn later(now: Moment) -> RowBackoff {
+        RowBackoff { until: halves(now + Seconds(1)), why: WhySetAside::Kept }
     }
 
     /// After it was tried once more in the pass that began at `now`. No pass tries a row twice, and what was refused
     /// counts as refused until it is written.
-    pub fn after(self, fate: RowOutcome, now: Moment) -> Aside {
-        match fate {
-            RowOutcome::Written => Aside::default(),
-            RowOutcome::Refused => Aside::refused(now),
-            RowOutcome::Kept if self.is_refused() => Aside { why: WhyAside::KeptAfterRefusal, ..Aside::later(now) },
-            RowOutcome::Kept => Aside::later(now),
+    pub fn after(self, outcome: RowOutcome, now: Moment) -> RowBackoff {
+        match outcome {
+            RowOutcome::Written => RowBackoff::default(),
+            RowOutcome::Refused => RowBackoff::refused(now),
+            RowOutcome::Kept if self.is_refused() => {
+                RowBackoff { why: WhySetAside::KeptAfterRefusal, ..RowBackoff::later(now) }
+            }
+            RowOutcome::Kept => RowBackoff::later(now),
         }
     }
 
@@ -282,12 +284,12 @@ impl Aside {
         let [upper, lower] = self.until.map(i64::from);
         let until = upper * 0x1_0000 + lower;
         let is_after = |moment: Moment| until > 0 && until > moment.seconds();
-        is_after(horizon) || (is_last && self.why != WhyAside::Refused && is_after(now))
+        is_after(horizon) || (is_last && self.why != WhySetAside::Refused && is_after(now))
     }
 
     /// Whether the database has refused the row.
     pub fn is_refused(self) -> bool {
-        self.why != WhyAside::Kept
+        self.why != WhySetAside::Kept
     }
 }
 
@@ -302,7 +304,7 @@ mod tests {
 
     #[test]
     fn what_was_refused_rests_until_its_time_or_the_end() {
-        let aside = Aside::refused(Moment::at(1000));
+        let aside = RowBackoff::refused(Moment::at(1000));
         assert!(
             aside.rests(Moment::at(1000), Pass::Regular)
                 && aside.rests(Moment::at(1299), Pass::Regular)
@@ -311,18 +313,18 @@ mod tests {
         assert!(aside.rests(Moment::at(1000), Pass::Last), "a pass does not try a row twice");
         assert!(!aside.rests(Moment::at(1001), Pass::Last), "the last pass tries it once more");
         assert!(
-            !Aside::default().rests(Moment::at(1000), Pass::Regular)
-                && !Aside::default().rests(Moment::at(1000), Pass::Last)
+            !RowBackoff::default().rests(Moment::at(1000), Pass::Regular)
+                && !RowBackoff::default().rests(Moment::at(1000), Pass::Last)
         );
         // Whatever the second: what passes before the last one have left, it tries, and nothing twice.
         let last = Pass::Last.moment(Moment::at(1000));
-        for before in [Aside::refused(Moment::at(1000)), Aside::later(Moment::at(1000))] {
+        for before in [RowBackoff::refused(Moment::at(1000)), RowBackoff::later(Moment::at(1000))] {
             assert!(before.rests(Moment::at(1000), Pass::Regular) && !before.rests(last, Pass::Last), "{before:?}");
         }
-        for own in [Aside::refused(last), Aside::later(last)] {
+        for own in [RowBackoff::refused(last), RowBackoff::later(last)] {
             assert!(own.rests(last, Pass::Last), "{own:?}");
         }
-        let later = Aside::later(Moment::at(1000));
+        let later = RowBackoff::later(Moment::at(1000));
         assert!(
             later.rests(Moment::at(1000), Pass::Regular)
                 && later.rests(Moment::at(1000), Pass::Last)
@@ -332,17 +334,17 @@ mod tests {
 
     #[test]
     fn a_refused_row_that_cannot_be_written_later_is_tried_once_in_a_pass() {
-        let refused = Aside::default().after(RowOutcome::Refused, Moment::at(1000));
+        let refused = RowBackoff::default().after(RowOutcome::Refused, Moment::at(1000));
         for (pass, at) in [(Pass::Regular, 1300), (Pass::Last, 1100), (Pass::Last, 1300)] {
             let now = pass.moment(Moment::at(at));
             assert!(!refused.rests(now, pass), "{pass:?} at {at}");
             let kept = refused.after(RowOutcome::Kept, now);
             assert!(kept.is_refused() && kept.rests(now, pass), "{pass:?} at {at}");
-            assert_eq!(kept.after(RowOutcome::Written, now), Aside::default());
+            assert_eq!(kept.after(RowOutcome::Written, now), RowBackoff::default());
             let next = now + Seconds(1);
             assert!(!kept.rests(next, Pass::Regular) && !kept.rests(next, Pass::Last), "{pass:?} at {at}");
         }
-        assert!(!Aside::default().after(RowOutcome::Kept, Moment::at(1000)).is_refused());
+        assert!(!RowBackoff::default().after(RowOutcome::Kept, Moment::at(1000)).is_refused());
     }
 
     #[test]

@@ -41,7 +41,7 @@ impl Traits {
     }
 
     /// The set of these traits.
-    pub fn of(traits: &[Trait]) -> Traits {
+    pub fn of_list(traits: &[Trait]) -> Traits {
         traits.iter().fold(Traits::NONE, |all, one| all.with(*one))
     }
 }
@@ -102,13 +102,13 @@ impl Package {
     }
 
     /// Whether it has this trait.
-    pub const fn has(&self, of: Trait) -> bool {
+    pub const fn has_trait(&self, of: Trait) -> bool {
         self.traits.0 & of as u8 != 0
     }
 
     /// Whether it reports on watchers (RFC 3857).
     pub const fn is_winfo(&self) -> bool {
-        self.has(Trait::Winfo)
+        self.has_trait(Trait::Winfo)
     }
 
     /// The name of the package that a winfo package reports on (RFC 3857 5), whether that is registered or not.

@@ -95,7 +95,7 @@ fn has_ended<P: Ports>(ports: &mut P, subscription: &Subscription, cause: Cause,
 /// The last NOTIFY of a subscription that has ended, and the word to those who watch the watchers.
 fn send_final_notify<P: Ports>(ports: &mut P, subscription: &Subscription, resource: &Resource, event: WatcherEvent) {
     let package = *ports.packages().get(subscription.state.event);
-    let watcher = || Watcher { status: Status::Terminated, event, ..Watcher::of(subscription) };
+    let watcher = || Watcher { status: Status::Terminated, event, ..Watcher::of_subscription(subscription) };
     watcher_changes::notify(ports, &package, subscription.get(Field::PresUri), watcher, Extent::Partial);
     if ports.enqueue(resource, StateChange::Due) {
         notifier::run(ports, resource);

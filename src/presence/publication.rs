@@ -38,7 +38,7 @@ shm_safe!(DialogSum { count, ended, version });
 
 impl Dialogs {
     /// Reads the dialogs of a dialog document.
-    pub fn of(document: &[u8]) -> Dialogs {
+    pub fn of_document(document: &[u8]) -> Dialogs {
         let Some(info) = DialogInfo::parse(document) else { return Dialogs::default() };
         let mut marks = info.marks;
         marks.sort_unstable_by_key(|mark| mark.id);
@@ -110,11 +110,11 @@ impl DialogView<'_> {
 
     /// Whether the other document speaks of every dialog of this one.
     pub fn is_within(&self, other: &DialogView<'_>) -> bool {
-        self.marks.len() == self.sum.count as usize && self.marks.iter().all(|mark| other.has(mark.id))
+        self.marks.len() == self.sum.count as usize && self.marks.iter().all(|mark| other.has_dialog(mark.id))
     }
 
     /// Whether they have one whose id has this hash.
-    pub fn has(&self, id: u64) -> bool {
+    pub fn has_dialog(&self, id: u64) -> bool {
         self.marks.binary_search_by_key(&id, |mark| mark.id).is_ok()
     }
 
@@ -315,7 +315,7 @@ pub enum Plan {
 
 impl Plan {
     /// Decides what a change means for these documents.
-    pub fn of<D: StoredDocument>(documents: &[D], change: &Change) -> Plan {
+    pub fn for_change<D: StoredDocument>(documents: &[D], change: &Change) -> Plan {
         let find = |etag: EntityTag<&[u8]>| documents.iter().position(|document| document.etag() == etag);
         match change {
             // Another process was faster with what another node announced, be it this state of the record or another
@@ -420,7 +420,7 @@ impl Publication {
     pub fn without(&self, dialogs: &DialogView<'_>) -> Option<Publication> {
         let removed: Vec<u64> = dialogs.marks.iter().map(|mark| mark.id).collect();
         let body = super::composition::dialog_info::without(&self.body, &removed)?;
-        Some(Publication { dialogs: Dialogs::of(&body), body, ..self.clone() })
+        Some(Publication { dialogs: Dialogs::of_document(&body), body, ..self.clone() })
     }
 }
 
@@ -436,16 +436,16 @@ mod tests {
     fn dialog(id: &str, state: &str) -> Publication {
         let body =
             format!("<dialog-info><dialog id=\"{id}\"><state>{state}</state></dialog></dialog-info>").into_bytes();
-        Publication { etag: id.into(), dialogs: Dialogs::of(&body), body, ..Default::default() }
+        Publication { etag: id.into(), dialogs: Dialogs::of_document(&body), body, ..Default::default() }
     }
 
     #[test]
     fn a_record_is_there_once() {
         let record = |etag: &str| Publication { etag: etag.into(), ruid: b"r".to_vec(), ..dialog("a", "early") };
         // Two processes store two states of the record that another node announced: neither replaces the other.
-        assert_eq!(Plan::of(&[record("e.1")], &Change::Insert(record("e.0"))), Plan::NoMatch);
+        assert_eq!(Plan::for_change(&[record("e.1")], &Change::Insert(record("e.0"))), Plan::NoMatch);
         let unnamed = |etag: &str| Publication { ruid: Vec::new(), ..record(etag) };
-        assert_eq!(Plan::of(&[unnamed("e.1")], &Change::Insert(unnamed("e.0"))), plan(&[0], &[], None));
+        assert_eq!(Plan::for_change(&[unnamed("e.1")], &Change::Insert(unnamed("e.0"))), plan(&[0], &[], None));
     }
 
     fn plan(replaced: &[usize], trimmed: &[usize], keeps: Option<usize>) -> Plan {
@@ -456,27 +456,27 @@ mod tests {
     fn one_document_for_each_dialog() {
         let stored = [dialog("a", "early"), dialog("b", "early")];
         let change = Publication { etag: "c".into(), ..dialog("b", "confirmed") };
-        assert_eq!(Plan::of(&stored, &Change::Insert(change)), plan(&[1], &[], None));
-        assert_eq!(Plan::of(&stored, &Change::Insert(dialog("b", "confirmed"))), Plan::NoMatch);
+        assert_eq!(Plan::for_change(&stored, &Change::Insert(change)), plan(&[1], &[], None));
+        assert_eq!(Plan::for_change(&stored, &Change::Insert(dialog("b", "confirmed"))), Plan::NoMatch);
     }
 
     #[test]
     fn of_a_document_with_several_dialogs_the_rest_stays() {
         let both = b"<dialog-info><dialog id='a'/><dialog id='b'/></dialog-info>";
-        let stored = [Publication { dialogs: Dialogs::of(both), body: both.to_vec(), ..dialog("x", "early") }];
-        let ended = Dialogs::of(&dialog("b", "terminated").body);
-        assert_eq!(Plan::of(&stored, &Change::End(ended.clone())), plan(&[], &[0], None));
+        let stored = [Publication { dialogs: Dialogs::of_document(both), body: both.to_vec(), ..dialog("x", "early") }];
+        let ended = Dialogs::of_document(&dialog("b", "terminated").body);
+        assert_eq!(Plan::for_change(&stored, &Change::End(ended.clone())), plan(&[], &[0], None));
         let rest = stored[0].without(&ended.view()).unwrap();
         assert_eq!(rest.body, b"<dialog-info><dialog id='a'/></dialog-info>");
         assert_eq!((rest.dialogs.marks.len(), rest.dialogs.sum.count), (1, 1));
-        assert_eq!(Plan::of(&stored, &Change::End(Dialogs::of(both))), plan(&[0], &[], None));
+        assert_eq!(Plan::for_change(&stored, &Change::End(Dialogs::of_document(both))), plan(&[0], &[], None));
     }
 
     /// A document of one dialog: version, call-id, tags, state.
     fn state(version: &str, call: &str, state: &str) -> Dialogs {
         let version = if version.is_empty() { String::new() } else { format!(" version='{version}'") };
         let text = format!("<dialog-info{version}><dialog id='x' {call}><state>{state}</state></dialog></dialog-info>");
-        Dialogs::of(text.as_bytes())
+        Dialogs::of_document(text.as_bytes())
     }
 
     const CALL: &str = "call-id='1' local-tag='a' remote-tag='b'";
@@ -498,7 +498,7 @@ mod tests {
             received_at,
             ..Modification::default()
         };
-        match Plan::of(&stored, &Change::Modify(change)) {
+        match Plan::for_change(&stored, &Change::Modify(change)) {
             Plan::Modify { keeps, .. } => keeps,
             other => panic!("{other:?}"),
         }
@@ -516,7 +516,7 @@ mod tests {
         let end = || state("5", CALL, "terminated");
         assert_eq!(stays(2, end(), 0, state("6", CALL, "early")), Keeps::Nothing);
         assert_eq!(stays(2, end(), 0, state("1", "call-id='2'", "early")), Keeps::Nothing);
-        assert_eq!(stays(2, end(), 0, Dialogs::of(&dialog("y", "early").body)), Keeps::Nothing);
+        assert_eq!(stays(2, end(), 0, Dialogs::of_document(&dialog("y", "early").body)), Keeps::Nothing);
         assert_eq!(stays(2, end(), 6, state("1", CALL, "early")), Keeps::Nothing);
         assert_eq!(stays(2, state("5", CALL, "confirmed"), 0, state("1", CALL, "early")), Keeps::Nothing);
     }
@@ -555,7 +555,7 @@ mod tests {
         };
         for expected in [Keeps::Body, Keeps::Nothing] {
             let change = late(&stored);
-            let plan = Plan::of(std::slice::from_ref(&stored), &Change::Modify(change.clone()));
+            let plan = Plan::for_change(std::slice::from_ref(&stored), &Change::Modify(change.clone()));
             assert_eq!(plan, Plan::Modify { at: 0, keeps: expected });
             assert_eq!(stored.modify(&change, expected), expected == Keeps::Nothing);
         }
@@ -573,10 +573,13 @@ mod tests {
         };
         let new = |dialogs| Publication { etag: "b".into(), body: b"new".to_vec(), dialogs, ..end.clone() };
         let late = new(state("2", CALL, "early"));
-        assert_eq!(Plan::of(std::slice::from_ref(&end), &Change::Insert(late.clone())), plan(&[0], &[], Some(0)));
+        assert_eq!(
+            Plan::for_change(std::slice::from_ref(&end), &Change::Insert(late.clone())),
+            plan(&[0], &[], Some(0))
+        );
         assert_eq!((late.keeping(end.clone()).body, late.keeping(end.clone()).etag), (b"end".to_vec(), "b".into()));
         let next = new(state("0", "call-id='2'", "early"));
-        assert_eq!(Plan::of(&[end], &Change::Insert(next)), plan(&[0], &[], None));
+        assert_eq!(Plan::for_change(&[end], &Change::Insert(next)), plan(&[0], &[], None));
     }
 
     #[test]
@@ -591,7 +594,7 @@ mod tests {
                 ..Modification::default()
             })
         };
-        let keeps = |change: Change| match Plan::of(&stored, &change) {
+        let keeps = |change: Change| match Plan::for_change(&stored, &change) {
             Plan::Modify { keeps, .. } => keeps,
             other => panic!("{other:?}"),
         };
@@ -600,6 +603,6 @@ mod tests {
         assert_eq!(keeps(idle(b"sip:X@h", true)), Keeps::Nothing);
         assert_eq!(keeps(idle(b"sip:x@h", false)), Keeps::Nothing);
         assert_eq!(keeps(idle(b"", false)), Keeps::Nothing);
-        assert_eq!(Plan::of(&stored, &Change::Remove("zz".into())), Plan::NoMatch);
+        assert_eq!(Plan::for_change(&stored, &Change::Remove("zz".into())), Plan::NoMatch);
     }
 }

@@ -192,7 +192,7 @@ pub fn apply<P: Ports>(
             let publication = Publication {
                 etag: replica.etag.clone(),
                 body: replica.body.clone(),
-                received_at: replica.stamp.map(|stamp| TwoClocks::of(ports).own_of(stamp)),
+                received_at: replica.stamp.map(|stamp| TwoClocks::of_cluster(ports).own_of(stamp)),
                 ..Publication::default()
             };
             let shown = document::shown_once(&new, publication);
@@ -271,8 +271,8 @@ fn carry_out<P: Ports>(
         return Ok(ReplicationOutcome::Answer(replica.removal()));
     }
     let tag = replica.last_etag().clone();
-    let life = Life::OF_HOST.of_message(replica, Question::of(ports));
-    let now = TwoClocks::of(ports);
+    let life = Life::OF_HOST.of_message(replica, Question::of_cluster(ports));
+    let now = TwoClocks::of_cluster(ports);
     let expires_at = Expiry::At(life.end(replica, now));
     let received_at = replica.stamp.map(|stamp| now.own_of(stamp));
     let dialogs = document::dialogs(new.description, &replica.body);

@@ -83,7 +83,7 @@ pub struct Watcher {
 
 impl Watcher {
     /// The watcher of a subscription.
-    pub fn of<B: AsRef<[u8]>>(subscription: &Subscription<B>) -> Watcher {
+    pub fn of_subscription<B: AsRef<[u8]>>(subscription: &Subscription<B>) -> Watcher {
         Watcher {
             uri: crate::sip::uri::join(subscription.get(Field::WatcherUser), subscription.get(Field::WatcherDomain)),
             id: subscription.get(Field::CallId).to_vec(),

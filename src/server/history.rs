@@ -94,7 +94,7 @@ pub struct NewChange<'a> {
 
 impl<'a> NewChange<'a> {
     /// One that has nothing but its kind.
-    pub fn of(resource: &'a Resource, kind: ChangeKind) -> NewChange<'a> {
+    pub fn of_kind(resource: &'a Resource, kind: ChangeKind) -> NewChange<'a> {
         NewChange { resource, kind, sender: b"", etag: EntityTag::new(b""), body: BodyDigest::default(), expires: None }
     }
 }
@@ -401,7 +401,7 @@ mod tests {
     fn publish(history: &History, n: usize) {
         let resource = RULE.resource(format!("sip:user{n}@example.org").as_bytes(), PackageId(0));
         history.note_change(
-            &NewChange { etag: EntityTag::new(b"tag"), ..NewChange::of(&resource, ChangeKind::New) },
+            &NewChange { etag: EntityTag::new(b"tag"), ..NewChange::of_kind(&resource, ChangeKind::New) },
             MicroTick::at(n as u64),
         );
     }

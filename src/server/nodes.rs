@@ -1,7 +1,8 @@
 //! The nodes of the cluster, as all processes of this one know them: who is present, what each reads, which of them run
 //! stock's module, who may speak as a node, where records belong, and what was removed.
+pub mod admission;
 pub mod cluster_state;
-pub mod door;
+
 pub mod drain_state;
 pub mod held_lease;
 pub mod joining;

@@ -10,8 +10,8 @@ use crate::presence::config::Config;
 use crate::presence::event_package::Packages;
 use crate::presence::resource::{Resource, UriComparison};
 use crate::server::history::History;
+use crate::server::nodes::admission::NodeAdmission;
 use crate::server::nodes::cluster_state::ClusterState;
-use crate::server::nodes::door::Door;
 use crate::server::nodes::drain_state::Drain;
 use crate::server::nodes::known_nodes::Nodes;
 use crate::server::nodes::old_documents::OldDocuments;
@@ -78,7 +78,7 @@ pub struct Shared {
     /// The other nodes.
     pub nodes: &'static Nodes,
     /// The check of who may speak as a node.
-    pub door: &'static Door,
+    pub admission: &'static NodeAdmission,
     /// Where this node stands among them.
     pub cluster_state: &'static ClusterState,
     /// The other nodes that run stock's module.
@@ -117,7 +117,7 @@ impl Shared {
     /// # Errors
     ///
     /// Fails when shared memory runs out.
-    pub fn new(config: &Config, door: Door) -> Result<Shared, NoMemory> {
+    pub fn new(config: &Config, admission: NodeAdmission) -> Result<Shared, NoMemory> {
         let rule = UriComparison { ignore_case: config.ignore_case, seed: config.hash_seed };
         #[cfg(feature = "fault-injection")]
         crate::host::fault::install();
@@ -141,7 +141,7 @@ impl Shared {
             change_counts: shm::leak(ChangeCounts::default())?,
             drain: shm::leak(Drain::default())?,
             nodes: shm::leak(Nodes::new())?,
-            door: Box::leak(Box::new(door)),
+            admission: Box::leak(Box::new(admission)),
             cluster_state: shm::leak(ClusterState::new())?,
             stock_nodes: shm::leak(StockNodes::new())?,
             tombstones: shm::leak(Tombstones::new(rule))?,
@@ -220,8 +220,8 @@ impl Parts {
 
     #[cfg(test)]
     fn over(config: Config, database: Database) -> Parts {
-        let door = Door::new(&config).expect("no secret");
-        let mut shared = Shared::new(&config, door).expect("memory");
+        let admission = NodeAdmission::new(&config).expect("no secret");
+        let mut shared = Shared::new(&config, admission).expect("memory");
         // The host of unit tests has no size of its memory.
         shared.authorizations = AuthorizationCache::within(shared.tables.rule(), 1 << 20).expect("memory");
         let registry = PackageRegistry::of_packages(crate::presence::testing::fixtures::packages());

@@ -70,6 +70,20 @@ fn without_functions(parameters: &str) -> String {
     text
 }
 
+/// The layers whose functions are read beside the RFCs.
+const READ_BY_NOUN: [&str; 6] = ["cluster", "presence", "callbacks", "common", "server", "abi"];
+
+#[test]
+fn functions_have_a_noun_in_their_names() {
+    let (modules, for_tests, mut wrong) = (modules(), modules_for_tests(), Vec::new());
+    let read = modules.iter().filter(|(module, _)| READ_BY_NOUN.contains(&layer_of(module)) && !for_tests.has(module));
+    for (module, code) in read {
+        let bare = functions(code).into_iter().map(|f| f.name).filter(|name| matches!(*name, "of" | "has"));
+        wrong.extend(bare.map(|name| format!("{module}: `{name}` does not say of what")));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
 /// A caller owes nothing to a safe function: it neither reads what a pointer of its caller leads to, nor returns a
 /// reference with a lifetime that no argument has.
 #[test]

@@ -35,34 +35,34 @@ impl arbiter::LeaseTable for Registry {
         if self.is_away {
             return Err(());
         }
-        self.leases.borrow_mut().push(LeaseRow { node: node.to_vec(), lease, beat: 1, fate: LeaseOutcome::Held });
+        self.leases.borrow_mut().push(LeaseRow { node: node.to_vec(), lease, beat: 1, outcome: LeaseOutcome::Held });
         Ok(())
     }
 
     fn beat(&mut self, node: &[u8], lease: u32, from: u32) -> Result<(), ()> {
-        self.change(node, lease, |row| row.beat += u32::from(row.beat == from && row.fate == LeaseOutcome::Held))
+        self.change(node, lease, |row| row.beat += u32::from(row.beat == from && row.outcome == LeaseOutcome::Held))
     }
 
     fn take_over(&mut self, seen: &LeaseRow, node: &[u8], lease: u32) -> Result<(), ()> {
         self.change(&seen.node, seen.lease, |row| {
             if row == seen {
-                row.fate = LeaseOutcome::TakenOver(node.to_vec(), lease);
+                row.outcome = LeaseOutcome::TakenOver(node.to_vec(), lease);
             }
         })
     }
 
     fn release(&mut self, node: &[u8], lease: u32) -> Result<(), ()> {
         self.change(node, lease, |row| {
-            if row.fate == LeaseOutcome::Held {
-                row.fate = LeaseOutcome::Released;
+            if row.outcome == LeaseOutcome::Held {
+                row.outcome = LeaseOutcome::Released;
             }
         })
     }
 
     fn hand_over(&mut self, own: (&[u8], u32), successor: (&[u8], u32)) -> Result<(), ()> {
         self.change(own.0, own.1, |row| {
-            if row.fate == LeaseOutcome::Held {
-                row.fate = LeaseOutcome::TakenOver(successor.0.to_vec(), successor.1);
+            if row.outcome == LeaseOutcome::Held {
+                row.outcome = LeaseOutcome::TakenOver(successor.0.to_vec(), successor.1);
             }
         })
     }

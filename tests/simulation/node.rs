@@ -117,7 +117,7 @@ fn node_of(name: &[u8]) -> u64 {
 
 /// What has become of the leases that were taken over.
 fn successors_of<'a>(rows: impl Iterator<Item = &'a LeaseRow>) -> Vec<Successor> {
-    let successor = |row: &LeaseRow| match &row.fate {
+    let successor = |row: &LeaseRow| match &row.outcome {
         LeaseOutcome::TakenOver(node, lease) => {
             Some(Successor { lost: (node_of(&row.node), row.lease), by: (node_of(node), *lease) })
         }

@@ -136,7 +136,7 @@ unsafe extern "C" fn pres_refresh_watchers(uri: *mut str_t, event: *mut str_t, k
     entry!(pres_refresh_watchers, -1, {
         let (Some(uri), Some(event)) = (given_text!(uri), given_text!(event)) else { return -1 };
         let Some(process) = state::process() else { return -1 };
-        match refreshing::refresh_watchers(process, uri, event, RefreshKind::of(kind)) {
+        match refreshing::refresh_watchers(process, uri, event, RefreshKind::of_number(kind)) {
             Ok(()) => 0,
             Err(why) => {
                 why.log(&format!("the watchers of {} are not refreshed", log::show(uri)));
@@ -199,7 +199,7 @@ struct Views<'a> {
 
 impl<'a> Views<'a> {
     /// Reads and checks them; fails with the name of the header that is missing or flawed.
-    fn of(message: SipMsg<'a>) -> Result<Views<'a>, &'static str> {
+    fn of_message(message: SipMsg<'a>) -> Result<Views<'a>, &'static str> {
         let to = message.to().ok_or("To")?;
         let from = message.from().ok_or("From")?;
         let Header::Value(contact) = message.contact() else { return Err("Contact") };
@@ -237,7 +237,7 @@ unsafe fn fill_subscription(
         Header::Value(seconds) => seconds.min(limit),
         Header::Bad => return Err("Expires"),
     };
-    let Views { to, from, contact, call_id } = Views::of(message)?;
+    let Views { to, from, contact, call_id } = Views::of_message(message)?;
     subs.to_user = lend(to.user).unbound();
     subs.to_domain = lend(to.host).unbound();
     subs.from_user = lend(from.user).unbound();
@@ -294,7 +294,7 @@ unsafe extern "C" fn get_presentity(
         let Some(registry) = state::registry() else { return std::ptr::null_mut() };
         let Some(id) = registry.id_of(event) else { return std::ptr::null_mut() };
         let uri = given_text!(&uri).unwrap_or_default();
-        let made = match registry.packages().get(id).has(Trait::Aggregates) {
+        let made = match registry.packages().get(id).has_trait(Trait::Aggregates) {
             // The package's own memory: it alone knows how it is freed (`free_presentity`).
             true => calls::package_document_of(uri, id),
             false => calls::document_of(uri, id).and_then(|document| private_str(&document)),

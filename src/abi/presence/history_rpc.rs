@@ -129,7 +129,7 @@ fn publications(rpc: &Rpc) -> Result<(), String> {
         out.text(c"presentity", &resource.uri).text(c"event", context.packages().get(resource.event).name);
         out.text(c"etag", publication.etag.bytes()).text(c"sender", &publication.sender).int(c"left", left);
         out.text(c"received_time", &when(publication.received_at)).int(c"priority", publication.priority.into());
-        show_body(out, BodyDigest::of(&publication.body));
+        show_body(out, BodyDigest::of_body(&publication.body));
         out.moment(c"received", publication.received_at);
     }
     Ok(())

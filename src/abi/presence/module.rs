@@ -195,7 +195,7 @@ pub unsafe extern "C" fn kr_presence_refresh_watchers(
         let (Some(uri), Some(event)) = (given_text!(uri), given_text!(event)) else { return -1 };
         let Some(process) = state::process() else { return -1 };
         let file = given_text!(file_uri).zip(given_text!(filename));
-        let done = match (RefreshKind::of(kind), file) {
+        let done = match (RefreshKind::of_number(kind), file) {
             (RefreshKind::HardState, Some((file_uri, filename))) => {
                 refresh_hard_state(process, uri, event, file_uri, filename).map_err(NotRefreshed::from)
             }

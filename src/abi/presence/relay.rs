@@ -139,7 +139,7 @@ fn known_presentity(context: &Context, message: SipMsg<'_>) -> Option<Vec<u8>> {
     Some(subscription.get(Field::PresUri).to_vec())
 }
 
-/// Whom a request is about: in a dialog its URI is that of a node, and To has the presentity.
+/// MissedWatchers a request is about: in a dialog its URI is that of a node, and To has the presentity.
 fn presentity(message: SipMsg<'_>) -> Option<Vec<u8>> {
     let (user, host) = match message.to().filter(|to| !message.is_publish() && !to.tag.is_empty()) {
         Some(to) => (to.user, to.host),
@@ -164,7 +164,7 @@ impl AskedNodes {
         node.place().map_or(0xffff, |place| (place + 1) & 0xffff)
     }
 
-    fn has(self, node: NodeId) -> bool {
+    fn has_node(self, node: NodeId) -> bool {
         self.numbers().any(|number| number == AskedNodes::number(node))
     }
 
@@ -191,7 +191,7 @@ unsafe extern "C" fn on_failure(_cell: *mut sys::cell, _kind: c_int, params: *mu
         // This node may be the next one itself: it gets the request as the others do.
         let nodes = presentity(request).map(|uri| holders::serving_nodes(&context, &uri)).unwrap_or_default();
         let mut asked = AskedNodes(*failed.word());
-        let next = nodes.iter().find(|(node, _)| !asked.has(*node) && asked.add(*node));
+        let next = nodes.iter().find(|(node, _)| !asked.has_node(*node) && asked.add(*node));
         *failed.word() = asked.0;
         if next.and_then(|(_, address)| dmq::uri_of(address)).is_some_and(|next| tm_relay::send_on(request, &next)) {
             return;
@@ -211,8 +211,10 @@ mod tests {
     fn each_node_is_asked_once_and_four_at_most() {
         let mut asked = AskedNodes::default();
         for place in [0, 255, 7, 1] {
-            assert!(!asked.has(NodeId::at(place)) && asked.add(NodeId::at(place)) && asked.has(NodeId::at(place)));
+            assert!(
+                !asked.has_node(NodeId::at(place)) && asked.add(NodeId::at(place)) && asked.has_node(NodeId::at(place))
+            );
         }
-        assert!(!asked.has(NodeId::at(2)) && !asked.add(NodeId::at(2)) && !asked.has(NodeId::HERE));
+        assert!(!asked.has_node(NodeId::at(2)) && !asked.add(NodeId::at(2)) && !asked.has_node(NodeId::HERE));
     }
 }

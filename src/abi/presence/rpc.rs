@@ -56,7 +56,7 @@ fn refresh(rpc: &Rpc, named: Kind) {
     let kind = match (named, rpc.text()) {
         (Kind::Watchers, _) => RefreshKind::Rules,
         (Kind::Given, Some(given)) => match text::parsed(&given) {
-            Some(kind @ 0..=2) => RefreshKind::of(kind),
+            Some(kind @ 0..=2) => RefreshKind::of_number(kind),
             _ => return fault(rpc, "the type must be 0, 1 or 2"),
         },
         (Kind::Given, None) => return fault(rpc, "Not enough parameters"),

@@ -25,7 +25,7 @@ use crate::presence::config::{Config, NotifyEngine};
 use crate::server::announcing::leases_table::LeasesTable;
 use crate::server::authorizations::watchers_table;
 use crate::server::context::{Context, Process};
-use crate::server::nodes::door::Door;
+use crate::server::nodes::admission::NodeAdmission;
 use crate::server::notify::{fan_out, named_sender, notifier_process};
 use crate::server::packages::foreseen_body::ForeseenBody;
 use crate::server::packages::prediction::Predictions;
@@ -62,14 +62,14 @@ pub(crate) fn start(commit: &'static [u8], host_version: &'static [u8]) -> Resul
     }
     log!(Notice, "{}", config.introduction());
     let database = open_database(&config, params.db_url())?;
-    let door = Door::new(&config)?;
+    let admission = NodeAdmission::new(&config)?;
     let leases = open_leases(&config, params.db_url())?;
     if config.replicates || config.shares_subscriptions {
-        if !door.has_secret() {
+        if !admission.has_secret() {
             log!(
                 Warn,
                 "cluster_secret is not set: what comes from {} is believed to come from a node of the cluster",
-                if door.is_open() { "any address that may send KDMQ" } else { "the addresses in cluster_peers" }
+                if admission.is_open() { "any address that may send KDMQ" } else { "the addresses in cluster_peers" }
             );
         }
         crate::abi::presence::dmq::join(&config)?;
@@ -85,7 +85,7 @@ pub(crate) fn start(commit: &'static [u8], host_version: &'static [u8]) -> Resul
     }
     slab::start(config.shm_slab.into()).map_err(|error| error.to_string())?;
     metrics::start().map_err(|error| error.to_string())?;
-    let shared = Shared::new(&config, door).map_err(|error| error.to_string())?;
+    let shared = Shared::new(&config, admission).map_err(|error| error.to_string())?;
     let started = config.started;
     let parts = Parts::new(config, shared, database);
     state::set(Process {

@@ -107,9 +107,9 @@ impl RecordStore for RecordsInMemory {
             // What the database has no connection for is kept without a try.
             let outcome = match lost {
                 None => self.rows.write_changes(group),
-                Some(_) => GroupOutcome { fates: vec![RowOutcome::Kept; group.len()], error: lost },
+                Some(_) => GroupOutcome { of_rows: vec![RowOutcome::Kept; group.len()], error: lost },
             };
-            changes.settle(&outcome.fates, |change, fate| {
+            changes.settle(&outcome.of_rows, |change, fate| {
                 if self.records.note_fate(change, fate, moment) {
                     refusals.note(self.rows.table, || named(change));
                 }

@@ -28,7 +28,7 @@ const MOST_JUDGEMENTS: usize = 4;
 /// them.
 pub fn authorizations<P: Ports>(ports: &mut P, resource: &Resource) -> Result<bool, Failure> {
     let package = *ports.packages().get(resource.event);
-    if !package.has(Trait::NeedsAuthorization) {
+    if !package.has_trait(Trait::NeedsAuthorization) {
         return Ok(false);
     }
     let (mut done, mut is_changed) = (Ok(()), false);
@@ -252,7 +252,7 @@ fn queue_change<P: Ports>(
     let Judged { subscription, authorization } = judged;
     let details = ports.config().winfo_details;
     let watcher = || {
-        let mut watcher = Watcher { status: authorization.status, ..Watcher::of(subscription) };
+        let mut watcher = Watcher { status: authorization.status, ..Watcher::of_subscription(subscription) };
         if details {
             watcher.event = WatcherEvent::of_decision(authorization.status);
         }

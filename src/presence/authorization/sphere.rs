@@ -7,7 +7,7 @@ use quick_xml::Reader;
 use quick_xml::events::Event;
 
 /// The first `sphere` element's value: its text, or the name of the element inside it.
-pub fn of(document: &[u8]) -> Option<Vec<u8>> {
+pub fn in_document(document: &[u8]) -> Option<Vec<u8>> {
     let mut reader = Reader::from_reader(document);
     // The text of the element that is being read.
     let mut inside: Option<Vec<u8>> = None;
@@ -43,18 +43,21 @@ fn said(text: &[u8]) -> Option<Vec<u8>> {
 ///
 /// Fails when the documents cannot be read.
 pub fn of_presentity<P: Ports>(ports: &mut P, resource: &Resource) -> Result<Option<Vec<u8>>, StoreError> {
-    Ok(ports.documents(resource)?.iter().rev().find_map(|publication| of(&publication.body)))
+    Ok(ports.documents(resource)?.iter().rev().find_map(|publication| in_document(&publication.body)))
 }
 
 #[cfg(test)]
 mod tests {
     #[test]
     fn text_and_element_forms() {
-        assert_eq!(super::of(b"<p><sphere>work</sphere></p>"), Some(b"work".to_vec()));
-        assert_eq!(super::of(b"<p><r:sphere> <r:home/> </r:sphere></p>"), Some(b"home".to_vec()));
-        assert_eq!(super::of(b"<p><sphere/></p>"), None);
-        assert_eq!(super::of(b"<p><sphere> </sphere><sphere>home</sphere></p>"), Some(b"home".to_vec()));
-        assert_eq!(super::of(b"<p><sphere>w<!-- c -->o&#114;<![CDATA[k]]> </sphere></p>"), Some(b"work".to_vec()));
-        assert_eq!(super::of(b"<p><broken"), None);
+        assert_eq!(super::in_document(b"<p><sphere>work</sphere></p>"), Some(b"work".to_vec()));
+        assert_eq!(super::in_document(b"<p><r:sphere> <r:home/> </r:sphere></p>"), Some(b"home".to_vec()));
+        assert_eq!(super::in_document(b"<p><sphere/></p>"), None);
+        assert_eq!(super::in_document(b"<p><sphere> </sphere><sphere>home</sphere></p>"), Some(b"home".to_vec()));
+        assert_eq!(
+            super::in_document(b"<p><sphere>w<!-- c -->o&#114;<![CDATA[k]]> </sphere></p>"),
+            Some(b"work".to_vec())
+        );
+        assert_eq!(super::in_document(b"<p><broken"), None);
     }
 }

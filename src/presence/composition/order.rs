@@ -51,7 +51,7 @@ pub struct Order(Vec<(OrderColumn, bool)>);
 impl Order {
     /// The order in force. `None`: documents stay as they come, by their last change in memory, by other columns from
     /// a table.
-    pub fn of(config: &Config) -> Option<Order> {
+    pub fn of_config(config: &Config) -> Option<Order> {
         match config.document_order() {
             DocumentOrder::LastChange => None,
             DocumentOrder::Priority => Some(Order(vec![(OrderColumn::Priority, false)])),

@@ -72,7 +72,7 @@ shm_safe!(BodyDigest { bytes, crc32 });
 
 impl BodyDigest {
     /// The digest of a body.
-    pub fn of(body: &[u8]) -> BodyDigest {
+    pub fn of_body(body: &[u8]) -> BodyDigest {
         if body.is_empty() {
             return BodyDigest::default();
         }
@@ -93,7 +93,7 @@ pub enum KnownBody<B> {
 
 impl<B> KnownBody<B> {
     /// What was made just now.
-    pub fn of(made: Option<B>) -> KnownBody<B> {
+    pub fn of_made(made: Option<B>) -> KnownBody<B> {
         made.map_or(KnownBody::None, KnownBody::Body)
     }
 
@@ -127,7 +127,7 @@ pub struct Digested {
 impl Digested {
     /// Digests a body.
     pub fn new(body: Vec<u8>) -> Digested {
-        Digested { digest: BodyDigest::of(&body), body }
+        Digested { digest: BodyDigest::of_body(&body), body }
     }
 }
 
@@ -253,7 +253,7 @@ mod tests {
 
     #[test]
     fn no_body_has_no_digest() {
-        assert_eq!(BodyDigest::of(b""), BodyDigest::default());
-        assert_eq!(BodyDigest::of(b"123456789"), BodyDigest { bytes: 9, crc32: 0xcbf4_3926 });
+        assert_eq!(BodyDigest::of_body(b""), BodyDigest::default());
+        assert_eq!(BodyDigest::of_body(b"123456789"), BodyDigest { bytes: 9, crc32: 0xcbf4_3926 });
     }
 }

@@ -142,7 +142,9 @@ fn rules_can_be_applied<P: Ports>(ports: &mut P, resource: &Resource) -> Result<
 
 /// Whether a package's bodies show each watcher what the rules let it see.
 fn filters<P: Ports>(ports: &P, package: &Package) -> bool {
-    package.has(Trait::NeedsAuthorization) && package.has(Trait::FiltersBody) && !ports.config().force_active
+    package.has_trait(Trait::NeedsAuthorization)
+        && package.has_trait(Trait::FiltersBody)
+        && !ports.config().force_active
 }
 
 /// After so many panics in one pass nothing more is tried in it; the timer tries again, and visits all.
@@ -277,7 +279,7 @@ impl<'a> Body<'a> {
             (None, false)
         });
         let digest = body.as_ref().map(|made| made.digest);
-        self.composed = KnownBody::of(body.map(|made| made.body));
+        self.composed = KnownBody::of_made(body.map(|made| made.body));
         let (KnownBody::Body(body), Some(digest)) = (&self.composed, digest) else { return };
         digests.learn(body, digest);
         if is_new {
@@ -331,7 +333,7 @@ fn compose<P: Ports>(
     if let Some(tried_again) = ports.leave_out_unreadable(&mut documents) {
         valid_until = valid_until.min(Expiry::At(tried_again));
     }
-    if !package.has(Trait::Aggregates) {
+    if !package.has_trait(Trait::Aggregates) {
         return Ok(Composed { body: readable::last(ports, resource, documents), valid_until });
     }
     let mut offline = None;
@@ -339,7 +341,7 @@ fn compose<P: Ports>(
         let at = place.among(documents.len());
         documents.insert(at, removed.clone());
         offline = Some(at);
-        if let Some(order) = Order::of(ports.config()) {
+        if let Some(order) = Order::of_config(ports.config()) {
             // Where it would stand if it were still there.
             order.sort(&mut documents);
             offline = documents.iter().position(|document| document.etag == removed.etag);
@@ -367,7 +369,7 @@ fn watchers_of<P: Ports>(ports: &mut P, resource: &Resource, package: &Package) 
     let now = ports.now();
     let subscriptions = ports.subscriptions(&watched)?;
     let living = subscriptions.iter().filter(|subscription| !subscription.is_over(now));
-    let mut watchers: Vec<Watcher> = living.map(Watcher::of).collect();
+    let mut watchers: Vec<Watcher> = living.map(Watcher::of_subscription).collect();
     let subscribed: BTreeSet<Cow<'_, [u8]>> = watchers.iter().map(|watcher| rule.folded(&watcher.uri)).collect();
     let mut waiting = ports.waiting_watchers(&watched)?;
     waiting.retain(|waiting| !subscribed.contains(&rule.folded(&waiting.uri)));
@@ -440,8 +442,8 @@ fn deliver<P: Ports>(
     }
     notify_headers::push(&mut reused.headers, ports, notify, &package, content.as_deref());
     let digest = match &content {
-        Some(Cow::Borrowed(shared)) => reused.digests.of(shared),
-        Some(Cow::Owned(own)) => BodyDigest::of(own),
+        Some(Cow::Borrowed(shared)) => reused.digests.digest_of(shared),
+        Some(Cow::Owned(own)) => BodyDigest::of_body(own),
         None => BodyDigest::default(),
     };
     ports.send_notify(notify, &reused.headers, content.as_deref(), digest);
@@ -509,10 +511,10 @@ impl Digest {
         (self.place, self.digest) = (Some((shared.as_ptr(), shared.len())), digest);
     }
 
-    fn of(&mut self, shared: &[u8]) -> BodyDigest {
+    fn digest_of(&mut self, shared: &[u8]) -> BodyDigest {
         let place = Some((shared.as_ptr(), shared.len()));
         if self.place != place {
-            (self.place, self.digest) = (place, BodyDigest::of(shared));
+            (self.place, self.digest) = (place, BodyDigest::of_body(shared));
         }
         self.digest
     }

@@ -162,7 +162,7 @@ fn insert<P: Ports>(ports: &mut P, direct: &Direct<'_>, new: &Document<'_>) -> R
 
 /// The record id of a publication that its entity tag alone names: the same on every node.
 fn id_of(new: &Document<'_>, etag: EntityTag<&[u8]>) -> Vec<u8> {
-    let key = RecordKey::of(&[&new.resource.uri, new.description.name, etag.bytes()]);
+    let key = RecordKey::of_names(&[&new.resource.uri, new.description.name, etag.bytes()]);
     format!("pres-{:016x}", key.0).into_bytes()
 }
 

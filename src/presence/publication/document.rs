@@ -33,7 +33,7 @@ impl<'a> Document<'a> {
 
 /// Where the package shows one document only, watchers get the one that was just published.
 pub(crate) fn shown_alone(new: &Document<'_>, body: Option<&[u8]>) -> Option<TransientBody> {
-    body.filter(|_| !new.description.has(Trait::Aggregates)).map(|body| TransientBody::Body(body.to_vec()))
+    body.filter(|_| !new.description.has_trait(Trait::Aggregates)).map(|body| TransientBody::Body(body.to_vec()))
 }
 
 /// What watchers get when a document goes: where the package shows one document only, the body that came with the
@@ -53,14 +53,16 @@ pub(crate) fn shown_at_the_end<P: Ports>(
 pub(crate) fn shown_if_readable<P: Ports>(ports: &P, new: &Document<'_>, body: Option<&[u8]>) -> Option<TransientBody> {
     shown_alone(
         new,
-        body.filter(|body| new.description.has(Trait::Aggregates) || readable::shows(ports, new.description, body)),
+        body.filter(|body| {
+            new.description.has_trait(Trait::Aggregates) || readable::shows(ports, new.description, body)
+        }),
     )
 }
 
 /// How a document is shown that ends as soon as it is there: beside the others where the package puts documents of
 /// dialogs together, alone where it shows the last one, and elsewhere not at all.
 pub(crate) fn shown_once(new: &Document<'_>, publication: Publication) -> Option<TransientBody> {
-    match (new.description.has(Trait::Aggregates), new.description.is_dialog()) {
+    match (new.description.has_trait(Trait::Aggregates), new.description.is_dialog()) {
         (true, true) => Some(TransientBody::Removed(publication, DocumentPlace::AtEnd)),
         (true, false) => None,
         (false, _) => Some(TransientBody::Body(publication.body)),
@@ -68,7 +70,7 @@ pub(crate) fn shown_once(new: &Document<'_>, publication: Publication) -> Option
 }
 
 pub(crate) fn dialogs(package: &Package, body: &[u8]) -> Dialogs {
-    if package.is_dialog() { Dialogs::of(body) } else { Dialogs::default() }
+    if package.is_dialog() { Dialogs::of_document(body) } else { Dialogs::default() }
 }
 
 /// How phones are distinguished where they share a line.

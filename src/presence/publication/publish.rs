@@ -153,7 +153,7 @@ fn modify<P: Ports>(
     // A document that is held back is what a refresh refreshes, and what a newer one replaces.
     let held = ports.find_late(new.resource, etag);
     let request = &PublishRequest { body: request.body.or(held.as_ref().map(|late| late.body.as_slice())), ..*request };
-    let new_etag = if new.description.has(Trait::KeepsEntityTag) {
+    let new_etag = if new.description.has_trait(Trait::KeepsEntityTag) {
         etag.to_owned_tag()
     } else {
         let changes = etag.changes().wrapping_add(1);

@@ -55,7 +55,7 @@ pub struct OwnershipClaim {
 impl OwnershipClaim {
     /// As it is compared.
     pub fn held(&self) -> HeldNumbers {
-        let owner = RecordKey::of(&[&self.owner]).0;
+        let owner = RecordKey::of_names(&[&self.owner]).0;
         HeldNumbers {
             version: Version { word: self.remote_cseq, epoch: self.epoch, stamp: self.stamp, owner },
             local: self.local_cseq,
@@ -66,7 +66,7 @@ impl OwnershipClaim {
 
 /// The key of a dialog's subscription among all nodes.
 pub fn dialog_key(dialog: DialogId<'_>) -> RecordKey {
-    RecordKey::of(&[dialog.call_id, dialog.from_tag, dialog.to_tag])
+    RecordKey::of_names(&[dialog.call_id, dialog.from_tag, dialog.to_tag])
 }
 
 /// A subscription as its owner announces it.

@@ -45,7 +45,7 @@ pub enum RefreshKind {
 
 impl RefreshKind {
     /// The kind of this type; as with stock, the state is meant by types that there are not.
-    pub fn of(number: i32) -> RefreshKind {
+    pub fn of_number(number: i32) -> RefreshKind {
         match number {
             0 => RefreshKind::Rules,
             2 => RefreshKind::HardState,
@@ -132,7 +132,7 @@ pub fn parse(action: &str, object: &Map<String, Value>) -> Option<Placed> {
         "refresh" => Placed::Refresh {
             uri: bytes(object.get("uri"))?,
             event: bytes(object.get("event"))?,
-            kind: RefreshKind::of(i32::try_from(object.get("type")?.as_i64()?).ok()?),
+            kind: RefreshKind::of_number(i32::try_from(object.get("type")?.as_i64()?).ok()?),
             file: [bytes(object.get("file_uri"))?, bytes(object.get("filename"))?],
         },
         "offer" => Placed::Offer(Offer {

@@ -25,7 +25,7 @@ pub(crate) enum Question {
 }
 
 impl Question {
-    pub(crate) fn of<P: Ports>(ports: &P) -> Question {
+    pub(crate) fn of_cluster<P: Ports>(ports: &P) -> Question {
         if ports.expects_answers() { Question::Open } else { Question::None }
     }
 }
@@ -76,7 +76,7 @@ pub struct TwoClocks {
 }
 
 impl TwoClocks {
-    pub(crate) fn of<P: Ports>(ports: &P) -> TwoClocks {
+    pub(crate) fn of_cluster<P: Ports>(ports: &P) -> TwoClocks {
         TwoClocks { own: ports.now(), shared: ports.cluster_second() }
     }
 

@@ -32,7 +32,8 @@ pub fn unchanged<B: AsRef<[u8]>>(subscription: &Subscription<B>, event: &[u8], o
     let SubscriptionState { status, flags, transport, .. } = subscription.state;
     let [epoch, lease, ceiling] = numbers.map(u64::from);
     let numbers = [owner, epoch, lease, ceiling, status as u64, u64::from(flags)];
-    let strings = RecordKey::of(&subscription.fields()).0 ^ mixed(RecordKey::of(&[event, transport.word()]).0);
+    let strings =
+        RecordKey::of_names(&subscription.fields()).0 ^ mixed(RecordKey::of_names(&[event, transport.word()]).0);
     numbers.iter().fold(strings, |digest, number| mixed(digest.wrapping_add(1) ^ mixed(*number)))
 }
 

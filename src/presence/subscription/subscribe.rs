@@ -237,7 +237,7 @@ fn initial<P: Ports>(
             ports.note_end(&other, Cause::Replaced);
         }
     }
-    let watched = || Watcher::of(&subscription);
+    let watched = || Watcher::of_subscription(&subscription);
     let winfo = watcher_changes::queue(ports, description, &resource.uri, watched, Extent::Partial);
     answer(ports, description, &subscription, expires);
     watcher_changes::send(ports, winfo);
@@ -351,7 +351,8 @@ fn in_dialog<P: Ports>(
         Expires::End => (NotifyReason::Unsubscribe, Extent::Full),
         Expires::For(_) => (NotifyReason::Subscribe, Extent::Partial),
     };
-    let winfo = watcher_changes::queue(ports, description, &resource.uri, || Watcher::of(&renewed), extent);
+    let winfo =
+        watcher_changes::queue(ports, description, &resource.uri, || Watcher::of_subscription(&renewed), extent);
     answer(ports, description, &renewed, expires);
     watcher_changes::send(ports, winfo);
     notify_watcher(ports, &resource, &renewed, notify_reason);
@@ -441,7 +442,7 @@ pub fn authorize<P: Ports>(
 
 /// Whether the rules of its presentity decide about a watcher.
 fn needs_judgement<P: Ports>(ports: &P, package: &Package) -> bool {
-    package.has(Trait::NeedsAuthorization) && !ports.config().force_active
+    package.has_trait(Trait::NeedsAuthorization) && !ports.config().force_active
 }
 
 fn apply_authorization(subscription: &mut Subscription, authorization: &Authorization) -> Result<(), Failure> {

@@ -13,19 +13,19 @@ pub const DIALOG: PackageId = PackageId(2);
 pub const VOICEMAIL: PackageId = PackageId(3);
 
 fn package(name: &'static [u8], content_type: &'static [u8]) -> Package {
-    Package { traits: Traits::of(&[Trait::Aggregates]), ..Package::plain(name, content_type) }
+    Package { traits: Traits::of_list(&[Trait::Aggregates]), ..Package::plain(name, content_type) }
 }
 
 /// Presence with winfo, dialog, and message-summary.
 pub fn packages() -> Packages {
     Packages(vec![
         Package {
-            traits: Traits::of(&[Trait::Aggregates, Trait::NeedsAuthorization]),
+            traits: Traits::of_list(&[Trait::Aggregates, Trait::NeedsAuthorization]),
             peer: Some(WINFO),
             ..package(b"presence", b"application/pidf+xml")
         },
         Package {
-            traits: Traits::of(&[Trait::Aggregates, Trait::Winfo]),
+            traits: Traits::of_list(&[Trait::Aggregates, Trait::Winfo]),
             peer: Some(PRESENCE),
             ..package(b"presence.winfo", b"application/watcherinfo+xml")
         },

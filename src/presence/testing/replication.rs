@@ -175,7 +175,7 @@ fn an_older_document_of_a_dialog_is_not_taken_for_a_new_one(
 ) {
     let (mut server, resource) = with_dialogs();
     let known = announced_dialog("a", ended_at, "confirmed");
-    let dialogs = Dialogs::of(&known.body);
+    let dialogs = Dialogs::of_document(&known.body);
     server.note_ended(&resource, &dialogs.ids(), known.stamp);
     let other = Replica { again, ..announced_dialog("b", 50, "early") };
     let answer = replication::apply(&mut server, &other, NotifiedBy::ThisNode, clock).expect("applied");
@@ -204,7 +204,7 @@ fn by_a_wrong_clock_nothing_is_older_than_what_was_removed() {
         for again in [false, true] {
             let (mut server, resource) = with_dialogs();
             let removed = announced_dialog("a", 51, "confirmed");
-            server.note_ended(&resource, &Dialogs::of(&removed.body).ids(), removed.stamp);
+            server.note_ended(&resource, &Dialogs::of_document(&removed.body).ids(), removed.stamp);
             let other = Replica { again, ..announced_dialog("b", 50, "early") };
             let answer = replication::apply(&mut server, &other, NotifiedBy::ThisNode, clock).expect("applied");
             assert_eq!(answer.is_none(), taken, "{clock:?}");
@@ -222,7 +222,7 @@ fn a_removal_ends_what_is_older_of_its_dialogs_alone() {
     };
     assert_eq!(apply(&announced_dialog("a", 50, "early")), (1, 2));
     let unheard = announced_dialog("b", 50, "confirmed");
-    let ended = Dialogs::of(&unheard.body).ids();
+    let ended = Dialogs::of_document(&unheard.body).ids();
     let removal =
         |received_at| Replica { ended: ended.clone(), stamp: ClusterSecond::at(received_at), ..unheard.removal() };
     assert_eq!(apply(&removal(50)), (1, 2), "of the same second");

@@ -93,7 +93,7 @@ fn a_fetch_is_refused_while_its_state_cannot_be_read((event, away, wanted): (&st
         Away::Documents | Away::ForPoliteBlocked => server.unread = Some(StoreError::Database),
         Away::Rules => {
             server.packages.0[usize::from(PRESENCE.0)].traits =
-                Traits::of(&[Trait::Aggregates, Trait::NeedsAuthorization, Trait::FiltersBody]);
+                Traits::of_list(&[Trait::Aggregates, Trait::NeedsAuthorization, Trait::FiltersBody]);
             server.no_verdict = Some(NoVerdict::Unreadable);
         }
         Away::Decision => server.left_unjudged(&resource, 0, Outstanding::Subscribed, &StoreError::Busy.into()),

@@ -99,7 +99,7 @@ pub(crate) fn steps_to_us(parts: &Parts, ownership: &Ownership) -> Option<u32> {
         NodeId::HERE | NodeId::ELSEWHERE => node_names::node_name(parts).to_vec(),
         owner => node_names::owner_name(parts, owner),
     };
-    let key = |name: &[u8]| RecordKey::of(&[name]).0;
+    let key = |name: &[u8]| RecordKey::of_names(&[name]).0;
     let (own, owner) = (key(node_names::node_name(parts)), key(&owner));
     let arbitration = &parts.shared.cluster_state.arbitration;
     match ownership.lease {

@@ -28,7 +28,7 @@ pub(crate) fn view(parts: &Parts) -> Option<Rc<View>> {
     let placing = &parts.shared.cluster_state.placing;
     let mut view = parts.placement.borrow_mut();
     if !view.is_current(placing) {
-        *view = Rc::new(View::of(placing, replicas));
+        *view = Rc::new(View::of_placing(placing, replicas));
     }
     Some(view.clone())
 }
@@ -167,7 +167,7 @@ pub(crate) fn serving_nodes(parts: &Parts, uri: &[u8]) -> Vec<(NodeId, Address)>
 /// Returns the place of this node among those that hold records.
 pub(crate) fn own_place(parts: &Parts) -> SharingNode {
     let is_ready = parts.shared.cluster_state.placing.is_ready();
-    SharingNode { id: NodeId::HERE, key: RecordKey::of(&[node_names::node_name(parts)]).0, is_ready }
+    SharingNode { id: NodeId::HERE, key: RecordKey::of_names(&[node_names::node_name(parts)]).0, is_ready }
 }
 
 /// Looks which nodes records are placed on now.

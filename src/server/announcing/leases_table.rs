@@ -29,8 +29,8 @@ const HELD: i64 = 0;
 const RELEASED: i64 = 1;
 const TAKEN_OVER: i64 = 2;
 
-fn state_of(fate: &LeaseOutcome) -> i64 {
-    match fate {
+fn state_of(outcome: &LeaseOutcome) -> i64 {
+    match outcome {
         LeaseOutcome::Held => HELD,
         LeaseOutcome::Released => RELEASED,
         LeaseOutcome::TakenOver(..) => TAKEN_OVER,
@@ -48,16 +48,16 @@ impl LeasesTable {
         &self,
         row: (&[u8], u32),
         beat: Option<u32>,
-        fate: &LeaseOutcome,
+        outcome: &LeaseOutcome,
         cells: &[Cell<'_>],
     ) -> Result<(), StoreError> {
         let mut conditions = vec![
             ("node", Op::Eq, Value::Text(row.0)),
             ("lease", Op::Eq, Value::Int(row.1.into())),
-            ("state", Op::Eq, Value::Int(state_of(fate))),
+            ("state", Op::Eq, Value::Int(state_of(outcome))),
         ];
         conditions.extend(beat.map(|beat| ("beat", Op::Eq, Value::Int(beat.into()))));
-        if let LeaseOutcome::TakenOver(successor, lease) = fate {
+        if let LeaseOutcome::TakenOver(successor, lease) = outcome {
             conditions.push(("heir", Op::Eq, Value::Text(successor)));
             conditions.push(("heir_lease", Op::Eq, Value::Int((*lease).into())));
         }
@@ -76,7 +76,7 @@ impl LeaseTable for LeasesTable {
                 node: row.bytes(LeaseColumn::Node).to_vec(),
                 lease: number(row.int(LeaseColumn::Number)),
                 beat: number(row.int(LeaseColumn::Beat)),
-                fate: match row.int(LeaseColumn::State) {
+                outcome: match row.int(LeaseColumn::State) {
                     HELD => LeaseOutcome::Held,
                     RELEASED => LeaseOutcome::Released,
                     _ => LeaseOutcome::TakenOver(
@@ -107,7 +107,7 @@ impl LeaseTable for LeasesTable {
 
     fn take_over(&mut self, seen: &LeaseRow, node: &[u8], lease: u32) -> Result<(), StoreError> {
         let cells = owned_by(node, lease);
-        self.change((&seen.node, seen.lease), Some(seen.beat), &seen.fate, &cells)
+        self.change((&seen.node, seen.lease), Some(seen.beat), &seen.outcome, &cells)
     }
 
     fn release(&mut self, node: &[u8], lease: u32) -> Result<(), StoreError> {

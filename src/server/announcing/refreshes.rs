@@ -20,7 +20,7 @@ pub(crate) fn unchanged_of<B: AsRef<[u8]>>(
     subscription: &Subscription<B>,
     ownership: &Ownership,
 ) -> u64 {
-    let owner = RecordKey::of(&[&node_names::owner_name(parts, ownership.owner)]).0;
+    let owner = RecordKey::of_names(&[&node_names::owner_name(parts, ownership.owner)]).0;
     let ceiling = ownership.ceiling.above(subscription.state.local_cseq);
     let event = parts.packages().get(subscription.state.event).name;
     unchanged(subscription, event, owner, [ownership.epoch, ownership.lease.map_or(0, NonZeroU32::get), ceiling])

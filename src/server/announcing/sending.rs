@@ -8,28 +8,28 @@ use crate::host::clock;
 use crate::host::dmq::{self, Address, Channel};
 use crate::limited;
 use crate::server::announcing::node_names;
+use crate::server::nodes::admission::{NotAdmitted, address_of};
 use crate::server::nodes::cluster_state::local_time;
-use crate::server::nodes::door::{Closed, address_of};
 use crate::server::shared::Parts;
 use std::sync::atomic::Ordering;
 
 /// A message as it is sent: with the cluster's seal, if there is one.
 pub(crate) fn sealed(parts: &Parts, channel: Channel, message: &[u8]) -> Vec<u8> {
-    let door = parts.shared.door;
-    if !door.has_secret() {
+    let admission = parts.shared.admission;
+    if !admission.has_secret() {
         return message.to_vec();
     }
     let state = parts.shared.cluster_state;
     let number = state.messages.fetch_add(1, Ordering::Relaxed) + 1;
     let by = Sealed { sender: node_names::node_name(parts).to_vec(), started: state.started, number };
-    door.seal(channel, message.to_vec(), &by)
+    admission.seal(channel, message.to_vec(), &by)
 }
 
 /// Whether a node may receive what is said to the cluster: it is listed, or has shown that it knows the secret.
 pub(crate) fn may_receive(parts: &Parts, to: &Address) -> bool {
-    let door = parts.shared.door;
-    let is_known = || !door.has_secret() || parts.shared.nodes.is_authenticated(to);
-    door.lists_host(&to.host).unwrap_or_else(is_known)
+    let admission = parts.shared.admission;
+    let is_known = || !admission.has_secret() || parts.shared.nodes.is_authenticated(to);
+    admission.lists_host(&to.host).unwrap_or_else(is_known)
 }
 
 /// Whether a node that says where it is sends from this address; one that is named by a name may.
@@ -46,15 +46,15 @@ pub fn send_on(parts: &Parts, channel: Channel, to: &Address, message: &[u8]) ->
 
 /// Says who this node is to one that may not have shown yet that it knows the secret.
 pub fn send_hello(parts: &Parts, to: &Address, hello: &[u8]) -> bool {
-    let may_receive = parts.shared.door.lists_host(&to.host).unwrap_or(true);
+    let may_receive = parts.shared.admission.lists_host(&to.host).unwrap_or(true);
     !may_receive || dmq::send(Channel::Nodes, to, &sealed(parts, Channel::Nodes, hello))
 }
 
 /// Sends a message to all other nodes that answer and may receive it.
 pub fn broadcast_on(parts: &Parts, channel: Channel, message: &[u8]) -> bool {
     counters::count(Counter::DmqSent);
-    let door = parts.shared.door;
-    if door.is_open() {
+    let admission = parts.shared.admission;
+    if admission.is_open() {
         return dmq::broadcast(channel, message);
     }
     let text = sealed(parts, channel, message);
@@ -73,7 +73,7 @@ pub fn is_new_message(parts: &Parts, by: &Sealed) -> bool {
 /// The header of a request that this node sends on to another one.
 pub(crate) fn mark_of(parts: &Parts, about: &About<'_>) -> Vec<u8> {
     let mark = RelayMark { node: node_names::node_name(parts).to_vec(), at: parts.shared.cluster_state.tick() };
-    parts.shared.door.mark(&mark, about)
+    parts.shared.admission.mark(&mark, about)
 }
 
 /// Whether a request from `address` that has such a header was sent on by a node; `own`: the address at which it
@@ -88,17 +88,17 @@ pub(crate) fn admit_request(
     own: &str,
     value: &[u8],
     about: &About<'_>,
-) -> Result<(), Closed> {
-    let now = Stamp::of(parts.shared.cluster_state.clock.time(local_time()));
+) -> Result<(), NotAdmitted> {
+    let now = Stamp::of_time(parts.shared.cluster_state.clock.time(local_time()));
     let from = (own.as_bytes(), is_dmq_address(address));
-    let mark = parts.shared.door.admit_request(address.as_bytes(), from, (value, about), now)?;
+    let mark = parts.shared.admission.admit_request(address.as_bytes(), from, (value, about), now)?;
     let is_new = |mark: &RelayMark| parts.shared.cluster_state.taken_marks.take(mark, clock::instant());
-    if mark.as_ref().is_none_or(is_new) { Ok(()) } else { Err(Closed::Refused(Refusal::Repeated)) }
+    if mark.as_ref().is_none_or(is_new) { Ok(()) } else { Err(NotAdmitted::Refused(Refusal::Repeated)) }
 }
 
 /// Whether a node of the cluster may send from an address, as far as can be seen.
 pub(crate) fn is_node_address(parts: &Parts, address: &str) -> bool {
-    parts.shared.door.lists_host(address.as_bytes()).unwrap_or_else(|| is_dmq_address(address))
+    parts.shared.admission.lists_host(address.as_bytes()).unwrap_or_else(|| is_dmq_address(address))
 }
 
 fn is_dmq_address(address: &str) -> bool {

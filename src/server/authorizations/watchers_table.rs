@@ -35,7 +35,7 @@ row_columns! {
 }
 
 row_columns! {
-    /// Whom it was decided about.
+    /// MissedWatchers it was decided about.
     enum WatcherName {
         User = "watcher_username",
         Domain = "watcher_domain",
@@ -44,7 +44,7 @@ row_columns! {
 }
 
 row_columns! {
-    /// Whom it was decided about, and what.
+    /// MissedWatchers it was decided about, and what.
     enum ResourceWatcherColumn {
         User = "watcher_username",
         Domain = "watcher_domain",
@@ -289,8 +289,8 @@ impl AuthorizationStore for WatchersTable {
                 return Ok(());
             }
             let (outcome, found) = self.write_authorization_group(&group);
-            for (row, fate) in group.iter().zip(&outcome.fates) {
-                self.note_group_outcome(row, found.get(&row.key), *fate, now, &mut refusals);
+            for (row, outcome) in group.iter().zip(&outcome.of_rows) {
+                self.note_group_outcome(row, found.get(&row.key), *outcome, now, &mut refusals);
             }
             if let Some(error) = outcome.error {
                 return Err(error);
@@ -521,19 +521,19 @@ impl WatchersTable {
         &self,
         row: &OwedRow,
         found: Option<&Authorization>,
-        fate: RowOutcome,
+        outcome: RowOutcome,
         now: Moment,
         refusals: &mut RefusalLog,
     ) {
         let (authorizations, key) = (&self.shared.authorizations, &row.key());
-        match (fate, found) {
+        match (outcome, found) {
             (RowOutcome::Written, None) => authorizations.mark_written(key, &row.authorization, now),
             (RowOutcome::Written, Some(found)) => authorizations.take_over(key, &row.authorization, found, now),
             (RowOutcome::Kept, _) => {
-                authorizations.set_aside(key, fate, now);
+                authorizations.set_aside(key, outcome, now);
             }
             (RowOutcome::Refused, _) => {
-                if authorizations.set_aside(key, fate, now) {
+                if authorizations.set_aside(key, outcome, now) {
                     let [presentity, user, host, _] = *key;
                     refusals.note(self.config.watchers_table, || {
                         format!("the watcher {} of {}", log::show(&uri::join(user, host)), log::show(presentity))

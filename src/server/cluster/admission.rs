@@ -35,8 +35,8 @@ fn address_in(source: &str) -> &str {
 /// it says it has: it may be behind a NAT, or have several.
 fn sender_at(context: &Context, from: Option<&Address>, source: &str, now: Moment) -> Sender {
     let (shared, address) = (context.process().shared, address_in(source));
-    let is_listed = || shared.door.lists_host(address.as_bytes()) == Some(true);
-    let has_sealed = || shared.door.has_secret() && shared.cluster_state.rates.has_sealed(source.as_bytes(), now);
+    let is_listed = || shared.admission.lists_host(address.as_bytes()) == Some(true);
+    let has_sealed = || shared.admission.has_secret() && shared.cluster_state.rates.has_sealed(source.as_bytes(), now);
     // dmq goes by what the message says of its sender.
     let says_so = |from: &Address| sending::may_receive(context, from) && sending::sends_from(from, address);
     match from.is_some_and(says_so) || is_listed() || has_sealed() {
@@ -53,7 +53,7 @@ pub fn is_within_rate(context: &Context, message: SipMsg<'_>, from: Option<&Addr
     let shared = context.process().shared;
     let (rates, sender) = (&shared.cluster_state.rates, sender_at(context, from, &source, now));
     let is_within = match sender {
-        Sender::Stranger if shared.door.has_secret() => rates.has_room(sender, address.as_bytes(), now),
+        Sender::Stranger if shared.admission.has_secret() => rates.has_room(sender, address.as_bytes(), now),
         _ => rates.take(sender, address.as_bytes(), now),
     };
     if is_within {
@@ -73,7 +73,7 @@ pub fn is_within_rate(context: &Context, message: SipMsg<'_>, from: Option<&Addr
 /// A message of this address was not accepted: where there is a secret, so few are looked at as of a stranger.
 pub fn note_refused(context: &Context, message: SipMsg<'_>) {
     let shared = context.process().shared;
-    if shared.door.has_secret() {
+    if shared.admission.has_secret() {
         let source = message.source();
         // What matters is that it is counted.
         _ = shared.cluster_state.rates.take(Sender::Stranger, address_in(&source).as_bytes(), clock::now());
@@ -87,11 +87,11 @@ pub fn note_refused(context: &Context, message: SipMsg<'_>) {
 /// Fails with the answer to a message that is not accepted, or was carried out before.
 pub fn admit(context: &Context, channel: Channel, message: SipMsg<'_>, body: &[u8]) -> Result<(), StatusLine> {
     let shared = context.process().shared;
-    if shared.door.is_open() {
+    if shared.admission.is_open() {
         return Ok(());
     }
     let source = message.source();
-    match shared.door.admit(channel, address_in(&source).as_bytes(), body) {
+    match shared.admission.admit(channel, address_in(&source).as_bytes(), body) {
         Ok(None) => Ok(()),
         Ok(Some(sealed)) if names_another(channel, body, &sealed.sender) => Err(BAD),
         // What was repeated on its way was carried out the first time.

@@ -87,7 +87,7 @@ fn compares(parts: &Parts, kind: RecordKind) -> bool {
 /// A node has sent a comparison message.
 pub fn on_message(context: &mut Context<'_>, from: NodeId, kind: RecordKind, message: Comparison) {
     // What a node holds that records are not placed on says nothing about what belongs here.
-    let is_placed = holders::view(context).is_none_or(|view| view.has(from));
+    let is_placed = holders::view(context).is_none_or(|view| view.has_node(from));
     if compares(context, kind) && is_placed {
         let now = clock::instant();
         exchange::on_message(&mut Exchange::new(context, kind, from), from, message, now);
@@ -165,7 +165,7 @@ impl Exchange<'_, '_> {
             for stored in shard.subscriptions().filter(compared) {
                 let key = dialog_key(stored.subscription.dialog());
                 if range.contains(key) {
-                    let held = stored.held(owners.of(stored.ownership.owner));
+                    let held = stored.held(owners.key_of(stored.ownership.owner));
                     entries.push(DigestEntry { key, state: state_of(&held.version, held.ceiling) });
                 }
             }
@@ -179,7 +179,7 @@ impl Exchange<'_, '_> {
             publications::each(self.context, part, &is_common, |context, resource, document| {
                 let key = publications::key(context, resource, document);
                 if range.contains(key) {
-                    let state = RecordKey::of(&[
+                    let state = RecordKey::of_names(&[
                         document.etag.bytes(),
                         &document.stamp.map_or(0, ClusterSecond::seconds).to_be_bytes(),
                     ]);
@@ -306,7 +306,7 @@ impl ExchangePorts for Exchange<'_, '_> {
     }
 
     fn has_room(&mut self) -> bool {
-        let knows_us = self.view.as_ref().is_none_or(|view| view.has(self.with));
+        let knows_us = self.view.as_ref().is_none_or(|view| view.has_node(self.with));
         knows_us && self.context.memory_used() < FULL
     }
 

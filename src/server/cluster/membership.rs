@@ -37,7 +37,7 @@ pub fn step(context: &mut Context<'_>) {
     if now.is_each(HELLO_INTERVAL) {
         // Ours say who they are, and what they read; stock's nodes answer that they do not know what this is.
         let unknown = context.shared.nodes.unknown().into_iter();
-        for address in unknown.filter(|address| !context.shared.stock_nodes.has(address)) {
+        for address in unknown.filter(|address| !context.shared.stock_nodes.knows(address)) {
             sending::send_to_node(context, &address, &comparison::hello(context, HelloReply::Wanted));
         }
     }

@@ -48,7 +48,7 @@ pub(super) struct MergeBasis {
 }
 
 impl MergeBasis {
-    pub(super) fn of<B: AsRef<[u8]>>(subscription: &Subscription<B>, ownership: &Ownership) -> MergeBasis {
+    pub(super) fn of_subscription<B: AsRef<[u8]>>(subscription: &Subscription<B>, ownership: &Ownership) -> MergeBasis {
         let Ownership { owner, epoch, lease, stamp, awaits, .. } = *ownership;
         let (word, status) = (subscription.state.remote_cseq, subscription.state.status);
         MergeBasis {
@@ -119,7 +119,7 @@ fn merge(context: &mut Context<'_>, other: &Announcement, from: Option<&Address>
     let Some((mine, own_ownership)) = ownership::owned_subscription(context, dialog) else {
         return take_new(context, other, ownership, from);
     };
-    let seen = MergeBasis::of(&mine, &own_ownership);
+    let seen = MergeBasis::of_subscription(&mine, &own_ownership);
     let is_owned = arbitration::owns(context, &own_ownership);
     let Announcement { subscription: mine, claim } = texts::announcement(context, mine, own_ownership);
     let (held, theirs) = (claim.held(), other.claim.held());
@@ -248,7 +248,7 @@ pub(super) fn accept(
         let Some(mut shard) = context.shared.tables.shard_of_dialog(hash) else { return Ok(Merging::Done) };
         let Some(stored) = shard.find(dialog) else { return Ok(Merging::Done) };
         let known = &stored.subscription.state;
-        if MergeBasis::of(&stored.subscription, &stored.ownership) != *seen {
+        if MergeBasis::of_subscription(&stored.subscription, &stored.ownership) != *seen {
             return Ok(Merging::Overtaken);
         }
         let state = &mut fresh.state;
@@ -280,7 +280,7 @@ fn take_numbers(
 ) -> Merging {
     let mut merging = Merging::Done;
     context.shared.tables.change_numbers(dialog, |stored| {
-        if MergeBasis::of(&stored.subscription, &stored.ownership) != *seen {
+        if MergeBasis::of_subscription(&stored.subscription, &stored.ownership) != *seen {
             merging = Merging::Overtaken;
             return;
         }

@@ -19,7 +19,7 @@ use crate::sip::uri;
 /// it. Where ours share subscriptions each notifies its own watchers and no others, so that a change of ours is never
 /// left to it.
 fn notified_by(parts: &Parts, from: Option<&Address>) -> NotifiedBy {
-    let by_stock = from.is_none_or(|from| parts.shared.stock_nodes.has(from));
+    let by_stock = from.is_none_or(|from| parts.shared.stock_nodes.knows(from));
     match parts.config.skips_notify_of_replicas && (by_stock || !parts.config.shares_subscriptions) {
         true => NotifiedBy::Announcer,
         false => NotifiedBy::ThisNode,
@@ -82,5 +82,5 @@ pub(super) fn text(parts: &Parts, resource: &Resource, document: &Publication) -
 /// The key of a document.
 pub(super) fn key(parts: &Parts, resource: &Resource, document: &Publication) -> RecordKey {
     let record = if document.ruid.is_empty() { document.etag.bytes() } else { &document.ruid };
-    RecordKey::of(&[&resource.uri, parts.packages().get(resource.event).name, record])
+    RecordKey::of_names(&[&resource.uri, parts.packages().get(resource.event).name, record])
 }

@@ -53,10 +53,10 @@ fn refresh_replica(parts: &Parts, refresh: &ReplicaRefresh) -> RefreshOutcome {
         return RefreshOutcome::Older(Box::new(subscription), seen);
     }
     let is_owned = arbitration::owns(parts, &seen);
-    let before = MergeBasis::of(&subscription, &seen);
+    let before = MergeBasis::of_subscription(&subscription, &seen);
     let mut is_same = false;
     let change = |stored: &mut SubscriptionEntry| {
-        is_same = MergeBasis::of(&stored.subscription, &stored.ownership) == before;
+        is_same = MergeBasis::of_subscription(&stored.subscription, &stored.ownership) == before;
         if is_same {
             take_refresh(stored, refresh);
             if is_owned {

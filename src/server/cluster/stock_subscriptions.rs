@@ -158,7 +158,7 @@ fn merge(
             let kept = [Field::LocalUri, Field::RemoteUri].map(|field| (field, mine.get(field)));
             let mut subscription = announced.with(&kept)?;
             subscription.state.since = mine.state.since;
-            let seen = MergeBasis::of(&mine, &ownership);
+            let seen = MergeBasis::of_subscription(&mine, &ownership);
             let ownership = Ownership { owner, awaits: Awaited::Nothing, ..ownership };
             return merging::accept(context, &subscription, ownership, &seen);
         }
@@ -168,7 +168,7 @@ fn merge(
 
 fn take_new(parts: &Parts, announced: &Subscription, owner: NodeId, from: Option<&Address>) -> Result<(), StoreError> {
     let tombstones = parts.shared.tombstones;
-    let version = texts::announcement(parts, announced.clone(), Ownership::of(owner)).claim.held().version;
+    let version = texts::announcement(parts, announced.clone(), Ownership::held_by(owner)).claim.held().version;
     if tombstones.has_version(tombstones.of_dialog(announced.dialog()), &version) {
         stock_announce::send_to_stock(
             parts,
@@ -180,7 +180,7 @@ fn take_new(parts: &Parts, announced: &Subscription, owner: NodeId, from: Option
     if announced.state.expires_at <= clock::now() || announced.state.status == Status::Terminated {
         return Ok(());
     }
-    replicas::place(parts, announced, Ownership::of(owner)).map(|_| ())
+    replicas::place(parts, announced, Ownership::held_by(owner)).map(|_| ())
 }
 
 /// The subscription as this node sends for it: its own Contact and socket, where it has been given any.

@@ -63,7 +63,7 @@ pub(super) fn notify_waiting(context: &mut Context<'_>) {
             tables
                 .nth_shard(index)
                 .entries()
-                .filter(|entry| entry.due.has(DueNotify::Something) && !entry.busy)
+                .filter(|entry| entry.due.contains(DueNotify::Something) && !entry.busy)
                 .map(ResourceEntry::resource),
         );
     }
@@ -77,6 +77,6 @@ pub(super) fn notify_waiting(context: &mut Context<'_>) {
 /// Notifies those who watch the watchers (RFC 3857) that a subscription has this status.
 pub(super) fn notify_of_status(context: &mut Context<'_>, subscription: &Subscription, status: Status) {
     let package = *context.packages.get(subscription.state.event);
-    let watcher = || Watcher { status, ..Watcher::of(subscription) };
+    let watcher = || Watcher { status, ..Watcher::of_subscription(subscription) };
     watcher_changes::notify(context, &package, subscription.get(Field::PresUri), watcher, Extent::Full);
 }

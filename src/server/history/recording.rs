@@ -10,14 +10,14 @@ use crate::time::{Expiry, Lifetime, MicroTick};
 /// Remembers what a change did to the documents of a resource.
 pub(crate) fn note_publication(history: &History, resource: &Resource, change: &Change, applied: &Applied) {
     let lasts = |until: Expiry| Some(Lifetime::until(until, clock::now()));
-    let nothing = NewChange::of(resource, ChangeKind::DialogsEnded);
+    let nothing = NewChange::of_kind(resource, ChangeKind::DialogsEnded);
     let noted = match (change, applied) {
         (_, Applied::NoMatch) => return,
         (Change::Insert(new), _) => NewChange {
             kind: ChangeKind::New,
             sender: &new.sender,
             etag: new.etag.view(),
-            body: BodyDigest::of(&new.body),
+            body: BodyDigest::of_body(&new.body),
             expires: lasts(new.expires_at),
             ..nothing
         },
@@ -25,7 +25,7 @@ pub(crate) fn note_publication(history: &History, resource: &Resource, change: &
             kind: if modification.body.is_some() { ChangeKind::Modified } else { ChangeKind::Refreshed },
             sender: &modification.sender,
             etag: modification.new_etag.view(),
-            body: modification.body.as_deref().map(BodyDigest::of).unwrap_or_default(),
+            body: modification.body.as_deref().map(BodyDigest::of_body).unwrap_or_default(),
             expires: lasts(modification.expires_at),
             ..nothing
         },

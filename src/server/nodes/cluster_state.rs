@@ -67,7 +67,7 @@ impl ClusterState {
     /// The lease begins now.
     pub fn new() -> ClusterState {
         let (lease, started) = (Lease::new(clock::instant()), clock::wall_millis());
-        let taken_marks = TakenMarks::since(Stamp::of(started));
+        let taken_marks = TakenMarks::since(Stamp::of_time(started));
         ClusterState { lease, started, taken_marks, ..ClusterState::default() }
     }
 

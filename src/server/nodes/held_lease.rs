@@ -99,10 +99,10 @@ impl Arbitration {
     /// Notes whose the leases in the table are; returns how many that were taken over have come to ours. What was read
     /// before another process has learned more says nothing.
     pub(crate) fn learn(&self, rows: &[&LeaseRow], own_name: &[u8], generation: u32) -> usize {
-        let key = |name: &[u8]| RecordKey::of(&[name]).0;
+        let key = |name: &[u8]| RecordKey::of_names(&[name]).0;
         let mut list = ShmVec::new_in(Shm);
         for row in rows {
-            if let LeaseOutcome::TakenOver(node, lease) = &row.fate {
+            if let LeaseOutcome::TakenOver(node, lease) = &row.outcome {
                 let successor = Successor { lost: (key(&row.node), row.lease), by: (key(node), *lease) };
                 // Without memory for all of them those that were known are kept: nothing is inherited too early.
                 if shm::push(&mut list, successor).is_err() {

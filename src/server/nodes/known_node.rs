@@ -23,7 +23,7 @@ pub(super) enum DmqView {
 }
 
 impl DmqView {
-    pub(super) fn of(node: &DmqNode) -> DmqView {
+    pub(super) fn of_node(node: &DmqNode) -> DmqView {
         if node.active { DmqView::Answering } else { DmqView::Silent }
     }
 }

@@ -163,7 +163,7 @@ impl Nodes {
             if other.active && node.reach != Reachability::Answers {
                 returned.push(other.address.clone());
             }
-            node.set_reached(DmqView::of(other), now);
+            node.set_reached(DmqView::of_node(other), now);
         }
         let mut list = self.list.lock();
         for node in list.iter_mut().filter(|node| node.port.is_some()) {
@@ -315,8 +315,8 @@ impl Nodes {
     pub fn owner_keys(&self, own: &[u8]) -> OwnerKeys {
         let list = self.list.lock();
         OwnerKeys {
-            own: RecordKey::of(&[own]).0,
-            others: list.iter().map(|node| RecordKey::of(&[&node.name]).0).collect(),
+            own: RecordKey::of_names(&[own]).0,
+            others: list.iter().map(|node| RecordKey::of_names(&[&node.name]).0).collect(),
         }
     }
 
@@ -385,7 +385,7 @@ pub struct OwnerKeys {
 
 impl OwnerKeys {
     /// Returns the key of an owner; what is not settled yet is ours.
-    pub fn of(&self, owner: NodeId) -> u64 {
+    pub fn key_of(&self, owner: NodeId) -> u64 {
         let other = owner.place().and_then(|at| self.others.get(at));
         other.copied().unwrap_or(self.own)
     }

@@ -76,7 +76,7 @@ impl Nodes {
         let sharing = list.iter().enumerate().filter(|(_, node)| node.is_present() && node.places_with(replicas));
         let named = sharing.map(|(at, node)| SharingNode {
             id: NodeId::at(at),
-            key: RecordKey::of(&[&node.name]).0,
+            key: RecordKey::of_names(&[&node.name]).0,
             is_ready: node.placing.is_some_and(|placing| placing.is_ready),
         });
         named.collect()
@@ -167,7 +167,7 @@ impl Nodes {
     /// Begins to ask a node for what was changed since a moment; returns the question.
     pub fn begin_pull(&self, from: NodeId, kind: RecordKind, since: Stamp) -> Comparison {
         let (pull, now) = (Pull { cursor: 0, since }, clock::instant());
-        self.with_pulling(from, kind, |pulling| *pulling = Some(Pulling::of(pull, now)));
+        self.with_pulling(from, kind, |pulling| *pulling = Some(Pulling::begun(pull, now)));
         ExchangeMessage::Pull(pull)
     }
 }
@@ -197,7 +197,7 @@ mod tests {
         let nodes = nodes(&[(b"b", 1, Some(2)), (b"c", 2, Some(2)), (b"d", 3, Some(1)), (b"e", 4, None)]);
         let names = |list: Vec<SharingNode>| -> Vec<(Vec<u8>, bool)> {
             let known = |node: SharingNode| {
-                assert_eq!(node.key, RecordKey::of(&[&nodes.name(node.id)]).0);
+                assert_eq!(node.key, RecordKey::of_names(&[&nodes.name(node.id)]).0);
                 (nodes.name(node.id), node.is_ready)
             };
             list.into_iter().map(known).collect()

@@ -131,7 +131,9 @@ mod tests {
 
     fn dialogs(ids: &[&str]) -> Dialogs {
         let dialog = |id: &&str| format!("<dialog id=\"{id}\"><state>confirmed</state></dialog>");
-        Dialogs::of(format!("<dialog-info>{}</dialog-info>", ids.iter().map(dialog).collect::<String>()).as_bytes())
+        Dialogs::of_document(
+            format!("<dialog-info>{}</dialog-info>", ids.iter().map(dialog).collect::<String>()).as_bytes(),
+        )
     }
 
     #[test]

@@ -38,7 +38,7 @@ impl Default for OwnRemovals {
 }
 
 fn digest(name: [&[u8]; 3]) -> u64 {
-    RecordKey::of(&name).0
+    RecordKey::of_names(&name).0
 }
 
 impl OwnRemovals {

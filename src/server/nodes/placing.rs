@@ -173,7 +173,7 @@ pub struct View {
 
 impl View {
     /// The placement as it is now.
-    pub fn of(placing: &Placing, replicas: usize) -> View {
+    pub fn of_placing(placing: &Placing, replicas: usize) -> View {
         let list = placing.list.lock();
         let generation = placing.generation.load(Ordering::Acquire);
         let (nodes, candidates): (Vec<NodeId>, Vec<Candidate>) =
@@ -232,7 +232,7 @@ impl View {
     }
 
     /// Whether records are placed on a node.
-    pub fn has(&self, node: NodeId) -> bool {
+    pub fn has_node(&self, node: NodeId) -> bool {
         self.nodes.contains(&node)
     }
 }
@@ -254,7 +254,7 @@ mod tests {
         let placing = Placing::default();
         let seen: Vec<SharingNode> = (0..nodes)
             .map(|at| if at == 0 { NodeId::HERE } else { NodeId::at(at) })
-            .map(|id| (id, RecordKey::of(&[&[id.place().unwrap_or(99) as u8]]).0))
+            .map(|id| (id, RecordKey::of_names(&[&[id.place().unwrap_or(99) as u8]]).0))
             .map(|(id, key)| ready(id, key))
             .collect();
         placing.observe(&seen, Instant::at(50_000));
@@ -265,7 +265,7 @@ mod tests {
     fn what_two_nodes_hold_is_compared_by_them_alone() {
         let before = fake::live_blocks();
         let placing = placing(4);
-        let view = View::of(&placing, 1);
+        let view = View::of_placing(&placing, 1);
         let mut counts = [0; 3];
         for n in 0..1000 {
             let uri = format!("sip:{n}@example.org");
@@ -277,16 +277,16 @@ mod tests {
             counts[shared] += 1;
         }
         assert!(counts[1] > 400 && counts[1] < 600, "{counts:?}");
-        assert!(view.has(NodeId::HERE) && view.has(NodeId::at(3)) && !view.has(NodeId::at(9)));
+        assert!(view.has_node(NodeId::HERE) && view.has_node(NodeId::at(3)) && !view.has_node(NodeId::at(9)));
         drop((view, placing));
         assert_eq!(fake::live_blocks(), before);
     }
 
     #[test]
     fn a_node_that_knows_no_other_holds_everything() {
-        let view = View::of(&Placing::default(), 1);
+        let view = View::of_placing(&Placing::default(), 1);
         assert!(view.is_held_here(b"sip:a@b") && view.serving(b"sip:a@b").next().is_none());
-        assert!(View::of(&placing(1), 3).is_held_here(b"sip:a@b"));
+        assert!(View::of_placing(&placing(1), 3).is_held_here(b"sip:a@b"));
     }
 
     #[test]

@@ -166,7 +166,7 @@ impl StockNodes {
     }
 
     /// Whether the node at `address` runs stock's module.
-    pub fn has(&self, address: &Address) -> bool {
+    pub fn knows(&self, address: &Address) -> bool {
         self.any() && self.list.lock().iter().any(|node| node.is_at(address) && !node.is_replaced())
     }
 
@@ -304,11 +304,11 @@ mod tests {
         let nodes = StockNodes::new();
         let id = nodes.note(&at(1), Moment::at(10)).unwrap();
         nodes.replace(&at(1), Moment::at(20));
-        assert!(!nodes.has(&at(1)) && nodes.takers().is_empty());
+        assert!(!nodes.knows(&at(1)) && nodes.takers().is_empty());
         assert!(due(&nodes, &[(1, true)], Moment::at(21)).is_empty());
         assert_eq!(nodes.lost(Moment::at(30)).len(), 1, "what it had is nobody's");
         assert_eq!(nodes.note(&at(1), Moment::at(40)).unwrap(), id);
-        assert!(nodes.has(&at(1)) && nodes.lost(Moment::at(50)).is_empty());
+        assert!(nodes.knows(&at(1)) && nodes.lost(Moment::at(50)).is_empty());
     }
 
     #[test]

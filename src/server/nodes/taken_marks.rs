@@ -35,7 +35,7 @@ impl TakenMarks {
 
     /// Takes a mark; `false`: it was taken before. Without memory each is taken.
     pub(crate) fn take(&self, mark: &RelayMark, now: Instant) -> bool {
-        let digest = RecordKey::of(&[&mark.node, &mark.at.0.to_be_bytes()]).0;
+        let digest = RecordKey::of_names(&[&mark.node, &mark.at.0.to_be_bytes()]).0;
         let taken = &mut *self.0.lock();
         if taken.marks.is_empty() && taken.marks.try_reserve_exact(MOST_MARKS).is_ok() {
             taken.marks.resize(MOST_MARKS, TakenMark::default());
@@ -52,13 +52,13 @@ mod tests {
     use crate::time::{Millis, UnixMillis};
 
     fn mark(node: &[u8], millis: u64) -> RelayMark {
-        RelayMark { node: node.to_vec(), at: Stamp::of(UnixMillis(millis)) }
+        RelayMark { node: node.to_vec(), at: Stamp::of_time(UnixMillis(millis)) }
     }
 
     #[test]
     fn each_nodes_marks_are_taken_once_since_the_start() {
         let before = fake::live_blocks();
-        let taken = TakenMarks::since(Stamp::of(UnixMillis(10_000)));
+        let taken = TakenMarks::since(Stamp::of_time(UnixMillis(10_000)));
         let (now, later) = (Instant::at(5_000), Instant::at(5_001) + SENT_AGAIN);
         assert!(!taken.take(&mark(b"a:1", 10_000), now), "it may have been taken before the start");
         assert!(taken.take(&mark(b"a:1", 10_001), now) && taken.take(&mark(b"b:1", 10_001), now));

@@ -258,7 +258,7 @@ mod tests {
             while let Some(hash) = unread.next(&mut pass) {
                 let mut shard = tables.shard(hash);
                 let entry = shard.entry_by_hash(hash).unwrap();
-                assert!(entry.due.has(DueNotify::Something) && !entry.busy);
+                assert!(entry.due.contains(DueNotify::Something) && !entry.busy);
                 entry.due = Default::default();
                 drop(shard);
                 unread.is_read(hash);

@@ -35,7 +35,7 @@ pub struct OwnDialogId {
 
 impl OwnDialogId {
     /// A copy.
-    pub fn of(dialog: DialogId<'_>) -> OwnDialogId {
+    pub fn of_dialog(dialog: DialogId<'_>) -> OwnDialogId {
         let DialogId { call_id, to_tag, from_tag } = dialog;
         OwnDialogId { call_id: call_id.to_vec(), to_tag: to_tag.to_vec(), from_tag: from_tag.to_vec() }
     }
@@ -48,7 +48,7 @@ impl OwnDialogId {
 
 /// The watchers that were not notified.
 #[derive(Debug, Clone)]
-pub enum Whom {
+pub enum MissedWatchers {
     /// All watchers of a resource that learn of changes.
     All,
     /// The watcher of this dialog, of a change.
@@ -59,27 +59,27 @@ pub enum Whom {
     Ended(Box<Notify>),
 }
 
-impl Whom {
+impl MissedWatchers {
     /// The watcher of this NOTIFY, which was not sent.
-    pub fn of(notify: &Notify) -> Whom {
-        let dialog = || OwnDialogId::of(notify.subscription.dialog());
+    pub fn of_notify(notify: &Notify) -> MissedWatchers {
+        let dialog = || OwnDialogId::of_dialog(notify.subscription.dialog());
         match notify.notify_reason {
-            NotifyReason::Change => Whom::One(dialog()),
-            NotifyReason::Subscribe => Whom::Asking(dialog()),
-            NotifyReason::Unsubscribe | NotifyReason::Ended => Whom::Ended(Box::new(notify.clone())),
+            NotifyReason::Change => MissedWatchers::One(dialog()),
+            NotifyReason::Subscribe => MissedWatchers::Asking(dialog()),
+            NotifyReason::Unsubscribe | NotifyReason::Ended => MissedWatchers::Ended(Box::new(notify.clone())),
         }
     }
 
     /// Whether the NOTIFY is that of a change, and no SUBSCRIBE or decision asks for it.
     pub(crate) fn is_of_a_change(&self) -> bool {
-        matches!(self, Whom::All | Whom::One(_))
+        matches!(self, MissedWatchers::All | MissedWatchers::One(_))
     }
 
     fn dialog(&self) -> Option<DialogId<'_>> {
         match self {
-            Whom::All => None,
-            Whom::One(dialog) | Whom::Asking(dialog) => Some(dialog.id()),
-            Whom::Ended(notify) => Some(notify.subscription.dialog()),
+            MissedWatchers::All => None,
+            MissedWatchers::One(dialog) | MissedWatchers::Asking(dialog) => Some(dialog.id()),
+            MissedWatchers::Ended(notify) => Some(notify.subscription.dialog()),
         }
     }
 }
@@ -90,7 +90,7 @@ pub struct Missed {
     /// The resource whose watchers missed something.
     pub resource: Resource,
     /// The watchers that were not notified.
-    pub whom: Whom,
+    pub whom: MissedWatchers,
     /// The Contact of the publisher, which is not notified; empty for nobody.
     pub sender: Vec<u8>,
     /// A document shown only once.
@@ -105,7 +105,7 @@ pub struct Missed {
 
 impl Missed {
     /// A change of just now that is shown as it is when it is tried again.
-    pub fn new(resource: &Resource, whom: Whom, tries: u8) -> Missed {
+    pub fn new(resource: &Resource, whom: MissedWatchers, tries: u8) -> Missed {
         let (resource, came_in) = (resource.clone(), CameIn::at(clock::now()));
         Missed { resource, whom, sender: Vec::new(), transient_body: None, came_in, tries, is_broken_off: false }
     }
@@ -150,8 +150,8 @@ impl MissedEntry {
     fn new(missed: &Missed, room: usize) -> Result<MissedEntry, NoMemory> {
         let Missed { resource, whom, .. } = missed;
         let ended = match whom {
-            Whom::Ended(notify) if notify.subscription.size() > room => return Err(NoMemory),
-            Whom::Ended(notify) => Some(FinalNotify {
+            MissedWatchers::Ended(notify) if notify.subscription.size() > room => return Err(NoMemory),
+            MissedWatchers::Ended(notify) => Some(FinalNotify {
                 subscription: notify.subscription.map(shm::copy)?,
                 notify_reason: notify.notify_reason,
             }),
@@ -163,7 +163,7 @@ impl MissedEntry {
         Ok(MissedEntry {
             resource: SharedResource { uri: shm::copy(&resource.uri)?, event: resource.event, hash: resource.hash },
             dialog: [shm::copy(dialog.call_id)?, shm::copy(dialog.to_tag)?, shm::copy(dialog.from_tag)?],
-            is_asking: matches!(whom, Whom::Asking(_)),
+            is_asking: matches!(whom, MissedWatchers::Asking(_)),
             ended,
             sender: (!missed.sender.is_empty()).then(|| shm::copy(&missed.sender)).transpose()?,
             transient_body: transient_body.filter(|body| bytes_of(body) <= room),
@@ -205,16 +205,16 @@ impl MissedEntry {
 
     fn to_private(&self) -> Missed {
         let [call_id, to_tag, from_tag] = &self.dialog;
-        let dialog = OwnDialogId::of(DialogId { call_id, to_tag, from_tag });
+        let dialog = OwnDialogId::of_dialog(DialogId { call_id, to_tag, from_tag });
         let whom = match &self.ended {
-            Some(FinalNotify { subscription, notify_reason }) => Whom::Ended(Box::new(Notify {
+            Some(FinalNotify { subscription, notify_reason }) => MissedWatchers::Ended(Box::new(Notify {
                 subscription: subscription.to_private(),
                 notify_reason: *notify_reason,
                 slot: None,
             })),
-            None if self.is_asking => Whom::Asking(dialog),
-            None if call_id.is_empty() => Whom::All,
-            None => Whom::One(dialog),
+            None if self.is_asking => MissedWatchers::Asking(dialog),
+            None if call_id.is_empty() => MissedWatchers::All,
+            None => MissedWatchers::One(dialog),
         };
         let SharedResource { uri, event, hash } = &self.resource;
         Missed {
@@ -247,7 +247,7 @@ pub(crate) fn tries_after(why: StoreError, tries: u8) -> u8 {
     if why == StoreError::Database { 0 } else { tries }
 }
 
-/// Whom a sweep notifies.
+/// MissedWatchers a sweep notifies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SweepScope {
     /// The watchers that learn of changes.
@@ -280,7 +280,7 @@ shm_safe!(Sweep { wanted, under_way, after });
 pub struct Portion {
     /// The key of the row that it begins after; `None`: at the first one.
     pub after: Option<i64>,
-    /// Whom it notifies.
+    /// MissedWatchers it notifies.
     pub reach: SweepScope,
 }
 
@@ -314,9 +314,9 @@ impl MissedChanges {
         }
         let reach = match missed.whom {
             // There is no row any more: the watcher learns of the end from its own clock.
-            Whom::Ended(_) => return,
-            Whom::Asking(_) => SweepScope::Asking,
-            Whom::All | Whom::One(_) => SweepScope::Changes,
+            MissedWatchers::Ended(_) => return,
+            MissedWatchers::Asking(_) => SweepScope::Asking,
+            MissedWatchers::All | MissedWatchers::One(_) => SweepScope::Changes,
         };
         let mut sweep = self.sweep.lock();
         sweep.wanted = sweep.wanted.max(Some(reach));
@@ -388,21 +388,21 @@ mod tests {
     const RULE: UriComparison = UriComparison { ignore_case: false, seed: 1 };
     const PORTION: Portion = Portion { after: None, reach: SweepScope::Changes };
 
-    fn change(name: &str, event: u16, whom: Whom) -> Missed {
+    fn change(name: &str, event: u16, whom: MissedWatchers) -> Missed {
         Missed::new(&RULE.resource(name.as_bytes(), PackageId(event)), whom, 0)
     }
 
     fn dialog(call_id: &str) -> OwnDialogId {
-        OwnDialogId::of(DialogId { call_id: call_id.as_bytes(), to_tag: b"to", from_tag: b"from" })
+        OwnDialogId::of_dialog(DialogId { call_id: call_id.as_bytes(), to_tag: b"to", from_tag: b"from" })
     }
 
     fn taken(list: &MissedChanges) -> Vec<(String, String)> {
         let show = |missed: Missed| {
             let whom = match missed.whom {
-                Whom::All => "all".to_string(),
-                Whom::One(dialog) => format!("one {}", String::from_utf8_lossy(dialog.id().call_id)),
-                Whom::Asking(dialog) => format!("asking {}", String::from_utf8_lossy(dialog.id().call_id)),
-                Whom::Ended(_) => "ended".to_string(),
+                MissedWatchers::All => "all".to_string(),
+                MissedWatchers::One(dialog) => format!("one {}", String::from_utf8_lossy(dialog.id().call_id)),
+                MissedWatchers::Asking(dialog) => format!("asking {}", String::from_utf8_lossy(dialog.id().call_id)),
+                MissedWatchers::Ended(_) => "ended".to_string(),
             };
             (String::from_utf8_lossy(&missed.resource.uri).into_owned() + &missed.resource.event.0.to_string(), whom)
         };
@@ -413,15 +413,15 @@ mod tests {
     fn each_watcher_and_each_resource_waits_once() {
         let list = MissedChanges::new(Places::Reserved).unwrap();
         let missed = [
-            ("sip:a@b", 1, Whom::All),
-            ("sip:b@b", 1, Whom::All),
-            ("sip:a@b", 1, Whom::All),
-            ("sip:a@b", 2, Whom::All),
-            ("sip:a@b", 1, Whom::One(dialog("1"))),
-            ("sip:a@b", 1, Whom::Asking(dialog("2"))),
+            ("sip:a@b", 1, MissedWatchers::All),
+            ("sip:b@b", 1, MissedWatchers::All),
+            ("sip:a@b", 1, MissedWatchers::All),
+            ("sip:a@b", 2, MissedWatchers::All),
+            ("sip:a@b", 1, MissedWatchers::One(dialog("1"))),
+            ("sip:a@b", 1, MissedWatchers::Asking(dialog("2"))),
             // A watcher that has asked is answered, whatever else was missed.
-            ("sip:a@b", 1, Whom::Asking(dialog("1"))),
-            ("sip:a@b", 1, Whom::One(dialog("2"))),
+            ("sip:a@b", 1, MissedWatchers::Asking(dialog("1"))),
+            ("sip:a@b", 1, MissedWatchers::One(dialog("2"))),
         ];
         missed.into_iter().for_each(|(name, event, whom)| list.note(&change(name, event, whom)));
         let expected = [("a@b1", "all"), ("b@b1", "all"), ("a@b2", "all"), ("a@b1", "asking 1"), ("a@b1", "asking 2")];
@@ -433,7 +433,7 @@ mod tests {
         let list = MissedChanges::new(Places::Reserved).unwrap();
         let body = |text: &str| Some(TransientBody::Body(text.as_bytes().to_vec()));
         let note = |sender: &[u8], transient_body| {
-            list.note(&Missed { sender: sender.to_vec(), transient_body, ..change("sip:a@b", 1, Whom::All) });
+            list.note(&Missed { sender: sender.to_vec(), transient_body, ..change("sip:a@b", 1, MissedWatchers::All) });
         };
         note(b"sip:x@1", body("closed"));
         let missed = list.take().unwrap();
@@ -441,7 +441,7 @@ mod tests {
         // An older change that is missed later is not what is shown.
         let came_in = CameIn::at(missed.came_in.at - Seconds(30));
         note(b"sip:x@1", body("newer"));
-        let older = change("sip:a@b", 1, Whom::All);
+        let older = change("sip:a@b", 1, MissedWatchers::All);
         list.note(&Missed { came_in, sender: b"sip:x@1".to_vec(), transient_body: body("older"), ..older });
         let missed = list.take().unwrap();
         assert_eq!((missed.sender, missed.transient_body), (b"sip:x@1".to_vec(), body("newer")));
@@ -453,7 +453,7 @@ mod tests {
         // All together are bounded: beyond it the state is shown as it is.
         for n in 0..3 {
             let transient_body = Some(TransientBody::Body(vec![b'x'; MOST_BYTES / 2]));
-            list.note(&Missed { transient_body, ..change(&format!("sip:{n}@b"), 1, Whom::All) });
+            list.note(&Missed { transient_body, ..change(&format!("sip:{n}@b"), 1, MissedWatchers::All) });
         }
         let kept: Vec<bool> = std::iter::from_fn(|| list.take()).map(|m| m.transient_body.is_some()).collect();
         assert_eq!(kept, [true, true, false]);
@@ -463,8 +463,8 @@ mod tests {
     fn what_fails_again_and_again_is_tried_less_and_less_often() {
         assert_eq!((0..8).map(|tries| pause(tries).0).collect::<Vec<_>>(), [0, 1, 2, 4, 8, 16, 16, 16]);
         let list = MissedChanges::new(Places::Reserved).unwrap();
-        list.note(&Missed { tries: 5, ..change("sip:a@b", 1, Whom::All) });
-        list.note(&change("sip:b@b", 1, Whom::All));
+        list.note(&Missed { tries: 5, ..change("sip:a@b", 1, MissedWatchers::All) });
+        list.note(&change("sip:b@b", 1, MissedWatchers::All));
         assert_eq!(taken(&list), [("sip:b@b1".to_string(), "all".to_string())]);
         assert_eq!(list.len(), 1);
     }
@@ -472,7 +472,7 @@ mod tests {
     #[test]
     fn what_cannot_be_named_has_all_gone_through_once() {
         let missed = MissedChanges::new(Places::Reserved).unwrap();
-        let note = |n: usize| missed.note(&change(&format!("sip:{n}@b"), 1, Whom::All));
+        let note = |n: usize| missed.note(&change(&format!("sip:{n}@b"), 1, MissedWatchers::All));
         (0..MOST_MISSED).chain([0]).for_each(note);
         assert_eq!((missed.len(), missed.is_empty(), missed.next_portion()), (MOST_MISSED, false, None));
         note(MOST_MISSED);
@@ -486,7 +486,7 @@ mod tests {
         missed.sweep_again_from(second);
         assert_eq!(missed.next_portion(), Some(second));
         // What is missed meanwhile may be of a row that was seen already.
-        missed.note(&change("sip:x@b", 1, Whom::Asking(dialog("1"))));
+        missed.note(&change("sip:x@b", 1, MissedWatchers::Asking(dialog("1"))));
         missed.is_swept_up_to(None);
         assert_eq!(missed.next_portion(), Some(Portion { reach: SweepScope::Asking, ..PORTION }));
         missed.is_swept_up_to(None);

@@ -88,17 +88,17 @@ impl UnansweredNotifies {
             true => Some(old + 1),
             false => is_before(old, period).then_some((period << 32) | 1),
         };
-        let _ = self.of(period).fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
+        let _ = self.count_in(period).fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
     }
 
     /// One that was noted at `sent_at` has been answered, or did not go out.
     pub fn note_done(&self, sent_at: MicroTick) {
         let period = period(sent_at);
         let less = |old: u64| (old >> 32 == period && old & 0xffff_ffff > 0).then(|| old - 1);
-        let _ = self.of(period).fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        let _ = self.count_in(period).fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
     }
 
-    fn of(&self, period: u64) -> &AtomicU64 {
+    fn count_in(&self, period: u64) -> &AtomicU64 {
         &self.periods[period as usize % PERIODS]
     }
 

@@ -6,7 +6,7 @@ use crate::presence::subscription::Subscription;
 use crate::presence::winfo::Extent;
 use crate::presence::winfo::Watcher;
 use crate::server::notifications::change_counts::{CameIn, ChangeNumber};
-use crate::server::notifications::missed_changes::{Missed, MissedChanges, OwnDialogId, Whom};
+use crate::server::notifications::missed_changes::{Missed, MissedChanges, MissedWatchers, OwnDialogId};
 use crate::server::tables::recent_dialogs::RecentDialogs;
 
 /// A change whose watchers this process notifies.
@@ -36,9 +36,9 @@ pub struct RunUnderWay {
 }
 
 impl RunUnderWay {
-    /// Whom a pass notifies that fails as a whole.
-    pub(crate) fn whom(&self) -> Whom {
-        self.only.clone().map_or(Whom::All, Whom::One)
+    /// MissedWatchers a pass notifies that fails as a whole.
+    pub(crate) fn whom(&self) -> MissedWatchers {
+        self.only.clone().map_or(MissedWatchers::All, MissedWatchers::One)
     }
 }
 
@@ -129,9 +129,9 @@ impl RowWork {
             return;
         }
         for (resource, notify) in mine {
-            self.miss(&broken_off(&resource, Whom::of(&notify)));
+            self.miss(&broken_off(&resource, MissedWatchers::of_notify(&notify)));
         }
-        self.miss(&broken_off(resource, Whom::All));
+        self.miss(&broken_off(resource, MissedWatchers::All));
     }
 
     /// Something was not sent and waits.
@@ -154,17 +154,17 @@ impl Drop for RowWork {
             self.miss(&Missed { sender: under_way.sender, came_in, ..missed });
         }
         for (resource, notify) in std::mem::take(&mut self.own) {
-            self.miss(&broken_off(&resource, Whom::of(&notify)));
+            self.miss(&broken_off(&resource, MissedWatchers::of_notify(&notify)));
         }
         for run in std::mem::take(&mut self.notify_runs) {
             let RowNotifyRun { resource, transient_body, sender, came_in, .. } = run;
-            self.miss(&Missed { transient_body, sender, came_in, ..broken_off(&resource, Whom::All) });
+            self.miss(&Missed { transient_body, sender, came_in, ..broken_off(&resource, MissedWatchers::All) });
         }
     }
 }
 
 /// What a panic has kept from being sent.
-fn broken_off(resource: &Resource, whom: Whom) -> Missed {
+fn broken_off(resource: &Resource, whom: MissedWatchers) -> Missed {
     Missed { is_broken_off: true, ..Missed::new(resource, whom, 0) }
 }
 

@@ -120,7 +120,7 @@ impl Senders {
 
     /// What a sender process turns to: small fan-outs, of which there are few, before large ones. `hold` takes its
     /// queue over as soon as it is off the list: nobody else would open it.
-    pub(crate) fn next(&self, hold: impl FnOnce(u64)) -> Option<Turn<'_>> {
+    pub(crate) fn next(&self, hold: impl FnOnce(u64)) -> Option<FanOutInHand<'_>> {
         let mut queue = self.queue.lock();
         if queue.is_empty() {
             return None;
@@ -130,9 +130,9 @@ impl Senders {
         hold(handed.hash);
         drop(queue);
         let resource = Resource { uri: handed.uri.to_vec(), event: handed.event, hash: handed.hash };
-        let turn = Turn { senders: self, resource, size: handed.size };
+        let in_hand = FanOutInHand { senders: self, resource, size: handed.size };
         fault_point!("turn");
-        Some(turn)
+        Some(in_hand)
     }
 
     /// Sleeps until something is handed over.
@@ -170,13 +170,13 @@ shm_safe!(
 );
 
 /// A fan-out in the hand of a sender process.
-pub(crate) struct Turn<'a> {
+pub(crate) struct FanOutInHand<'a> {
     senders: &'a Senders,
     pub(crate) resource: Resource,
     pub(crate) size: FanOutSize,
 }
 
-impl Drop for Turn<'_> {
+impl Drop for FanOutInHand<'_> {
     fn drop(&mut self) {
         if self.size == FanOutSize::Large {
             let _queue = self.senders.queue.lock();

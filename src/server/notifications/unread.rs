@@ -211,7 +211,7 @@ pub(super) fn waiting_in(tables: &Tables, take: impl Fn(u64) -> bool) {
 }
 
 fn waiting_in_shard(tables: &Tables, index: usize) -> Vec<u64> {
-    let waits = |entry: &&ResourceEntry| entry.due.has(DueNotify::Something) && !entry.busy;
+    let waits = |entry: &&ResourceEntry| entry.due.contains(DueNotify::Something) && !entry.busy;
     tables.nth_shard(index).entries().filter(waits).map(|entry| entry.hash).collect()
 }
 

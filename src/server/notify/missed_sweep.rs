@@ -13,7 +13,7 @@ use crate::presence::resource::Resource;
 use crate::presence::subscription::field::Field;
 use crate::presence::subscription::{Status, Subscription};
 use crate::server::context::Context;
-use crate::server::notifications::missed_changes::{Missed, SweepScope, Whom, tries_after};
+use crate::server::notifications::missed_changes::{Missed, MissedWatchers, SweepScope, tries_after};
 use crate::server::notifications::row_run::RowNotifyRun;
 use crate::server::notify::retries;
 use crate::server::subscriptions::active_watchers_table;
@@ -26,7 +26,7 @@ const SWEPT_ROWS: usize = 256;
 /// it: the resource waits on.
 fn notify_of_state(context: &mut Context<'_>, resource: &Resource) {
     if let Err(why) = retries::check_readable(context, resource) {
-        context.work.rows.miss(&Missed::new(resource, Whom::All, tries_after(why, 1)));
+        context.work.rows.miss(&Missed::new(resource, MissedWatchers::All, tries_after(why, 1)));
     } else if context.enqueue(resource, StateChange::State { sender: b"", transient_body: None }) {
         notifier::run(context, resource);
     }
@@ -54,12 +54,12 @@ pub fn notify(context: &mut Context<'_>, missed: Missed) {
     let transient_body = missed.transient_body.as_ref().filter(|_| !has_newer_document(context, &missed)).cloned();
     let Missed { resource, whom, sender, came_in, .. } = missed;
     let only = match whom {
-        Whom::Asking(dialog) => {
+        MissedWatchers::Asking(dialog) => {
             // There is no queue to take: what is due is sent here.
             let _ = context.mark(&resource, StateChange::Subscription(dialog.id(), NotifyReason::Subscribe));
             return notifier::run(context, &resource);
         }
-        Whom::Ended(mut notify) => {
+        MissedWatchers::Ended(mut notify) => {
             if is_authorized_again(context, &resource) {
                 // The row is gone, and nobody asks the rules about the watcher any more.
                 notify.notify_reason = NotifyReason::Ended;
@@ -67,8 +67,8 @@ pub fn notify(context: &mut Context<'_>, missed: Missed) {
             context.work.rows.own.push((resource.clone(), *notify));
             return notifier::run(context, &resource);
         }
-        Whom::All => None,
-        Whom::One(dialog) => Some(dialog),
+        MissedWatchers::All => None,
+        MissedWatchers::One(dialog) => Some(dialog),
     };
     let is_winfo = context.packages.get(resource.event).is_winfo();
     context.work.rows.notify_runs.push(RowNotifyRun {
@@ -86,7 +86,7 @@ pub fn notify(context: &mut Context<'_>, missed: Missed) {
 
 /// Whether rules may have changed what the watchers of a resource may see.
 fn is_authorized_again(context: &Context<'_>, resource: &Resource) -> bool {
-    !context.config.force_active && context.packages.get(resource.event).has(Trait::NeedsAuthorization)
+    !context.config.force_active && context.packages.get(resource.event).has_trait(Trait::NeedsAuthorization)
 }
 
 /// Whether the presentity has published since: what was shown only once must not be the last that watchers see.
@@ -159,7 +159,7 @@ mod tests {
             loop {
                 let portion = paging::portion_of(&database, SWEPT_ROWS, &[], after, |db, page| {
                     let rows = db.select_with_keys::<Counted>(b"watchers", &page.conditions, page.order)?;
-                    Ok((rows.len(), paging::BatchEnd::of(&rows)))
+                    Ok((rows.len(), paging::BatchEnd::of_rows(&rows)))
                 });
                 let (rows, next) = portion.expect("it can be read");
                 found.push(rows);

@@ -25,7 +25,7 @@ const MOST_RESTING: usize = 256;
 struct Resting(Vec<(Vec<u8>, Moment)>);
 
 impl Resting {
-    fn has(&mut self, name: &[u8], now: Moment) -> bool {
+    fn contains(&mut self, name: &[u8], now: Moment) -> bool {
         self.0.retain(|(_, until)| *until > now);
         self.0.iter().any(|(resting, _)| resting == name)
     }
@@ -95,7 +95,7 @@ fn note_broken_off(context: &mut Context<'_>, waiting: &ReadyNotify, why: &str) 
 fn send_to_name(context: &mut Context<'_>, waiting: &ReadyNotify) {
     let notify = waiting.notify();
     let (name, began) = (notify.subscription.name_to_look_up().unwrap_or_default(), clock::instant());
-    if RESTING.with_borrow_mut(|resting| resting.has(name, clock::now())) {
+    if RESTING.with_borrow_mut(|resting| resting.contains(name, clock::now())) {
         return sending::note_unsent(context, &notify);
     }
     let hop = notify.subscription.hop();
@@ -113,8 +113,10 @@ mod tests {
     fn a_name_rests_for_a_while() {
         let mut resting = Resting::default();
         resting.add(b"slow.example", Moment::at(100));
-        assert!(resting.has(b"slow.example", Moment::at(129)) && !resting.has(b"other.example", Moment::at(129)));
-        assert!(!resting.has(b"slow.example", Moment::at(130)));
+        assert!(
+            resting.contains(b"slow.example", Moment::at(129)) && !resting.contains(b"other.example", Moment::at(129))
+        );
+        assert!(!resting.contains(b"slow.example", Moment::at(130)));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::presence::notification::notifier;
 use crate::presence::notification::{Notify, NotifyReason};
 use crate::presence::subscription::{Status, Subscription};
 use crate::server::context::Context;
-use crate::server::notifications::missed_changes::{Missed, OwnDialogId, Whom};
+use crate::server::notifications::missed_changes::{Missed, MissedWatchers, OwnDialogId};
 use crate::server::subscriptions::active_watchers_table;
 use crate::server::subscriptions::database::InDatabase;
 use crate::time::{MicroTick, Micros};
@@ -111,7 +111,7 @@ fn notify_marked(context: &mut Context<'_>, subscription: Subscription) -> Resul
         return store.unmark(&subscription);
     }
     let resource = context.shared.tables.resource_of(&subscription);
-    let dialog = OwnDialogId::of(subscription.dialog());
+    let dialog = OwnDialogId::of_dialog(subscription.dialog());
     match store.take_marked(subscription) {
         Ok(Some(subscription)) => {
             let notify = Notify { subscription, notify_reason: NotifyReason::Change, slot: None };
@@ -122,7 +122,7 @@ fn notify_marked(context: &mut Context<'_>, subscription: Subscription) -> Resul
         Err(error) => {
             // The mark may be off all the same.
             if error == StoreError::Database {
-                context.shared.missed_changes.note(&Missed::new(&resource, Whom::One(dialog), 0));
+                context.shared.missed_changes.note(&Missed::new(&resource, MissedWatchers::One(dialog), 0));
             }
             Err(error)
         }

@@ -87,8 +87,9 @@ impl NotifyQueue for ResourceQueues {
         work.held.unmark(resource.hash);
         let tables = &self.shared.tables;
         let mut shard = tables.shard(resource.hash);
-        let entry =
-            shard.entry(tables.rule(), resource).filter(|entry| entry.due.has(DueNotify::Something) && !entry.busy);
+        let entry = shard
+            .entry(tables.rule(), resource)
+            .filter(|entry| entry.due.contains(DueNotify::Something) && !entry.busy);
         let is_taken = entry.map(|entry| entry.busy = true).is_some();
         drop(shard);
         if is_taken {
@@ -107,7 +108,7 @@ impl NotifyQueue for ResourceQueues {
             work.held.forget(resource.hash);
             return None;
         };
-        if !entry.due.has(DueNotify::Something) || !may_speak {
+        if !entry.due.contains(DueNotify::Something) || !may_speak {
             entry.busy = false;
             shard.drop_idle_entry(rule, resource);
             drop(shard);
@@ -116,8 +117,8 @@ impl NotifyQueue for ResourceQueues {
         }
         let size = if entry.subscriptions().len() > LARGE { FanOutSize::Large } else { FanOutSize::Small };
         // A SUBSCRIBE does not wait for its NOTIFY because others do not answer theirs.
-        let is_asked = entry.due.has(DueNotify::Asked) || !entry.final_notifies().is_empty();
-        let may_be_left = entry.due.has(DueNotify::ForAll) && self.leaves_large_changes(work);
+        let is_asked = entry.due.contains(DueNotify::Asked) || !entry.final_notifies().is_empty();
+        let may_be_left = entry.due.contains(DueNotify::ForAll) && self.leaves_large_changes(work);
         let are_many = || self.shared.senders.outstanding.are_many(clock::micro_tick);
         let is_left = match size {
             FanOutSize::Large => may_be_left,
@@ -284,7 +285,7 @@ impl ResourceQueues {
         if matches!(event, StateChange::Watchers { .. }) && !tables.is_watched(resource) {
             return false;
         }
-        let prepared = Prepared::of(&event);
+        let prepared = Prepared::for_event(&event);
         let slot = match &event {
             StateChange::Subscription(dialog, _) => tables.slot_of_dialog(tables.dialog_hash(*dialog)),
             _ => None,
@@ -295,7 +296,7 @@ impl ResourceQueues {
         let Some(entry) = shard.entry(rule, resource) else { return false };
         match (&event, prepared) {
             (StateChange::State { sender, .. }, Prepared::TransientBody(transient_body)) => {
-                collapsed = entry.due.has(DueNotify::Something);
+                collapsed = entry.due.contains(DueNotify::Something);
                 outdated = entry.note_documents(transient_body, began);
                 if !sender.is_empty() {
                     skip_sender(&mut shard, rule, resource, sender);
@@ -320,7 +321,7 @@ impl ResourceQueues {
             skip_stock_watchers(&mut shard, rule, resource);
         }
         let Some(entry) = shard.entry(rule, resource) else { return false };
-        let is_open = entry.due.has(DueNotify::Something) && !entry.busy;
+        let is_open = entry.due.contains(DueNotify::Something) && !entry.busy;
         entry.busy |= take == Take::Now && is_open;
         // What nobody watches and has no document any more needs no resource entry.
         if entry.is_idle() {
@@ -399,10 +400,12 @@ impl ResourceQueues {
         if lost > 0 {
             let why = outcome.error.unwrap_or(StoreError::Refused);
             limited!(Error, "cannot write the sequence numbers of {lost} subscriptions: {why}");
-            which.iter().zip(&outcome.fates).filter(|(_, fate)| **fate != RowOutcome::Written).for_each(|(lost, _)| {
-                // The timer writes the row, and each NOTIFY tries to.
-                mark_unwritten(&self.shared.tables, lost.dialog(), RowState::Update);
-            });
+            which.iter().zip(&outcome.of_rows).filter(|(_, outcome)| **outcome != RowOutcome::Written).for_each(
+                |(lost, _)| {
+                    // The timer writes the row, and each NOTIFY tries to.
+                    mark_unwritten(&self.shared.tables, lost.dialog(), RowState::Update);
+                },
+            );
         }
     }
 }
@@ -440,7 +443,7 @@ enum Prepared {
 }
 
 impl Prepared {
-    fn of(event: &StateChange<'_>) -> Prepared {
+    fn for_event(event: &StateChange<'_>) -> Prepared {
         match event {
             StateChange::State { transient_body, .. } => Prepared::TransientBody(
                 transient_body.as_ref().and_then(|transient_body| SharedTransientBody::shared(transient_body).ok()),

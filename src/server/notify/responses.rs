@@ -44,7 +44,7 @@ pub fn apply(context: &mut Context<'_>, dialog: DialogId<'_>, cseq: u32, code: u
                     log::show(subscription.get(Field::CallId)),
                     cause.sentence()
                 );
-                let watcher = || Watcher { status: Status::Terminated, ..Watcher::of(&subscription) };
+                let watcher = || Watcher { status: Status::Terminated, ..Watcher::of_subscription(&subscription) };
                 let uri = subscription.get(Field::PresUri).to_vec();
                 watcher_changes::notify(context, &package, &uri, watcher, Extent::Full);
             }

@@ -40,7 +40,8 @@ pub fn check_readable(context: &mut Context<'_>, resource: &Resource) -> Result<
 fn send_what_is_due(context: &mut Context<'_>, hash: u64) {
     let resource = {
         let mut shard = context.shared.tables.shard(hash);
-        let Some(entry) = shard.entry_by_hash(hash).filter(|entry| entry.due.has(DueNotify::Something) && !entry.busy)
+        let Some(entry) =
+            shard.entry_by_hash(hash).filter(|entry| entry.due.contains(DueNotify::Something) && !entry.busy)
         else {
             return;
         };

@@ -12,7 +12,7 @@ use crate::presence::subscription::Subscription;
 use crate::presence::subscription::field::Field;
 use crate::presence::winfo::Extent;
 use crate::server::notifications::change_counts::CameIn;
-use crate::server::notifications::missed_changes::{Missed, OwnDialogId, Whom, tries_after};
+use crate::server::notifications::missed_changes::{Missed, MissedWatchers, OwnDialogId, tries_after};
 use crate::server::notifications::row_run::{RowNotifyRun, RunUnderWay};
 use crate::server::shared::Parts;
 use crate::server::subscriptions::active_watchers_table;
@@ -103,9 +103,9 @@ impl NotifyQueue for RowQueue {
                     }
                     Ok(None) => {}
                     Err(error) => {
-                        let dialog = OwnDialogId::of(dialog);
+                        let dialog = OwnDialogId::of_dialog(dialog);
                         let is_change = notify_reason == NotifyReason::Change;
-                        let whom = if is_change { Whom::One(dialog) } else { Whom::Asking(dialog) };
+                        let whom = if is_change { MissedWatchers::One(dialog) } else { MissedWatchers::Asking(dialog) };
                         self.miss(work, Missed::new(resource, whom, work.rows.tries), error);
                     }
                 }
@@ -176,15 +176,16 @@ impl NotifyQueue for RowQueue {
             if !is_due(work, &subscription) {
                 continue;
             }
-            let dialog = OwnDialogId::of(subscription.dialog());
+            let dialog = OwnDialogId::of_dialog(subscription.dialog());
             match work.rows.ask(|| self.store.count_up(subscription, |row| row.is_notified_of_changes(now))) {
                 Ok(Some(subscription)) => {
                     batch.push(Notify { subscription, notify_reason: NotifyReason::Change, slot: None })
                 }
                 Ok(None) => {}
                 Err(StoreError::Database) => {
-                    let rest = std::iter::once(dialog).chain(left.map(|row| OwnDialogId::of(row.dialog()))).collect();
-                    self.miss_rest(work, resource, notify_run, rest, Reached::of(batch.len()));
+                    let rest =
+                        std::iter::once(dialog).chain(left.map(|row| OwnDialogId::of_dialog(row.dialog()))).collect();
+                    self.miss_rest(work, resource, notify_run, rest, Reached::of_count(batch.len()));
                     break;
                 }
                 Err(error) => self.miss_run(work, resource, notify_run, Some(dialog), error),
@@ -217,12 +218,12 @@ impl NotifyQueue for RowQueue {
                 let (changes, named) =
                     notifies.into_iter().partition(|unsent| unsent.notify_reason == NotifyReason::Change);
                 let changes: Vec<Notify> = changes;
-                (named, (!changes.is_empty()).then_some(Whom::All))
+                (named, (!changes.is_empty()).then_some(MissedWatchers::All))
             }
         };
         let came_in = under_way.as_ref().map_or(CameIn::at(work.began_at), |run| run.came_in);
         let sender = under_way.map(|run| run.sender).unwrap_or_default();
-        for whom in named.iter().map(Whom::of).chain(many) {
+        for whom in named.iter().map(MissedWatchers::of_notify).chain(many) {
             let (sender, transient_body) = (sender.clone(), transient_body.clone());
             let missed = Missed::new(resource, whom, work.rows.tries);
             let is_broken_off = again == Again::Once || work.rows.attempt == NotifyAttempt::Second;
@@ -233,7 +234,7 @@ impl NotifyQueue for RowQueue {
 
     fn make_one_due(&self, work: &mut Work, resource: &Resource, notify: &Notify) {
         counters::count(Counter::ChangesMissed);
-        let missed = Missed::new(resource, Whom::of(notify), 0);
+        let missed = Missed::new(resource, MissedWatchers::of_notify(notify), 0);
         work.rows.miss(&Missed { is_broken_off: true, ..missed });
     }
 
@@ -304,13 +305,14 @@ impl RowQueue {
             let why = outcome.error.unwrap_or(StoreError::Refused);
             if why == StoreError::Database {
                 work.rows.is_database_away = true;
-                let written = |at: &usize| outcome.fates.get(*at).is_some_and(|fate| *fate == RowOutcome::Written);
+                let written =
+                    |at: &usize| outcome.of_rows.get(*at).is_some_and(|outcome| *outcome == RowOutcome::Written);
                 let done = index * GROUP + (0..group.len()).take_while(written).count();
-                let rest = subscriptions[done..].iter().map(|row| OwnDialogId::of(row.dialog())).collect();
-                return self.miss_rest(work, resource, &NotifyRun::default(), rest, Reached::of(done));
+                let rest = subscriptions[done..].iter().map(|row| OwnDialogId::of_dialog(row.dialog())).collect();
+                return self.miss_rest(work, resource, &NotifyRun::default(), rest, Reached::of_count(done));
             }
-            for (row, _) in group.iter().zip(&outcome.fates).filter(|(_, fate)| **fate != RowOutcome::Written) {
-                self.miss_run(work, resource, &NotifyRun::default(), Some(OwnDialogId::of(row.dialog())), why);
+            for (row, _) in group.iter().zip(&outcome.of_rows).filter(|(_, outcome)| **outcome != RowOutcome::Written) {
+                self.miss_run(work, resource, &NotifyRun::default(), Some(OwnDialogId::of_dialog(row.dialog())), why);
             }
         }
     }
@@ -339,12 +341,12 @@ impl RowQueue {
         error: StoreError,
     ) {
         let under_way = work.rows.under_way.as_ref();
-        let whole = || under_way.map_or(Whom::All, RunUnderWay::whom);
+        let whole = || under_way.map_or(MissedWatchers::All, RunUnderWay::whom);
         let missed = Missed {
             sender: under_way.map(|run| run.sender.clone()).unwrap_or_default(),
             transient_body: notify_run.transient_body.clone(),
             came_in: under_way.map_or(CameIn::at(work.began_at), |run| run.came_in),
-            ..Missed::new(resource, one.map_or_else(whole, Whom::One), work.rows.tries)
+            ..Missed::new(resource, one.map_or_else(whole, MissedWatchers::One), work.rows.tries)
         };
         self.miss(work, missed, error);
     }
@@ -367,7 +369,7 @@ fn is_of_sender(work: &Work, subscription: &Subscription) -> bool {
     !sender.is_empty() && subscription.get(Field::Contact) == sender
 }
 
-/// Whom a pass had come to when the database went away.
+/// MissedWatchers a pass had come to when the database went away.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Reached {
     Nobody,
@@ -375,7 +377,7 @@ enum Reached {
 }
 
 impl Reached {
-    fn of(count: usize) -> Reached {
+    fn of_count(count: usize) -> Reached {
         if count == 0 { Reached::Nobody } else { Reached::Somebody }
     }
 }
@@ -397,8 +399,9 @@ mod tests {
     #[test]
     fn more_watchers_than_can_be_named_are_all_notified_once_more() {
         let missed = |count: usize, reached| {
-            let rest = (0..count)
-                .map(|n| OwnDialogId::of(DialogId { call_id: n.to_string().as_bytes(), to_tag: b"t", from_tag: b"f" }));
+            let rest = (0..count).map(|n| {
+                OwnDialogId::of_dialog(DialogId { call_id: n.to_string().as_bytes(), to_tag: b"t", from_tag: b"f" })
+            });
             let whom = missed_at_an_outage(rest.collect(), reached);
             (whom.len(), whom.iter().all(Option::is_some))
         };

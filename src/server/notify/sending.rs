@@ -55,7 +55,7 @@ pub(crate) fn send(
         true => metrics::notify_sent(s.state.event, notify.notify_reason),
         false => {
             if notify.notify_reason != NotifyReason::Change {
-                context.unanswered.push(OwnDialogId::of(s.dialog()));
+                context.unanswered.push(OwnDialogId::of_dialog(s.dialog()));
             }
             note_unsent(context, notify);
         }

@@ -24,7 +24,7 @@ pub(crate) fn would_see(parts: &Parts, watcher: CheckedParts<'_>, presentity: Ch
         ((watcher.user.bytes(), watcher.host.bytes()), (presentity.user.bytes(), presentity.host.bytes()));
     let event = parts.packages().named(b"presence")?;
     let package = parts.packages().get(event);
-    if !package.has(Trait::NeedsAuthorization) || parts.config.force_active {
+    if !package.has_trait(Trait::NeedsAuthorization) || parts.config.force_active {
         return Some(MaySee::ByStatus(Status::Active));
     }
     let uri = uri::join(user, host);

@@ -34,7 +34,7 @@ struct SubscriptionSelector {
 }
 
 impl SubscriptionSelector {
-    fn has(&self, subscription: &Subscription, event: &[u8]) -> bool {
+    fn includes(&self, subscription: &Subscription, event: &[u8]) -> bool {
         let same = |wanted: &Option<Vec<u8>>, is: &[u8]| wanted.as_ref().is_none_or(|wanted| wanted == is);
         same(&self.watcher, &subscription.watcher_uri())
             && same(&self.presentity, subscription.get(Field::PresUri))
@@ -100,10 +100,10 @@ impl EndCommand {
         if let (Some(presentity), Some(event)) = (&self.whose.presentity, &self.whose.event) {
             let Some(id) = packages.named(event) else { return Ok(Vec::new()) };
             let all = context.subscriptions(&context.uri_rule().resource(presentity, id))?;
-            return Ok(all.into_iter().filter(|s| self.whose.has(s, event)).skip(passed_over).collect());
+            return Ok(all.into_iter().filter(|s| self.whose.includes(s, event)).skip(passed_over).collect());
         }
         subscription_lists::page_of_subscriptions(&context.inventory(), passed_over, LARGEST_PAGE, |s| {
-            self.whose.has(s, packages.get(s.state.event).name)
+            self.whose.includes(s, packages.get(s.state.event).name)
         })
     }
 

@@ -98,7 +98,7 @@ pub(crate) fn refresh_watchers_here(
     let resource = named_resource(&context, uri, event)?;
     let done = match kind {
         RefreshKind::Rules => {
-            if !process.registry.packages().get(resource.event).has(Trait::NeedsAuthorization) {
+            if !process.registry.packages().get(resource.event).has_trait(Trait::NeedsAuthorization) {
                 return Err(NotRefreshed::PackageWithoutRules(log::show(event).into_owned()));
             }
             let sip::uri::PlainUri { user, host: domain } = sip::uri::split(&resource.uri);

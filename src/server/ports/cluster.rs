@@ -61,7 +61,7 @@ impl Cluster for Context<'_> {
         })
     }
     fn is_old(&self, resource: &Resource, dialogs: &Dialogs, stamp: Option<ClusterSecond>) -> bool {
-        let latest = Stamp::of(self.shared.cluster_state.tick().time() + MOST_AHEAD).second();
+        let latest = Stamp::of_time(self.shared.cluster_state.tick().time() + MOST_AHEAD).second();
         self.shared.old_documents.is_old(resource, dialogs, stamp, latest)
     }
     fn note_ended(&self, resource: &Resource, dialogs: &[u64], stamp: Option<ClusterSecond>) {

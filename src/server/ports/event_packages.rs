@@ -57,7 +57,7 @@ impl EventPackages for Context<'_> {
     fn is_plain(&mut self, resource: &Resource, document: &[u8]) -> bool {
         let package = self.packages.get(resource.event);
         let may_be_shown = self.config.predict_bodies
-            && package.has(Trait::Aggregates)
+            && package.has_trait(Trait::Aggregates)
             && self.process.single_document_bodies.may_be_foreseen(resource.event)
             && self.shared.tables.shows_one_document(resource);
         let body = may_be_shown.then(|| foreseen(package, &resource.uri, document)).flatten();

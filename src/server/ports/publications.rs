@@ -84,7 +84,7 @@ impl Publications for Context<'_> {
         for resource in &ended {
             counters::count(Counter::PublicationsExpired);
             self.shared.change_counts.note(resource);
-            self.shared.history.note_change(&NewChange::of(resource, ChangeKind::RanOut), clock::micro_tick());
+            self.shared.history.note_change(&NewChange::of_kind(resource, ChangeKind::RanOut), clock::micro_tick());
         }
         Ok(ended)
     }

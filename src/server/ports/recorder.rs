@@ -13,7 +13,7 @@ use crate::server::history::{NewChange, dialog_mark};
 
 impl Recorder for Context<'_> {
     fn note_composed(&mut self, resource: &Resource, body: BodyDigest) {
-        let change = NewChange { body, ..NewChange::of(resource, ChangeKind::Composed) };
+        let change = NewChange { body, ..NewChange::of_kind(resource, ChangeKind::Composed) };
         self.shared.history.note_change(&change, clock::micro_tick());
     }
     fn last_notify(&mut self, resource: &Resource, dialog: DialogId<'_>) -> Option<SentNotify> {

@@ -153,7 +153,7 @@ impl<'e> Edit<'e> {
     pub(crate) fn removals(&self) -> Vec<Publication> {
         let without_body = |(_, old): &(usize, SharedPublication)| {
             let mut dialogs = old.dialogs().to_owned_dialogs();
-            dialogs.marks.retain(|mark| !self.list.iter().any(|other| other.dialogs().has(mark.id)));
+            dialogs.marks.retain(|mark| !self.list.iter().any(|other| other.dialogs().has_dialog(mark.id)));
             Publication { dialogs, ..old.without_body() }
         };
         self.left.iter().map(without_body).collect()
@@ -187,7 +187,7 @@ impl<'e> Edit<'e> {
     fn take_over(&mut self, replaced: Vec<usize>, trimmed: &[usize], trims: &Trims) -> Result<(), NoMemory> {
         let mut shorter = Vec::new();
         for at in trimmed {
-            let Some(trim) = trims.of(&self.list[*at]) else { continue };
+            let Some(trim) = trims.trimmed(&self.list[*at]) else { continue };
             let mut fresh = SharedPublication::new(trim)?;
             if self.behind.waits(&trim.ruid) {
                 fresh.row_state = self.list[*at].row_state.changed();

@@ -48,7 +48,7 @@ impl Deref for DocumentMemory {
 impl DocumentMemory {
     /// The documents with the rows behind them.
     pub(crate) fn new(parts: Parts, rows: PublicationRows, watchers: Watchers) -> DocumentMemory {
-        DocumentMemory { parts, rows, watchers, order: Order::of(parts.config) }
+        DocumentMemory { parts, rows, watchers, order: Order::of_config(parts.config) }
     }
 
     /// Changes the documents in memory.
@@ -73,7 +73,7 @@ impl DocumentMemory {
         let removed_body = if is_watched { RemovedBody::Shown } else { RemovedBody::Unseen };
         // They were forgotten since they were read: whether they match is not known.
         let Documents::Known(list) = &mut entry.documents else { return Err(StoreError::Busy) };
-        let plan = Plan::of(list, change);
+        let plan = Plan::for_change(list, change);
         let mut edit = Edit::new(self.rows, list, &mut entry.removed);
         let applied = match (plan, change, inserted) {
             (Plan::Insert { replaced, trimmed, keeps }, Change::Insert(new), Some(inserted)) => {

@@ -297,7 +297,7 @@ impl PresentityRows {
                     let body = row.bytes(PublicationColumn::Body).to_vec();
                     let (received_at, stamp) = receipt_of(row.int(PublicationColumn::ReceivedTime), config);
                     Publication {
-                        dialogs: if is_dialog { Dialogs::of(&body) } else { Dialogs::default() },
+                        dialogs: if is_dialog { Dialogs::of_document(&body) } else { Dialogs::default() },
                         body,
                         etag: EntityTag::new(row.bytes(PublicationColumn::Etag).to_vec()),
                         expires_at: expiry_of(row.int(PublicationColumn::Expires)),
@@ -419,7 +419,7 @@ impl PresentityRows {
                 let uri = uri::join(row.bytes(OfResource::User), row.bytes(OfResource::Domain));
                 take(rule.resource(&uri, event))?;
             }
-            Ok(BatchEnd::of(&rows))
+            Ok(BatchEnd::of_rows(&rows))
         })
     }
 
@@ -447,7 +447,7 @@ impl PresentityRows {
                 ruid: row.bytes(OfPublication::Ruid).to_vec(),
             };
             let found = rows.iter().zip(paging::keys_of(&rows)).map(|(row, key)| (key, ended(row)));
-            Ok((found.collect(), BatchEnd::of(&rows)))
+            Ok((found.collect(), BatchEnd::of_rows(&rows)))
         };
         paging::portion_of(self.database, limit, &over, after, read)
     }

@@ -39,13 +39,13 @@ struct DocumentsOverRows {
 }
 
 impl DocumentsOverRows {
-    fn of(parts: Parts) -> DocumentsOverRows {
+    fn over_parts(parts: Parts) -> DocumentsOverRows {
         let alice = parts.shared.tables.rule().resource(b"sip:alice@example.org", PRESENCE);
         DocumentsOverRows { parts, store: storage::choose(parts).publications, alice }
     }
 
     fn new(rows: WhenWritten) -> DocumentsOverRows {
-        DocumentsOverRows::of(Parts::over_tables(config(rows)))
+        DocumentsOverRows::over_parts(Parts::over_tables(config(rows)))
     }
 
     fn publish(&self, etag: &str, body: &str) -> Result<Applied, StoreError> {
@@ -174,7 +174,7 @@ fn a_start_finds_what_was_written() {
         assert_eq!(bench.publish("e.2", "two"), Ok(Applied::Inserted), "{rows:?}");
         assert!(matches!(bench.remove("e.1"), Ok(Applied::Removed(..))), "{rows:?}");
         bench.store.write(Pass::Last).expect("the database is there");
-        let bench = DocumentsOverRows::of(bench.parts.restarted(config(rows)));
+        let bench = DocumentsOverRows::over_parts(bench.parts.restarted(config(rows)));
         bench.store.restore().expect("the table can be read");
         assert_eq!(bench.bodies(), ["two"], "{rows:?}");
         assert_eq!(bench.modify("e.1", "e.3", "late"), Ok(Applied::NoMatch), "{rows:?}");

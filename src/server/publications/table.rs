@@ -33,7 +33,7 @@ impl InTable {
     /// Carries a change out as the rows are read now; `None` when another server has changed them meanwhile.
     fn change_rows(&self, resource: &Resource, change: &Change) -> Result<Option<Applied>, StoreError> {
         let (mut documents, mut removed) = (self.rows.read(resource)?, Vec::new());
-        let (applied, rows) = match (Plan::of(&documents, change), change) {
+        let (applied, rows) = match (Plan::for_change(&documents, change), change) {
             (Plan::Insert { replaced, trimmed, keeps }, Change::Insert(_) | Change::End(_)) => {
                 let trims = Trims::prepare(trimmed.iter().map(|at| documents[*at].clone()), change);
                 removed.extend(replaced.iter().map(|at| documents[*at].clone()));

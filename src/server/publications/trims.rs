@@ -14,7 +14,7 @@ pub(crate) struct Trims(pub(crate) Vec<Publication>);
 
 impl Trims {
     /// The shorter form of a document.
-    pub(crate) fn of<D: StoredDocument>(&self, document: &D) -> Option<&Publication> {
+    pub(crate) fn trimmed<D: StoredDocument>(&self, document: &D) -> Option<&Publication> {
         self.0.iter().find(|trim| trim.etag == document.etag())
     }
 
@@ -72,7 +72,7 @@ fn trimmed(entry: &ResourceEntry, change: &Change) -> Vec<Publication> {
     match &entry.documents {
         // Most documents have one dialog, and go as a whole.
         Documents::Known(list) if list.iter().any(|document| document.dialogs().marks.len() > 1) => {
-            match Plan::of(list, change) {
+            match Plan::for_change(list, change) {
                 Plan::Insert { trimmed, .. } => trimmed.iter().map(|at| list[*at].to_private()).collect(),
                 _ => Vec::new(),
             }
@@ -98,7 +98,7 @@ mod tests {
     fn document(etag: &str, dialogs: &[(&str, &str)]) -> Publication {
         let text = |(id, state): &(&str, &str)| format!("<dialog id=\"{id}\"><state>{state}</state></dialog>");
         let body = format!("<dialog-info>{}</dialog-info>", dialogs.iter().map(text).collect::<String>()).into_bytes();
-        let dialogs = Dialogs::of(&body);
+        let dialogs = Dialogs::of_document(&body);
         Publication {
             etag: etag.into(),
             body,

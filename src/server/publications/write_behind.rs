@@ -1,6 +1,6 @@
 //! Publications that are written some time after they are answered (`publ_update_period`): each period writes the
 //! newest state of what has changed since the last one.
-use crate::common::row_groups::{Aside, GROUP, Pass, RefusalLog, RowOutcome, TakenRows, Writer};
+use crate::common::row_groups::{GROUP, Pass, RefusalLog, RowBackoff, RowOutcome, TakenRows, Writer};
 use crate::host::db::{Connection, DbError};
 use crate::host::{clock, log};
 use crate::log;
@@ -163,7 +163,7 @@ impl WriteBehind {
             Item::Document(resource, publication, _) => presentity_table::fits(resource, publication),
         };
         let outcome = Writer { database: self.database, table, fits: &fits, write: &write }.write_group(group.rows());
-        group.settle(&outcome.fates, |item, fate| self.note_item(item, fate, now, refusals));
+        group.settle(&outcome.of_rows, |item, outcome| self.note_item(item, outcome, now, refusals));
         match outcome.error {
             Some(error) => Err(error),
             None => Ok(outcome.count(RowOutcome::Written)),
@@ -171,32 +171,32 @@ impl WriteBehind {
     }
 
     /// What became of a row.
-    fn note_item(&self, item: &Item, fate: RowOutcome, now: Moment, refusals: &mut RefusalLog) {
+    fn note_item(&self, item: &Item, outcome: RowOutcome, now: Moment, refusals: &mut RefusalLog) {
         match item {
             Item::Document(resource, publication, lacks) => {
-                self.note_document(resource, publication, *lacks, fate, now, refusals);
+                self.note_document(resource, publication, *lacks, outcome, now, refusals);
             }
-            Item::Gone(resource, ruid) if fate == RowOutcome::Written => self.delete_removed(resource, ruid),
+            Item::Gone(resource, ruid) if outcome == RowOutcome::Written => self.delete_removed(resource, ruid),
             // Somebody else holds it, which not every driver tells from a refusal: the rows of others are written
             // meanwhile.
-            Item::Gone(resource, ruid) => self.set_aside(resource, ruid, fate, now, refusals),
+            Item::Gone(resource, ruid) => self.set_aside(resource, ruid, outcome, now, refusals),
         }
     }
 
     /// The row of a document that is gone is left for the next pass, or a later one where the database has refused to
     /// remove it. One that is refused and has run out means nothing any more.
-    fn set_aside(&self, resource: &Resource, ruid: &[u8], fate: RowOutcome, now: Moment, refusals: &mut RefusalLog) {
+    fn set_aside(&self, resource: &Resource, ruid: &[u8], outcome: RowOutcome, now: Moment, refusals: &mut RefusalLog) {
         let mut shard = self.shared.tables.shard(resource.hash);
         let Some(entry) = shard.entry(self.shared.tables.rule(), resource) else { return };
         let Some(removed) = entry.removed.iter_mut().find(|removed| removed.ruid() == ruid) else { return };
-        if fate == RowOutcome::Refused && removed.expires_at().is_before(now) {
+        if outcome == RowOutcome::Refused && removed.expires_at().is_before(now) {
             drop(shard);
             return self.delete_removed(resource, ruid);
         }
         let was_refused = removed.aside.is_refused();
-        removed.aside = removed.aside.after(fate, now);
+        removed.aside = removed.aside.after(outcome, now);
         drop(shard);
-        if fate == RowOutcome::Refused && !was_refused {
+        if outcome == RowOutcome::Refused && !was_refused {
             refusals.note(self.config.presentity_table, || {
                 format!("a document that is gone, of {},", log::show(&resource.uri))
             });
@@ -222,7 +222,7 @@ impl WriteBehind {
         resource: &Resource,
         publication: &Publication,
         lacks: PublicationRowState,
-        fate: RowOutcome,
+        outcome: RowOutcome,
         now: Moment,
         refusals: &mut RefusalLog,
     ) {
@@ -232,16 +232,16 @@ impl WriteBehind {
         let Some(document) = list.iter_mut().find(|document| document.ruid() == publication.ruid) else { return };
         let was_refused = document.aside.is_refused();
         document.is_being_written = false;
-        if fate == RowOutcome::Written {
-            document.aside = Aside::default();
+        if outcome == RowOutcome::Written {
+            document.aside = RowBackoff::default();
             return;
         }
         document.row_state = document.row_state.max(lacks);
         // One that was changed meanwhile is another row.
         let same = document.etag() == publication.etag;
-        document.aside = document.aside.after(if same { fate } else { RowOutcome::Kept }, now);
+        document.aside = document.aside.after(if same { outcome } else { RowOutcome::Kept }, now);
         drop(shard);
-        if fate == RowOutcome::Refused && !was_refused {
+        if outcome == RowOutcome::Refused && !was_refused {
             refusals.note(self.config.presentity_table, || format!("a document of {}", log::show(&resource.uri)));
         }
     }

@@ -521,7 +521,7 @@ pub fn select_page(
     page: &Page<'_>,
 ) -> Result<(Vec<Subscription>, BatchEnd), DbError> {
     let rows = db.select_with_keys(table, &page.conditions, page.order)?;
-    let seen = BatchEnd::of(&rows);
+    let seen = BatchEnd::of_rows(&rows);
     Ok((rows.iter().filter_map(|row| decode(packages, row)).collect(), seen))
 }
 
@@ -537,7 +537,7 @@ pub fn select_page_with_keys(
     page: &Page<'_>,
 ) -> Result<(Vec<(i64, Subscription)>, BatchEnd), DbError> {
     let rows = db.select_with_keys(table, &page.conditions, page.order)?;
-    let seen = BatchEnd::of(&rows);
+    let seen = BatchEnd::of_rows(&rows);
     let with_key = |(row, key)| decode(packages, row).map(|subscription| (key, subscription));
     Ok((rows.iter().zip(keys_of(&rows)).filter_map(with_key).collect(), seen))
 }

@@ -1,5 +1,5 @@
 //! Rows of subscriptions that live in memory: read at start-up, written by the timer and at the end.
-use crate::common::row_groups::{Aside, GROUP, GroupOutcome, Pass, RefusalLog, RowOutcome, TakenRows, Writer};
+use crate::common::row_groups::{GROUP, GroupOutcome, Pass, RefusalLog, RowBackoff, RowOutcome, TakenRows, Writer};
 use crate::host::db::{Connection, DbError};
 use crate::host::{clock, log, shm};
 use crate::log;
@@ -93,8 +93,8 @@ impl KeptRows {
                 |db: &Connection, row: &EndedSubscriptionRow| active_watchers_table::delete(db, table, row.dialog());
             let writer = Writer { database: self.database, table, fits: &|_| true, write: &write };
             let outcome = writer.write_group(group.rows());
-            group.settle(&outcome.fates, |row, fate| {
-                if fate != RowOutcome::Written {
+            group.settle(&outcome.of_rows, |row, outcome| {
+                if outcome != RowOutcome::Written {
                     put_back(row);
                 }
             });
@@ -116,12 +116,12 @@ impl KeptRows {
         };
         // Where nodes share subscriptions, another may have gone on with them: it is asked first.
         let ownership = match self.config.shares_subscriptions {
-            true => Ownership::of(NodeId::ELSEWHERE),
+            true => Ownership::held_by(NodeId::ELSEWHERE),
             false => Ownership::default(),
         };
         // What was decided while the table could not be written is not in it.
         let has_rules =
-            |subscription: &Subscription| packages.get(subscription.state.event).has(Trait::NeedsAuthorization);
+            |subscription: &Subscription| packages.get(subscription.state.event).has_trait(Trait::NeedsAuthorization);
         let judges = |subscription: &Subscription| has_rules(subscription) && !self.config.force_active;
         let (mut failed, mut twice) = (0, 0);
         let count = crate::common::paging::each_page(self.database, table, self.config.fetch_rows, |db, page| {
@@ -198,7 +198,7 @@ impl KeptRows {
         let mut changed = TakenRows::new(changed, &put_back);
         let outcome = self.write_group(changed.rows(), writing);
         let written = outcome.count(RowOutcome::Written);
-        changed.settle(&outcome.fates, |row, fate| self.name_refused(row, fate, now, refusals));
+        changed.settle(&outcome.of_rows, |row, outcome| self.name_refused(row, outcome, now, refusals));
         outcome.error.map_or(Ok(written), Err)
     }
 
@@ -253,22 +253,22 @@ impl KeptRows {
         };
         let mut outcome = Writer { database: self.database, table, fits: &active_watchers_table::fits, write: &write }
             .write_group(group);
-        for (subscription, fate) in group.iter().zip(&mut outcome.fates) {
+        for (subscription, outcome) in group.iter().zip(&mut outcome.of_rows) {
             let is_whole = matches!(subscription.state.row_state, RowState::Insert | RowState::Replace);
             if let Some(plainer) = active_watchers_table::without_user_agent(subscription)
-                .filter(|_| is_whole && *fate == RowOutcome::Refused)
+                .filter(|_| is_whole && *outcome == RowOutcome::Refused)
             {
                 let written = self.database.write_once(|db| write(db, &plainer));
-                *fate = if written.is_ok() { RowOutcome::Written } else { *fate };
+                *outcome = if written.is_ok() { RowOutcome::Written } else { *outcome };
             }
         }
         outcome
     }
 
     /// What became of a row: one that is not written is marked again, one that was ended meanwhile is removed.
-    fn name_refused(&self, row: &Subscription, fate: RowOutcome, now: Moment, refusals: &mut RefusalLog) {
-        let was_refused = self.note_fate(row, fate, now);
-        if fate == RowOutcome::Refused && was_refused == Some(false) {
+    fn name_refused(&self, row: &Subscription, outcome: RowOutcome, now: Moment, refusals: &mut RefusalLog) {
+        let was_refused = self.note_fate(row, outcome, now);
+        if outcome == RowOutcome::Refused && was_refused == Some(false) {
             refusals.note(self.config.active_watchers_table, || {
                 let (watcher, presentity) = (row.watcher_uri(), row.get(Field::PresUri));
                 format!("the subscription of {} to {}", log::show(&watcher), log::show(presentity))
@@ -277,14 +277,14 @@ impl KeptRows {
     }
 
     /// Whether the row was known to be refused; `None` where there is no such subscription any more.
-    fn note_fate(&self, subscription: &Subscription, fate: RowOutcome, now: Moment) -> Option<bool> {
+    fn note_fate(&self, subscription: &Subscription, outcome: RowOutcome, now: Moment) -> Option<bool> {
         let (tables, dialog) = (&self.shared.tables, subscription.dialog());
         let was_refused = tables.shard_of_dialog(tables.dialog_hash(dialog)).and_then(|mut shard| {
             let stored = shard.find(dialog)?;
             let was_refused = stored.aside.is_refused();
             stored.is_being_written = false;
             let state = &mut stored.subscription.state;
-            match fate {
+            match outcome {
                 RowOutcome::Written => {
                     let written = subscription.state.local_cseq;
                     // A row that was counted further up since the copy was made has not taken the rest of it: the next
@@ -293,16 +293,16 @@ impl KeptRows {
                     if is_behind {
                         tables.mark_changed(state);
                     }
-                    stored.aside = if is_behind { Aside::later(now) } else { Aside::default() };
+                    stored.aside = if is_behind { RowBackoff::later(now) } else { RowBackoff::default() };
                     stored.written_cseq = stored.written_cseq.max(written);
                 }
                 RowOutcome::Refused | RowOutcome::Kept => {
-                    (state.row_state, stored.aside) = (subscription.state.row_state, stored.aside.after(fate, now));
+                    (state.row_state, stored.aside) = (subscription.state.row_state, stored.aside.after(outcome, now));
                 }
             }
             Some(was_refused)
         });
-        if was_refused.is_none() && fate == RowOutcome::Written {
+        if was_refused.is_none() && outcome == RowOutcome::Written {
             self.delete(dialog);
         }
         was_refused

@@ -1,5 +1,5 @@
 //! Subscriptions in memory (modes 0, 1, 2): added, renewed, ended, listed, and written where the mode promises it.
-use crate::common::row_groups::{Aside, Pass};
+use crate::common::row_groups::{Pass, RowBackoff};
 use crate::host::lock::Guard;
 use crate::host::shm;
 use crate::presence::authorization::Authorization;
@@ -134,7 +134,7 @@ impl SubscriptionStore for MemorySubscriptions {
 
     fn count_of_watcher(&self, subscription: &Subscription) -> Result<usize, StoreError> {
         let tables = &self.shared.tables;
-        Ok(tables.watchers.of(watcher_hash(tables, subscription)))
+        Ok(tables.watchers.count_of(watcher_hash(tables, subscription)))
     }
 
     fn may_be_watched(&self, resource: &Resource) -> bool {
@@ -191,7 +191,7 @@ impl SubscriptionStore for MemorySubscriptions {
             if stored.ownership.owner.is_stock() {
                 stored.due = Some(NotifyReason::Change);
             }
-            stored.aside = Aside::default();
+            stored.aside = RowBackoff::default();
             self.shared.tables.mark_changed(&mut stored.subscription.state);
             true
         })?;
@@ -342,7 +342,7 @@ impl MemorySubscriptions {
                     Attempt::Done(stored.subscription.state, ChangeOfHands { former, claim: claim.take() })
                 }
             };
-            stored.aside = Aside::default();
+            stored.aside = RowBackoff::default();
             if let Some(steps) = steps {
                 ownership::take_over(&self.shared.tables, stored, self.shared.cluster_state.arbitration.lease(), steps);
             }

@@ -29,18 +29,18 @@ struct StoreOverRows {
 }
 
 impl StoreOverRows {
-    fn of(parts: Parts) -> StoreOverRows {
+    fn over_parts(parts: Parts) -> StoreOverRows {
         let store = storage::choose(parts).subscriptions;
         StoreOverRows { parts, store, work: RowWork::new(parts.shared.missed_changes) }
     }
 
     fn new(mode: u8) -> StoreOverRows {
-        StoreOverRows::of(Parts::over_tables(fixtures::config_with_modes(mode, 2)))
+        StoreOverRows::over_parts(Parts::over_tables(fixtures::config_with_modes(mode, 2)))
     }
 
     /// The server ends and starts again, with what the table has.
     fn restarted(self, mode: u8) -> StoreOverRows {
-        let bench = StoreOverRows::of(self.parts.restarted(fixtures::config_with_modes(mode, 2)));
+        let bench = StoreOverRows::over_parts(self.parts.restarted(fixtures::config_with_modes(mode, 2)));
         bench.store.restore().expect("the table can be read");
         bench
     }

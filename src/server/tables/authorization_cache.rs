@@ -1,7 +1,7 @@
 //! Authorizations of watchers, kept in shared memory, so that the `watchers` table is not asked at each SUBSCRIBE.
 pub mod owed_rows;
 
-use crate::common::row_groups::Aside;
+use crate::common::row_groups::RowBackoff;
 use crate::host::lock::Lock;
 use crate::host::no_memory::NoMemory;
 use crate::host::process_mutex::ProcessMutex;
@@ -49,7 +49,7 @@ struct CachedAuthorization {
     /// Where it stands among those that wait for their rows: by when it began to.
     turn: u32,
     /// When its row is tried again that could not be written.
-    aside: Aside,
+    aside: RowBackoff,
 }
 
 shm_safe!(CachedAuthorization { hash, strings, status, read_at, row, turn, aside });
@@ -285,7 +285,7 @@ impl AuthorizationCache {
                 read_at: now,
                 row: if row == RowOf::Written { WatcherRowState::Written } else { WatcherRowState::Owed(owed()) },
                 turn: waiting.map_or_else(|| self.turns.fetch_add(1, Ordering::Relaxed), |(old, _)| old.turn),
-                aside: Aside::default(),
+                aside: RowBackoff::default(),
             };
             let has_room = shard.make_room(fresh.size(), self.limit, &mut freed_unlocked);
             let put = if has_room { shard.insert(fresh) } else { Err(fresh) };

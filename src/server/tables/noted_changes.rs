@@ -60,7 +60,7 @@ impl ResourceEntry {
         self.due.add(DueNotify::Something);
         self.due.add(DueNotify::ForAll);
         let mut outdated = Outdated::default();
-        let is_listed = extent == Extent::Partial && !self.due.has(DueNotify::FullList);
+        let is_listed = extent == Extent::Partial && !self.due.contains(DueNotify::FullList);
         let Ok(watched) = self.watched_or_new() else {
             self.due.add(DueNotify::FullList);
             return outdated;
@@ -178,7 +178,7 @@ mod tests {
             entry.busy = true;
             let shown = || shm::boxed(SharedTransientBody::Body(shm::copy(b"shown once").expect("memory"))).ok();
             entry.note_documents(shown(), MicroTick::at(5));
-            assert_eq!(entry.due.has(DueNotify::Something), is_watched);
+            assert_eq!(entry.due.contains(DueNotify::Something), is_watched);
             let carried = entry.carry();
             assert_eq!(carried.transient_body.is_some(), is_watched);
             assert_eq!(carried.changed_at, is_watched.then_some(MicroTick::at(5)));

@@ -1,6 +1,6 @@
 //! Publications in shared memory.
 use crate::cluster::clock::ClusterSecond;
-use crate::common::row_groups::Aside;
+use crate::common::row_groups::RowBackoff;
 use crate::host::no_memory::NoMemory;
 use crate::host::shm::{self, Shm, ShmBox, ShmVec};
 use crate::presence::composition::dialog_info::Mark;
@@ -33,7 +33,7 @@ pub struct SharedPublication {
     /// A process is writing its row, or ended while it did.
     pub is_being_written: bool,
     /// When its row is tried again that could not be written.
-    pub aside: Aside,
+    pub aside: RowBackoff,
 }
 
 shm_safe!(SharedPublication {
@@ -100,7 +100,7 @@ impl SharedPublication {
             priority: publication.priority,
             row_state: PublicationRowState::Nothing,
             is_being_written: false,
-            aside: Aside::default(),
+            aside: RowBackoff::default(),
         })
     }
 

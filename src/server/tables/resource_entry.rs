@@ -47,7 +47,7 @@ shm_safe!(Dues(bits));
 
 impl Dues {
     /// Whether this is due.
-    pub const fn has(self, due: DueNotify) -> bool {
+    pub const fn contains(self, due: DueNotify) -> bool {
         self.0 & due as u8 != 0
     }
 
@@ -58,7 +58,7 @@ impl Dues {
 
     /// Takes something away; `true` when it was due.
     pub fn take(&mut self, due: DueNotify) -> bool {
-        let was_due = self.has(due);
+        let was_due = self.contains(due);
         self.0 &= !(due as u8);
         was_due
     }
@@ -133,7 +133,7 @@ impl ResourceEntry {
         let no_documents =
             matches!(&self.documents, Documents::Known(list) if list.is_empty()) && self.removed.is_empty();
         !self.busy
-            && !self.due.has(DueNotify::Something)
+            && !self.due.contains(DueNotify::Something)
             && self.subscriptions().is_empty()
             && self.final_notifies().is_empty()
             && no_documents
@@ -167,7 +167,7 @@ impl ResourceEntry {
         let Some(cached) = cached.filter(is_valid) else { return KnownBody::Unknown };
         let body = match cached.is_document {
             true => self.only_document().map_or(KnownBody::Unknown, KnownBody::Body),
-            false => KnownBody::of(cached.body.as_deref()),
+            false => KnownBody::of_made(cached.body.as_deref()),
         };
         let bytes = |body: &[u8]| u32::try_from(body.len()).unwrap_or(u32::MAX);
         body.map(|body| (body, BodyDigest { bytes: bytes(body), crc32: cached.crc32 }))
@@ -253,7 +253,7 @@ mod tests {
         let before = fake::live_blocks();
         let watched = entry.watched_or_new().expect("memory");
         watched.subscriptions.push(3).expect("memory");
-        watched.cached = CachedBody::new(Some(b"body"), BodyDigest::of(b"body"), Expiry::Never).expect("memory");
+        watched.cached = CachedBody::new(Some(b"body"), BodyDigest::of_body(b"body"), Expiry::Never).expect("memory");
         entry.forget_if_unwatched();
         assert_eq!(entry.subscriptions(), [3]);
         assert!(entry.cached_body(Moment::at(1)).body().is_some());

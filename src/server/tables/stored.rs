@@ -1,6 +1,6 @@
 //! The stored subscriptions of all resources: put into the tables, found, counted and changed, whatever stands behind
 //! the memory.
-use crate::common::row_groups::Aside;
+use crate::common::row_groups::RowBackoff;
 use crate::host::no_memory::NoMemory;
 use crate::host::shm::{self, Shm, ShmVec};
 use crate::presence::error::StoreError;
@@ -78,7 +78,7 @@ impl Tables {
             due: None,
             catches_up: false,
             notify_history: NotifyHistory::default(),
-            aside: Aside::default(),
+            aside: RowBackoff::default(),
             ownership,
             announced: None,
         })?;
@@ -262,7 +262,7 @@ impl Tables {
         let mut shard = self.shard(resource.hash);
         let entry = shard.entry(self.rule(), resource);
         entry
-            .map(|entry| QueueState { busy: entry.busy, pending: entry.due.has(DueNotify::Something) })
+            .map(|entry| QueueState { busy: entry.busy, pending: entry.due.contains(DueNotify::Something) })
             .unwrap_or_default()
     }
 

@@ -2,7 +2,7 @@
 use crate::cluster::clock::Stamp;
 use crate::cluster::numbers::{Ceiling, HeldNumbers};
 use crate::cluster::version::Version;
-use crate::common::row_groups::Aside;
+use crate::common::row_groups::RowBackoff;
 use crate::host::shm::ShmBox;
 use crate::presence::notification::{NotifyHistory, NotifyReason};
 use crate::presence::subscription::Subscription;
@@ -58,7 +58,7 @@ shm_safe!(Ownership { owner, epoch, stamp, ceiling, awaits, lease, raised });
 
 impl Ownership {
     /// A subscription that this node has just made or restored for `owner`.
-    pub fn of(owner: NodeId) -> Ownership {
+    pub fn held_by(owner: NodeId) -> Ownership {
         Ownership { owner, ..Ownership::default() }
     }
 
@@ -95,7 +95,7 @@ pub struct SubscriptionEntry {
     /// What became of its NOTIFYs.
     pub notify_history: NotifyHistory,
     /// When its row is tried again that could not be written.
-    pub aside: Aside,
+    pub aside: RowBackoff,
     /// Whose it is.
     pub ownership: Ownership,
     /// The digest of what a refresh leaves as it is, as the other nodes were sent it last.

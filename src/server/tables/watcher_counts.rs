@@ -65,7 +65,7 @@ impl WatcherCounts {
     }
 
     /// How many subscriptions a watcher has.
-    pub fn of(&self, hash: u64) -> usize {
+    pub fn count_of(&self, hash: u64) -> usize {
         let Some(table) = &self.0 else { return 0 };
         table.lock().find(hash, |entry| entry.hash == hash).map_or(0, |entry| entry.count)
     }

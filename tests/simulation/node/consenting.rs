@@ -18,7 +18,7 @@ impl Node {
             receivers.push(former);
         }
         let mut awaited = NodeSet::NONE;
-        let present = receivers.iter().filter(|peer| self.is_present(**peer) && !self.silent.has(**peer));
+        let present = receivers.iter().filter(|peer| self.is_present(**peer) && !self.silent.has_place(**peer));
         present.for_each(|peer| awaited.add(*peer));
         let now = Instant::at(self.now);
         let ticket = match awaited.is_empty() {

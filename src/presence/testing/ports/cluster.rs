@@ -32,7 +32,7 @@ impl Cluster for MemoryPorts {
         of_it.for_each(|(_, changes)| *changes = removed.etag.changes());
     }
     fn cluster_second(&self) -> ClusterSecond {
-        Stamp::of(UnixMillis(self.now.seconds() as u64 * 1_000)).second()
+        Stamp::of_time(UnixMillis(self.now.seconds() as u64 * 1_000)).second()
     }
     fn stamp_now(&mut self, _: &Resource, _: Option<EntityTag<&[u8]>>, _: &Dialogs) -> Option<ClusterSecond> {
         self.config.replicates.then(|| self.cluster_second())

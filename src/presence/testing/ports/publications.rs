@@ -31,7 +31,7 @@ impl Publications for MemoryPorts {
             return Ok(Applied::NoMatch);
         }
         let list = self.publications.entry(key(resource)).or_default();
-        let applied = match (Plan::of(list, &change), change) {
+        let applied = match (Plan::for_change(list, &change), change) {
             (Plan::Insert { replaced, trimmed, keeps }, change @ (Change::Insert(_) | Change::End(_))) => {
                 let kept = keeps.map(|at| list[at].clone());
                 for at in trimmed {

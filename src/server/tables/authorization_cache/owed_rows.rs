@@ -1,6 +1,6 @@
 //! Decisions whose rows the table `watchers` lacks: which are to be written, and what became of a try.
 use super::{AuthorizationCache, AuthorizationKey, CachedAuthorization, OwedState, Room, RowOf, WatcherRowState};
-use crate::common::row_groups::{Aside, Pass, RowOutcome};
+use crate::common::row_groups::{Pass, RowBackoff, RowOutcome};
 use crate::host::process_mutex::ProcessMutexGuard;
 use crate::presence::authorization::Authorization;
 use crate::presence::resource::UriComparison;
@@ -70,7 +70,7 @@ impl AuthorizationCache {
 
     /// Authorizations that the table does not have yet: at most `limit`, of one shard after the other; those that are
     /// returned together are in the order in which they began to wait. Those that rest are left out, see
-    /// [`Aside::rests`].
+    /// [`RowBackoff::rests`].
     pub fn unwritten(&self, limit: usize, now: Moment, pass: Pass) -> Vec<OwedRow> {
         let mut found = Vec::new();
         for shard in self.shards.iter() {
@@ -116,12 +116,12 @@ impl AuthorizationCache {
 
     /// The row of this authorization could not be written in the pass that began at `now`; `true` when it was not known
     /// to be refused.
-    pub fn set_aside(&self, key: &AuthorizationKey<'_>, fate: RowOutcome, now: Moment) -> bool {
+    pub fn set_aside(&self, key: &AuthorizationKey<'_>, outcome: RowOutcome, now: Moment) -> bool {
         let hash = self.rule.exact_hash(key);
         let mut shard = self.shard(hash).lock();
         let Some(cached) = shard.table.find_mut(hash, |cached| cached.is(hash, key)) else { return false };
         let was_refused = cached.aside.is_refused();
-        cached.aside = cached.aside.after(fate, now);
+        cached.aside = cached.aside.after(outcome, now);
         !was_refused
     }
 
@@ -145,7 +145,7 @@ impl AuthorizationCache {
         let mut shard = self.shard(hash).lock();
         let found = shard.table.find_mut(hash, |cached| cached.is(hash, key) && !cached.is_written());
         if let Some(cached) = found.filter(|cached| cached.authorization() == *authorization) {
-            (cached.row, cached.read_at, cached.aside) = (WatcherRowState::Written, now, Aside::default());
+            (cached.row, cached.read_at, cached.aside) = (WatcherRowState::Written, now, RowBackoff::default());
             let before = shard.owed.len();
             shard.settle(hash);
             self.count_owed(before, shard.owed.len());

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 /// The secrets, and the addresses.
 #[derive(Default)]
-pub struct Door {
+pub struct NodeAdmission {
     secrets: Secrets,
     peers: Vec<Network>,
 }
@@ -23,7 +23,7 @@ struct Network {
 
 /// Why a message is not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Closed {
+pub enum NotAdmitted {
     /// The sender's address is not in `cluster_peers`.
     Stranger,
     /// The message does not come from a node that knows the secret.
@@ -32,13 +32,13 @@ pub enum Closed {
     Unknown,
 }
 
-impl Closed {
+impl NotAdmitted {
     /// For the log.
     pub fn text(self) -> &'static str {
         match self {
-            Closed::Stranger => "its address is not in cluster_peers",
-            Closed::Refused(why) => why.text(),
-            Closed::Unknown => "no node that dmq knows has its address",
+            NotAdmitted::Stranger => "its address is not in cluster_peers",
+            NotAdmitted::Refused(why) => why.text(),
+            NotAdmitted::Unknown => "no node that dmq knows has its address",
         }
     }
 }
@@ -76,13 +76,13 @@ pub(crate) fn address_of(text: &[u8]) -> Option<IpAddr> {
     std::str::from_utf8(text).ok()?.trim_matches(|c| c == '[' || c == ']').parse().ok()
 }
 
-impl Door {
+impl NodeAdmission {
     /// As the parameters say.
     ///
     /// # Errors
     ///
     /// Fails when a parameter has a value that it cannot have; secrets are not named.
-    pub fn new(config: &Config) -> Result<Door, String> {
+    pub fn new(config: &Config) -> Result<NodeAdmission, String> {
         let secrets = Secrets::parse(config.cluster_secret)
             .map_err(|allowed| format!("parameter cluster_secret must be {allowed}"))?;
         let text = String::from_utf8_lossy(config.cluster_peers);
@@ -97,7 +97,7 @@ impl Door {
         if peers.len() > MOST_PEERS {
             return Err(format!("parameter cluster_peers has more than {MOST_PEERS} addresses: write networks"));
         }
-        Ok(Door { secrets, peers })
+        Ok(NodeAdmission { secrets, peers })
     }
 
     /// Whether everybody is accepted.
@@ -138,17 +138,17 @@ impl Door {
         (own, is_of_node): (&[u8], bool),
         (value, about): (&[u8], &About<'_>),
         now: Stamp,
-    ) -> Result<Option<RelayMark>, Closed> {
+    ) -> Result<Option<RelayMark>, NotAdmitted> {
         let address = address_of(source);
         // A node that asks the next one may be that one itself.
         let is_own = || address.is_some() && address == address_of(own);
         if !self.peers.is_empty() && !self.lists(address) && !is_own() {
-            return Err(Closed::Stranger);
+            return Err(NotAdmitted::Stranger);
         }
         match self.secrets.is_empty() {
-            true if self.peers.is_empty() && !is_of_node => Err(Closed::Unknown),
+            true if self.peers.is_empty() && !is_of_node => Err(NotAdmitted::Unknown),
             true => Ok(None),
-            false => RelayMark::open(&self.secrets, value, about, now).map(Some).map_err(Closed::Refused),
+            false => RelayMark::open(&self.secrets, value, about, now).map(Some).map_err(NotAdmitted::Refused),
         }
     }
 
@@ -161,10 +161,10 @@ impl Door {
     /// # Errors
     ///
     /// Fails when the sender may not speak as a node.
-    pub fn admit(&self, channel: Channel, source: &[u8], message: &[u8]) -> Result<Option<Sealed>, Closed> {
+    pub fn admit(&self, channel: Channel, source: &[u8], message: &[u8]) -> Result<Option<Sealed>, NotAdmitted> {
         let is_listed = self.lists(address_of(source));
         if !self.peers.is_empty() && !is_listed {
-            return Err(Closed::Stranger);
+            return Err(NotAdmitted::Stranger);
         }
         if self.secrets.is_empty() {
             return Ok(None);
@@ -173,7 +173,7 @@ impl Door {
             Ok(sealed) => Ok(Some(sealed)),
             // Stock's nodes do not know the secret: their address has to be listed.
             Err(Refusal::Unsealed) if channel == Channel::Publications && is_listed => Ok(None),
-            Err(why) => Err(Closed::Refused(why)),
+            Err(why) => Err(NotAdmitted::Refused(why)),
         }
     }
 }
@@ -184,9 +184,9 @@ mod tests {
     use crate::time::Moment;
     use crate::time::UnixMillis;
 
-    fn door(secret: &str, peers: &str) -> Door {
+    fn admission(secret: &str, peers: &str) -> NodeAdmission {
         let parts = peers.split(',').filter(|part| !part.is_empty());
-        Door {
+        NodeAdmission {
             secrets: Secrets::parse(secret.as_bytes()).unwrap(),
             peers: parts.map(|p| Network::parse(p).unwrap()).collect(),
         }
@@ -194,7 +194,7 @@ mod tests {
 
     #[test]
     fn addresses_are_compared_by_their_bits() {
-        let open = door("", "10.0.0.1,192.0.2.0/24,2001:db8::/32");
+        let open = admission("", "10.0.0.1,192.0.2.0/24,2001:db8::/32");
         for (address, listed) in [
             ("10.0.0.1", true),
             ("10.0.0.2", false),
@@ -207,7 +207,7 @@ mod tests {
         ] {
             assert_eq!(open.lists(address_of(address.as_bytes())), listed, "{address}");
         }
-        assert!(door("", "0.0.0.0/0").lists(address_of(b"8.8.8.8")));
+        assert!(admission("", "0.0.0.0/0").lists(address_of(b"8.8.8.8")));
         for bad in ["", "10.0.0", "10.0.0.0/33", "10.0.0.1:5060", "name", "::/129"] {
             assert_eq!(Network::parse(bad), None, "{bad}");
         }
@@ -216,53 +216,54 @@ mod tests {
     #[test]
     fn who_is_not_of_the_cluster_is_not_accepted() {
         let message = b"{\"action\":1}".as_slice();
-        let listed = door("", "10.0.0.1");
-        assert_eq!(listed.admit(Channel::Nodes, b"10.0.0.2", message), Err(Closed::Stranger));
+        let listed = admission("", "10.0.0.1");
+        assert_eq!(listed.admit(Channel::Nodes, b"10.0.0.2", message), Err(NotAdmitted::Stranger));
         assert_eq!(listed.admit(Channel::Nodes, b"10.0.0.1", message), Ok(None));
-        let secret = door("a secret of sixteen", "");
+        let secret = admission("a secret of sixteen", "");
         for channel in [Channel::Nodes, Channel::Publications] {
-            assert_eq!(secret.admit(channel, b"10.0.0.1", message), Err(Closed::Refused(Refusal::Unsealed)));
+            assert_eq!(secret.admit(channel, b"10.0.0.1", message), Err(NotAdmitted::Refused(Refusal::Unsealed)));
         }
         let by = Sealed { sender: b"n:1".to_vec(), started: UnixMillis(1), number: 2 };
         let sealed = secret.secrets.seal(Channel::Nodes as u8, message.to_vec(), &by);
         assert_eq!(secret.admit(Channel::Nodes, b"10.0.0.9", &sealed), Ok(Some(by)));
         // A node of stock's, whose address is listed.
-        let both = door("a secret of sixteen", "10.0.0.1");
+        let both = admission("a secret of sixteen", "10.0.0.1");
         assert_eq!(both.admit(Channel::Publications, b"10.0.0.1", message), Ok(None));
-        assert_eq!(both.admit(Channel::Nodes, b"10.0.0.1", message), Err(Closed::Refused(Refusal::Unsealed)));
-        assert_eq!(both.admit(Channel::Nodes, b"10.0.0.9", &sealed), Err(Closed::Stranger));
+        assert_eq!(both.admit(Channel::Nodes, b"10.0.0.1", message), Err(NotAdmitted::Refused(Refusal::Unsealed)));
+        assert_eq!(both.admit(Channel::Nodes, b"10.0.0.9", &sealed), Err(NotAdmitted::Stranger));
     }
 
     #[test]
     fn a_request_is_sent_on_by_nodes_alone() {
-        let (about, now) = (About { method: b"PUBLISH", ..About::default() }, Stamp::of(UnixMillis(1_000_000)));
+        let (about, now) = (About { method: b"PUBLISH", ..About::default() }, Stamp::of_time(UnixMillis(1_000_000)));
         let (node, stranger, own) = (b"10.0.0.1".as_slice(), b"10.0.0.9".as_slice(), b"10.0.0.2".as_slice());
         let mark = RelayMark { node: b"10.0.0.1:5060".to_vec(), at: now };
-        let (open, peers, secret) = (door("", ""), door("", "10.0.0.1"), door("a secret of sixteen", ""));
-        let both = door("a secret of sixteen", "10.0.0.1");
-        let ask = |door: &Door, source: &[u8], value: &[u8]| {
+        let (open, peers, secret) =
+            (admission("", ""), admission("", "10.0.0.1"), admission("a secret of sixteen", ""));
+        let both = admission("a secret of sixteen", "10.0.0.1");
+        let ask = |admission: &NodeAdmission, source: &[u8], value: &[u8]| {
             let is_of_node = source == node || source == own;
-            let admitted = door.admit_request(source, (own, is_of_node), (value, &about), now)?;
-            assert_eq!(admitted, door.has_secret().then(|| mark.clone()));
+            let admitted = admission.admit_request(source, (own, is_of_node), (value, &about), now)?;
+            assert_eq!(admitted, admission.has_secret().then(|| mark.clone()));
             Ok(())
         };
         let (plain, sealed) = (open.mark(&mark, &about), secret.mark(&mark, &about));
         assert_eq!(plain, mark.node);
-        for (door, source, value, expected) in [
+        for (admission, source, value, expected) in [
             (&open, node, &plain, Ok(())),
             (&open, own, &plain, Ok(())),
-            (&open, stranger, &plain, Err(Closed::Unknown)),
+            (&open, stranger, &plain, Err(NotAdmitted::Unknown)),
             (&peers, node, &plain, Ok(())),
             (&peers, own, &plain, Ok(())),
-            (&peers, stranger, &plain, Err(Closed::Stranger)),
-            (&secret, node, &plain, Err(Closed::Refused(Refusal::Unsealed))),
+            (&peers, stranger, &plain, Err(NotAdmitted::Stranger)),
+            (&secret, node, &plain, Err(NotAdmitted::Refused(Refusal::Unsealed))),
             (&secret, stranger, &sealed, Ok(())),
             (&both, node, &sealed, Ok(())),
             (&both, own, &sealed, Ok(())),
-            (&both, own, &plain, Err(Closed::Refused(Refusal::Unsealed))),
-            (&both, stranger, &sealed, Err(Closed::Stranger)),
+            (&both, own, &plain, Err(NotAdmitted::Refused(Refusal::Unsealed))),
+            (&both, stranger, &sealed, Err(NotAdmitted::Stranger)),
         ] {
-            assert_eq!(ask(door, source, value), expected, "{:?} {:?}", source, value);
+            assert_eq!(ask(admission, source, value), expected, "{:?} {:?}", source, value);
         }
     }
 
@@ -272,7 +273,7 @@ mod tests {
             let peers: Vec<String> = (0..count).map(|n| format!("10.0.{}.{}", n / 250, n % 250)).collect();
             let peers = peers.join(",");
             let defaults = Config::defaults(None, b"", b"", 0, Moment::at(0), false);
-            Door::new(&Config { cluster_peers: Box::leak(peers.into_boxed_str()).as_bytes(), ..defaults })
+            NodeAdmission::new(&Config { cluster_peers: Box::leak(peers.into_boxed_str()).as_bytes(), ..defaults })
         };
         assert_eq!(listed(MOST_PEERS).unwrap().peers.len(), MOST_PEERS);
         let why = listed(MOST_PEERS + 1).err().unwrap();
