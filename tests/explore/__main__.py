@@ -6,7 +6,7 @@ import pathlib
 import sys
 import time
 
-from . import backends, config, explorer
+from . import backends, config, explorer, generate
 
 
 def main():
@@ -19,6 +19,7 @@ def main():
         "--replay", type=pathlib.Path, default=None, help="a scenario file: run it once and show what differs"
     )
     parser.add_argument("--keep", type=pathlib.Path, default=None, help="folder for the failures that are found")
+    parser.add_argument("--part", choices=sorted(generate.PARTS), help="lives that have this in them, and no others")
     parser.add_argument("--length", type=int, default=12, help="steps of a life, at most")
     parser.add_argument("--as-found", action="store_true", help="do not reduce failures: quicker where there are many")
     parser.add_argument("--sweep", action="store_true", help="each odd value once, in short lives")
@@ -40,6 +41,7 @@ def main():
             length=options.length,
             reduce=not options.as_found,
             ignore=options.ignore,
+            part=options.part,
         )
         (run.sweep if options.sweep else run.explore)(options.seconds, seed)
         run.report()

@@ -95,7 +95,11 @@ class _Server(SQLite):
         self.server = server
 
     def clean(self, which):
-        self.sql(which, "delete from presentity; delete from active_watchers; delete from watchers; delete from xcap;")
+        self.sql(
+            which,
+            "delete from presentity; delete from active_watchers; delete from watchers; delete from xcap; "
+            "delete from pua;",
+        )
 
     def execute(self, which, server, sql):
         self.sql(which, ";\n".join(sql if isinstance(sql, list) else [sql]) + ";")

@@ -8,7 +8,7 @@ from .side import named, named_event
 
 # The host's lines about an address that it could not find, and a connection that it could not open.
 SENDING = re.compile(
-    r"core/(?:tcp_main|resolve)\.c|core/forward\.h|tm \[(?:ut\.h|(?:uac|t_msgbuilder)\.c):\d+\]"
+    r"core/(?:tcp_main|resolve|dns_cache)\.c|core/forward\.h|tm \[(?:ut\.h|(?:uac|t_msgbuilder)\.c):\d+\]"
     r"|presence: NOTIFY to .* could not be sent"
 )
 # What ours may take of shared memory beside stock: a part of what stock takes, and its pools, in bytes.
@@ -26,6 +26,9 @@ def fields_of(line):
             words.append(word)
     return dict(found, words=" ".join(words))
 
+
+# The numbers of events in the table pua.
+AGENT_EVENTS = {1: "presence", 2: "presence.winfo", 4: "dialog;sla", 8: "message-summary", 32: "dialog", 64: "reg"}
 
 WATCHER = re.compile(r" *<watcher .*?(?:</watcher>|/>)\n?", re.S)
 
@@ -127,6 +130,8 @@ class Comparison:
             if step["op"] == "initial":
                 self.slots[slot] = subject
             return self.slots.get(slot, subject)
+        if step["do"] in ("command", "json"):
+            return step.get("who"), step.get("event")
         return None
 
     def _registered(self, subject):
@@ -278,6 +283,8 @@ class Comparison:
     def _owner(table, row):
         if table == "presentity":
             return (row["username"], row["event"])
+        if table == "pua":
+            return (row["pres_uri"].split(":", 1)[-1].split("@")[0], AGENT_EVENTS.get(row["event"], ""))
         return (row["presentity_uri"].split(":", 1)[-1].split("@")[0], row["event"])
 
     def _errors(self, theirs, mine):

@@ -8,6 +8,8 @@ import tempfile
 from kit import database
 from kit.kamailio import Kamailio, free_port
 
+from . import agents
+
 PASSWORD = "Gehe1m-n0t-to-be-seen"
 ATTRIBUTES = (
     "uri pres_uri to_user to_domain from_user from_domain watcher_username watcher_domain event event_id callid "
@@ -204,6 +206,8 @@ def make(which, config, url):
         tcp=config["transport"] != "udp",
         folder=folder,
     )
+    if config.get("agent"):
+        agents.add(server, config)
     if config["transport"] in ("ws", "wss"):
         server.modules += ["xhttp", "websocket"]
         server.more_route = STREAMS

@@ -358,4 +358,27 @@ LIVES = [
         driver="mysql", notifiers=1,
     ),
     life(["empty fields of db_text"], [sub("p", "alice"), again("p")], driver="text", mode=2),
+    life(
+        [
+            "records of pua that a stop loses", "JSON on SQLite", "the end of a publication that is not there",
+        ],
+        [
+            sub("d", "alice", event="dialog"),
+            dict(do="command", name="pua.publish", who="alice", event="presence", expires=0, ident="none"),
+            dict(do="json", who="alice", event="dialog", slot="k1", state="confirmed", expires=3600, kind="good"),
+            dict(do="register", who="carol", expires=600),
+            restart(),
+        ],
+        agent=dict(users=["pua_usrloc", "pua_rpc", "pua_json"], params={}),
+    ),
+    life(
+        ["one id for several presentities in the table"],
+        [sub("d", "bob", event="dialog"), dict(do="call", call="c", who="alice", to="bob", answer=200)],
+        agent=dict(users=["pua_dialoginfo"], params={"pua": {"db_mode": 2}}),
+    ),
+    life(
+        ["changes of one publication at once"],
+        [dict(do="register", who="alice", expires=one, line=line) for one, line in ((600, 0), (600, 1), ("*", 0))],
+        agent=dict(users=["pua_reginfo"], params={}),
+    ),
 ]

@@ -1,6 +1,6 @@
 """Where ours differs from stock and is right: each declared once, with its reason and its row of COMPAT.md."""
 
-from . import different_requests, different_states
+from . import different_agents, different_requests, different_states
 
 
 class Difference:
@@ -12,5 +12,5 @@ class Difference:
 
 
 # Name, row of COMPAT.md, reason, whether the sides hold different things from then on, what it matches.
-_TABLE = different_requests.TABLE + different_states.TABLE
+_TABLE = different_requests.TABLE + different_states.TABLE + different_agents.TABLE
 DIFFERENCES = [Difference(name, row, reason, matches, apart) for name, row, reason, apart, matches in _TABLE]

@@ -233,7 +233,7 @@ TABLE = [
         lambda case: case.step["do"] in ("subscribe", "refresh")
         and case.config["route"] == "xavp"
         and "From" in given(case.step)
-        and (case.kind != "reply" or case.stock is None and code(case.ours) == 400),
+        and (case.kind != "reply" or case.stock is None and code(case.ours) in (400, 489)),
     ),
     (
         "the script after a From that cannot be read",

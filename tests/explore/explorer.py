@@ -98,8 +98,9 @@ def replay(life, backend):
 
 
 class Explorer:
-    def __init__(self, backend, keep=None, mode=None, length=12, reduce=True, ignore=None):
+    def __init__(self, backend, keep=None, mode=None, length=12, reduce=True, ignore=None, part=None):
         self.backend, self.keep, self.mode, self.length, self.reduce = backend, keep, mode, length, reduce
+        self.part = part
         self.ignore = re.compile(ignore) if ignore else None
         self.failures = {}  # signature -> (finding, life)
         self.counts = {}  # declared differences that occurred
@@ -139,7 +140,7 @@ class Explorer:
             suppress_health_check=list(HealthCheck),
             verbosity=hypothesis.Verbosity.quiet,
         )
-        @hypothesis.given(generate.lives(self.mode, self.length, self.backend.outside))
+        @hypothesis.given(generate.lives(self.mode, self.length, self.backend.outside, self.part))
         def one(life):
             if time.monotonic() < end and not self._enough():
                 self._live(life, end)

@@ -2,8 +2,8 @@
 
 from hypothesis import strategies as st
 
+from . import generate_agents, requests
 from . import odd as odd_values
-from . import requests
 
 USERS = ("alice", "bob", "carol", "dave")
 EVENTS = ("presence", "dialog", "message-summary")
@@ -77,8 +77,12 @@ COMPANIONS = {
 }
 
 
+# What a life may have beside a presence server.
+PARTS = {"agent": generate_agents.some}
+
+
 @st.composite
-def configs(draw, mode=None, outside=True):
+def configs(draw, mode=None, outside=True, part=None):
     mode = draw(st.sampled_from((0, 1, 2, 3))) if mode is None else mode
     cache = draw(st.sampled_from((1, 0, 2) if mode != 3 else (0, 1)))
     packages = draw(
@@ -101,7 +105,7 @@ def configs(draw, mode=None, outside=True):
         ours.pop("publ_update_period", None)
     if draw(st.integers(0, 3)) == 0:
         params.update(clean_period=1, db_update_period=1)
-    return dict(
+    config = dict(
         mode=mode,
         cache=cache,
         notifiers=1 if mode == 3 and draw(st.integers(0, 11)) == 0 else 0,
@@ -115,6 +119,8 @@ def configs(draw, mode=None, outside=True):
         route=draw(st.sampled_from(("plain", "seen", "seen", "xavp", "lua", "functions"))),
         transport=draw(st.sampled_from(("udp", "udp", "udp", "udp", "tcp", "tcp", "tls", "ws", "wss"))),
     )
+    part = part or draw(st.sampled_from(("plain",) * 5 + tuple(PARTS)))
+    return draw(PARTS[part](config)) if part in PARTS else config
 
 
 @st.composite
@@ -385,15 +391,18 @@ def restart():
 
 
 @st.composite
-def _step(draw, config, dialogs, slots, touch, outside=True):
-    """One step, which refers to dialogs and publications that there are."""
+def _step(draw, config, dialogs, slots, touch, calls):
+    """One step, which refers to dialogs, publications and calls that there are."""
     kinds = ["subscribe"] * 5 + ["publish"] * 6 + ["answers", "rpc", "restart"] + ["refresh"] * (5 if dialogs else 0)
     kinds += (
         (["rules"] * 3 + ["hard_state"] if config["rules"] else [])
         + ["wait"] * (_brief(config) and bool(dialogs or slots))
         + (["row", "refuse"] if touch else [])
     )
-    kind = draw(st.sampled_from(kinds))
+    agent = generate_agents.kinds(config, calls) if config.get("agent") else []
+    kind = draw(st.sampled_from(kinds + agent))
+    if kind in agent:
+        return draw(generate_agents.step(kind, calls))
     if kind == "subscribe":
         step = draw(subscribe(config))
         step["dialog"] = "d%d" % len(dialogs)
@@ -421,9 +430,9 @@ def _step(draw, config, dialogs, slots, touch, outside=True):
 
 
 @st.composite
-def lives(draw, mode=None, length=12, outside=True):
+def lives(draw, mode=None, length=12, outside=True, part=None):
     """A configuration and a sequence of steps; `outside`: whether rows can be changed while a server runs."""
-    config = draw(configs(mode, outside))
-    dialogs, slots, touch = [], [], outside and draw(st.integers(0, 7)) == 0
+    config = draw(configs(mode, outside, part))
+    dialogs, slots, calls, touch = [], [], [], outside and draw(st.integers(0, 7)) == 0
     number = draw(st.integers(min(4, length), length))
-    return dict(config=config, steps=[draw(_step(config, dialogs, slots, touch)) for _ in range(number)])
+    return dict(config=config, steps=[draw(_step(config, dialogs, slots, touch, calls)) for _ in range(number)])

@@ -77,6 +77,11 @@ def _dialogs(ours, note):
     steps = [seen.step for seen in ours.steps]
     for seen in ours.steps:
         killed = seen.step["do"] == "restart"
+        if seen.step.get("again") and ours.restarted_before(seen.number):
+            # A dialog that a start has forgotten is made anew by the copy, with the tag that the host makes of it.
+            again = ours.dialogs.get(seen.step["dialog"])
+            last = {end: number for end, number in last.items() if end[0] is not again}
+            versions = {end: number for end, number in versions.items() if end[0] is not again}
         for dialog, message in seen.raw:
             if dialog is None:
                 continue

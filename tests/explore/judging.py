@@ -172,6 +172,11 @@ def has_been_killed(case):
     return any(step["do"] == "restart" and step["how"] == "kill" for step in case.so_far)
 
 
+def has_been_restarted(case):
+    """The servers have been stopped and started in one of the steps so far."""
+    return any(step["do"] == "restart" for step in case.so_far)
+
+
 def has_blocked(case):
     """Rules that block somebody have been among the steps so far."""
     return any(step["do"] == "rules" and "block" in step["watchers"].values() for step in case.so_far)

@@ -31,6 +31,11 @@ class Names:
         text = re.sub(r"\bpres-[0-9a-f]+-[0-9a-f]+-[0-9a-f]+", "RUID", text)
         # The same character, however an XML writer puts it.
         text = re.sub(r"&#x([0-9A-Fa-f]+);", lambda found: chr(int(found[1], 16)), text)
+        # Ids that pua, tm and dialog make.
+        text = re.sub(r"\b[0-9a-f]{16}-\d+@127\.0\.0\.1", "CALL-ID", text)
+        text = re.sub(r"\bpadi-[0-9a-f]+-[0-9a-f]+-", "padi-", text)
+        text = re.sub(r"\bdid=[0-9a-f]+\.[0-9a-f]+", "did=DIALOG", text)
+        text = re.sub(r'\bid="(?:0x[0-9a-f]+|t[0-9a-f]{13})"', 'id="GENERATED"', text)
         return re.sub(r"\ba\.\d{9,}\.[\w.]+", "ETAG", text)
 
 

@@ -35,6 +35,7 @@ class Phone:
     def __init__(self, side, user, transport):
         self.side, self.user, self.transport = side, user, transport
         self.code, self.delay, self.more = 200, 0.0, []
+        self.call = 200  # the answer to an INVITE; None: it rings
         self.connect()
 
     def connect(self):
@@ -96,13 +97,24 @@ class Phone:
     def answer(self, request, code):
         lines = ["SIP/2.0 %d Answer" % code] + ["Via: %s" % via for via in request.all("Via")]
         lines += ["%s: %s" % (name, request.get(name)) for name in ("From", "To", "Call-ID", "CSeq")]
-        lines += self.more + ["Content-Length: 0"]
+        lines += self._in_dialog(request, lines) if request.method == "INVITE" else self.more
+        lines.append("Content-Length: 0")
         self.send((CRLF.join(lines) + CRLF + CRLF).encode())
+
+    def _in_dialog(self, request, lines):
+        """What the answer to an INVITE has beside, and a tag in its To."""
+        at = next(number for number, line in enumerate(lines) if line.startswith("To: "))
+        lines[at] += ";tag=callee-%s" % self.user
+        return ["Contact: %s" % self.contact] + ["Record-Route: %s" % route for route in request.all("Record-Route")]
 
     def close(self):
         if self.socket:
             self.socket.close()
             self.socket = None
+
+
+# A phone rings so many seconds after the INVITE, and is answered so many after that.
+RINGS = 0.15
 
 
 class Seen:
@@ -121,7 +133,7 @@ class Network:
     def __init__(self, side):
         self.side = side
         self.phones = {}
-        self.replies, self.notifies = [], []
+        self.replies, self.notifies, self.invites = [], [], []
         self._branches = set()
         self._later = []
         self._silent_until = 0.0
@@ -167,7 +179,10 @@ class Network:
         branch = (message.get("Via", ""), message.get("CSeq"))
         again = branch in self._branches
         self._branches.add(branch)
-        if message.method == "NOTIFY" and not again:
+        if message.method != "NOTIFY":
+            self._called(phone, message, again)
+            return
+        if not again:
             self.notifies.append(Seen(phone, message))
         if phone.code is None:
             self._silent_until = max(self._silent_until, time.monotonic() + (0 if again else self.SILENCE))
@@ -176,6 +191,21 @@ class Network:
                 self._later.append((time.monotonic() + phone.delay, phone, message, phone.code))
         else:
             phone.answer(message, phone.code)
+
+    def _called(self, phone, message, again):
+        """Calls: a phone rings, then answers, each a moment after what was before."""
+        if message.method == "INVITE" and not again:
+            answers = [180] if phone.call is None else [180, phone.call]
+            for number, code in enumerate(answers):
+                self._later.append((time.monotonic() + RINGS * (number + 1), phone, message, code))
+        elif message.method not in ("INVITE", "ACK"):
+            phone.answer(message, 200)
+        if message.method == "CANCEL":
+            invite = next((one for one in self.invites if one.get("Call-ID") == message.get("Call-ID")), None)
+            if invite:
+                phone.answer(invite, 487)
+        if message.method == "INVITE":
+            self.invites.append(message)
 
     def request(self, phone, data, call_id, cseq, timeout=5.0, again=None):
         """Sends a request and returns its final reply, or None; `again`: sends it once more, as it is, at once or so

@@ -3,7 +3,7 @@ accepted state is what every authorised watcher saw last."""
 
 import re
 
-from . import odd
+from . import agents, odd
 from .documents import mark
 from .side import named
 
@@ -66,6 +66,9 @@ class Promises:
                 self.unclear.add(step["who"])
         if step["do"] == "hard_state":
             self.publications.setdefault((step["who"], "presence"), Publications()).vague = True
+        if step["do"] in agents.STEPS:
+            for subject in agents.subjects(step):
+                self.publications.setdefault(subject, Publications()).vague = True
         if step["do"] == "answers":
             self.answers[step["who"]] = step["code"]
         if step["do"] == "restart":

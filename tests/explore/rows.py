@@ -8,10 +8,13 @@ TABLES = {
     "presentity": "username, event, body",
     "active_watchers": "callid, to_tag",
     "watchers": "presentity_uri, watcher_username, event",
+    "pua": "pres_uri, pres_id, event, watcher_uri",
 }
 # What is known of a row beside its columns: the seconds that it has left.
 LEFT = "seconds left"
-ABSOLUTE = ("expires", "received_time", "inserted_time")
+ABSOLUTE = ("expires", "received_time", "inserted_time", "desired_expires")
+# What pua chooses for its dialogs.
+CHOSEN = ("call_id", "to_tag", "from_tag", "tuple_id")
 # Numbers of the host's sockets and times of updates that are nobody's business.
 IGNORED = ("id", "ruid", "updated", "updated_winfo", "inserted_time")
 
@@ -31,6 +34,8 @@ def _plain(side, table, row):
             value = value.decode("utf-8", "backslashreplace")
         if name in ABSOLUTE:
             value = Span(int(value) - window[1], int(value) - window[0]) if window and int(value or 0) > 0 else "TIME"
+        elif table == "pua" and name in CHOSEN:
+            value = bool(value)
         elif isinstance(value, str):
             value = side.names.plain(value)
         found[name] = "" if value is None else value
@@ -83,4 +88,5 @@ def all_tables(side):
     """All tables, after an orderly stop."""
     names = ["presentity"] if side.config["cache"] != 2 else []
     names += ["active_watchers", "watchers"] if side.config["mode"] else []
+    names += ["pua"] if side.config.get("agent") else []
     return {name: table(side, name) for name in names}

@@ -8,6 +8,7 @@ import time
 
 from . import config as configs
 from . import backends, documents, requests, rows
+from .agent_steps import AgentSteps
 from .names import Names, Span
 from .phones import DOMAIN, Network
 
@@ -81,14 +82,15 @@ class Step:
         self.skipped = False
 
 
-class Side:
+class Side(AgentSteps):
     def __init__(self, which, config, backend, quiet):
         self.which, self.config, self.backend = which, config, backend
         self.names = Names()
         self.server = configs.make(which, config, backend.url(which))
         self.network = Network(self)
         self.quiet = quiet + (1.4 if config["notifiers"] else 0.0) + (0.05 if config["transport"] != "udp" else 0.0)
-        self.dialogs, self.etags, self.granted = {}, {}, {}
+        self.quiet += 0.1 if config.get("agent") else 0.0
+        self.dialogs, self.etags, self.granted, self.calls = {}, {}, {}, {}
         self.steps = []
         self.refusing = set()  # tables that are away
         self.dead = None  # why there is nothing more to see
