@@ -66,6 +66,7 @@ ROWS = {
     "a document of an ended dialog is refreshed": "test_compat.py::test_an_ended_dialog_is_refreshed_and_removed",
     "sip_uri_match 1": "test_parameters.py::test_life_with",
     "a hard-state document": "test_authorization.py::test_hard_state",
+    "watcher information, a NOTIFY that is": "test_explore.py::test_what_is_declared_occurs",
     "pua_json, a database without": "test_explore.py::test_what_is_declared_occurs",
     "an orderly stop, db_mode 0": "test_explore.py::test_what_is_declared_occurs",
     "db_mode 2, one id for publications": "test_explore.py::test_what_is_declared_occurs",

@@ -3,6 +3,7 @@
 import json
 import re
 import sqlite3
+import time
 
 from kit import servers
 
@@ -95,11 +96,16 @@ class _Server(SQLite):
         self.server = server
 
     def clean(self, which):
-        self.sql(
-            which,
-            "delete from presentity; delete from active_watchers; delete from watchers; delete from xcap; "
-            "delete from pua;",
-        )
+        """The tables are emptied; the server may have no connection to spare while those of a life that has been killed
+        are still there."""
+        tables = ("presentity", "active_watchers", "watchers", "xcap", "pua")
+        counts = " + ".join("(select count(*) from %s)" % table for table in tables)
+        for _ in range(50):
+            self.sql(which, " ".join("delete from %s;" % table for table in tables))
+            if self.sql(which, "select %s;" % counts).strip() == "0":
+                return
+            time.sleep(0.2)
+        raise RuntimeError("the tables of %s cannot be emptied" % which)
 
     def execute(self, which, server, sql):
         self.sql(which, ";\n".join(sql if isinstance(sql, list) else [sql]) + ";")

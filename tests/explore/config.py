@@ -8,7 +8,7 @@ import tempfile
 from kit import database
 from kit.kamailio import Kamailio, free_port
 
-from . import agents
+from . import agents, xcap
 
 PASSWORD = "Gehe1m-n0t-to-be-seen"
 ATTRIBUTES = (
@@ -147,7 +147,18 @@ function ksr_request_route()
 end
 """
 
-ROUTES = {"plain": PLAIN, "functions": FUNCTIONS, "seen": SEEN, "xavp": XAVP, "lua": 'cfgengine "lua"\n'}
+# The same with the events of tm, of which modules tell a KEMI script by a function.
+EVENTS = """
+function ksr_tm_event(name)
+    KSR.info("SEEN local " .. name .. " " .. KSR.pv.gete("$rm") .. " " .. KSR.pv.gete("$ru") .. " ci=" ..
+        KSR.pv.gete("$ci") .. " cs=" .. KSR.pv.gete("$cs") .. " state=" .. KSR.pv.gete("$hdr(Subscription-State)") ..
+        " event=" .. KSR.pv.gete("$subs(event)") .. " flags=" .. KSR.pv.gete("$subs(flags)") .. "\\n")
+    return 1
+end
+"""
+
+KEMI = 'cfgengine "lua"\n'
+ROUTES = {"plain": PLAIN, "functions": FUNCTIONS, "seen": SEEN, "xavp": XAVP, "lua": KEMI, "lua-events": KEMI}
 _templates = {}
 
 
@@ -190,8 +201,10 @@ def make(which, config, url):
         extra += 'modparam("presence_xml", "disable_bla", 0)\n'
     if config["route"] == "xavp":
         presence["xavp_cfg"] = "pcfg"
-    if config["route"] == "lua":
-        (folder / "presence.lua").write_text(LUA)
+    if config["route"] in ("lua", "lua-events"):
+        has_events = config["route"] == "lua-events"
+        (folder / "presence.lua").write_text(LUA + EVENTS * has_events)
+        extra += 'modparam("tm", "event_callback", "ksr_tm_event")\n' * has_events
         modules.append("app_lua")
         extra += 'modparam("app_lua", "load", "%s")\n' % (folder / "presence.lua")
     server = Kamailio(
@@ -208,6 +221,8 @@ def make(which, config, url):
     )
     if config.get("agent"):
         agents.add(server, config)
+    if config.get("xcap"):
+        xcap.add(server)
     if config["transport"] in ("ws", "wss"):
         server.modules += ["xhttp", "websocket"]
         server.more_route = STREAMS

@@ -184,6 +184,11 @@ LIVES = [
         params={"sip_uri_match": 1},
     ),
     life(
+        ["winfo of a watcher who is gone"],
+        [dict(do="answers", who="carol", code=481), sub("w", "alice", event="presence.winfo"),
+         sub("p", "alice", who="carol")],
+    ),
+    life(
         ["status without a rule"],
         [rules("alice", carol="allow"), sub("p", "alice", who="dave")],
         route="functions", mode=0, rules=True,

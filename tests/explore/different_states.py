@@ -441,6 +441,16 @@ TABLE = [
         and case.step["do"] in ("rules", "rpc"),
     ),
     (
+        "winfo of a watcher who is gone",
+        "watcher information, a NOTIFY that is answered 404 or 481",
+        "RFC 3857 4.7.1: a subscription that ends is a change",
+        True,
+        lambda case: case.kind == "notifies"
+        and str(event(case)).endswith(".winfo")
+        and len(case.ours) > len(case.stock)
+        and any(step["do"] == "answers" and step["code"] in (404, 408, 481, None) for step in case.so_far),
+    ),
+    (
         "a watcher's URI in its list",
         "watcher information, a watcher whose URI has",
         "RFC 3858 4.1: each watcher has its URI",

@@ -70,6 +70,7 @@ def _plainer(life, fails):
         ("transport", "udp"),
         ("rules", False),
         ("sla", False),
+        ("xcap", False),
         ("notifiers", 0),
         ("ours", {}),
         ("companions", {}),

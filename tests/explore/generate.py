@@ -78,7 +78,14 @@ COMPANIONS = {
 
 
 # What a life may have beside a presence server.
-PARTS = {"agent": generate_agents.some}
+PARTS = {"agent": generate_agents.some, "xcap": lambda config: st.just(_with_xcap(config))}
+
+
+def _with_xcap(config):
+    """Rules come over HTTP, where nothing else is asked for there."""
+    if not config["rules"] or config["transport"] not in ("udp", "tcp"):
+        return config
+    return dict(config, xcap=True)
 
 
 @st.composite
@@ -116,10 +123,10 @@ def configs(draw, mode=None, outside=True, part=None):
         companions=draw(_companions(packages)),
         ours=ours,
         workers=draw(st.sampled_from((1, 1, 2))),
-        route=draw(st.sampled_from(("plain", "seen", "seen", "xavp", "lua", "functions"))),
+        route=draw(st.sampled_from(("plain", "seen", "seen", "xavp", "lua", "lua-events", "functions"))),
         transport=draw(st.sampled_from(("udp", "udp", "udp", "udp", "tcp", "tcp", "tls", "ws", "wss"))),
     )
-    part = part or draw(st.sampled_from(("plain",) * 5 + tuple(PARTS)))
+    part = part or draw(st.sampled_from(("plain",) * 8 + ("agent",) * 2 + ("xcap",) * 2))
     return draw(PARTS[part](config)) if part in PARTS else config
 
 
@@ -286,7 +293,7 @@ def publish(draw, config):
         step["event_more"] = draw(st.sampled_from((";id=7", ";x=y")))
     elif odd == 5:
         step["contact"] = True
-    elif odd in (6, 7) and config["route"] in ("functions", "lua"):
+    elif odd in (6, 7) and config["route"] in ("functions", "lua", "lua-events"):
         step["headers"] = {"Subject": draw(st.sampled_from(("again", "rules", "again rules")))}
     elif odd == 8:
         step["ruri"] = draw(st.sampled_from(odd_values.URIS))
@@ -376,10 +383,9 @@ def row():
     return st.sampled_from(ROWS).map(lambda sql: dict(do="row", sql=sql))
 
 
-def refuse():
-    return st.fixed_dictionaries(
-        dict(do=st.just("refuse"), table=st.sampled_from(("active_watchers", "presentity", "watchers")))
-    )
+def refuse(config):
+    tables = ("active_watchers", "presentity", "watchers") + ("xcap",) * config["rules"]
+    return st.fixed_dictionaries(dict(do=st.just("refuse"), table=st.sampled_from(tables)))
 
 
 def wait():
@@ -425,7 +431,9 @@ def _step(draw, config, dialogs, slots, touch, calls):
         if step["op"] == "initial":
             slots.append((step["who"], step["slot"], step["event"]))
         return step
-    others = (answers, rpc, restart, rules, hard_state, wait, row, refuse)
+    if kind == "refuse":
+        return draw(refuse(config))
+    others = (answers, rpc, restart, rules, hard_state, wait, row)
     return draw({make.__name__: make for make in others}[kind]())
 
 

@@ -7,7 +7,7 @@ import signal
 import time
 
 from . import config as configs
-from . import backends, documents, requests, rows
+from . import backends, documents, requests, rows, xcap
 from .agent_steps import AgentSteps
 from .names import Names, Span
 from .phones import DOMAIN, Network
@@ -297,12 +297,18 @@ class Side(AgentSteps):
         uri, document = "/pres-rules/users/%s/index" % step["who"], documents.rules(step["watchers"])
         if "kind" in step:
             document = documents.odd_rules(step["kind"], step["watchers"])
+        if "xcap" in self.refusing:
+            seen.skipped = True
+            return
+        if self.config.get("xcap"):
+            seen.answer = xcap.put(self.server, step["who"], document)
+            return
         self.backend.put_document(self.which, self.server, step["who"], backends.RULES, uri, document)
         seen.answer = self.server.rpc("presence.updateWatchers", "sip:%s@%s" % (step["who"], DOMAIN), "presence")
 
     def _hard_state(self, seen, step):
         """A document that somebody has put on the XCAP server for a user (RFC 4827), and that does not expire."""
-        rules = self.backend.outside and self.config["rules"]
+        rules = self.backend.outside and self.config["rules"] and "xcap" not in self.refusing
         if not rules or "presence_xml" not in self.config["packages"]:
             seen.skipped = True
             return
