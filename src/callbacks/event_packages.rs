@@ -11,6 +11,8 @@ use crate::presence::subscription::{Status, Subscription};
 use crate::sys;
 use crate::time::Moment;
 use std::cell::{Cell, RefCell};
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
 
 /// The packages of this process. Modules register them while the server starts, before any process is forked.
@@ -285,11 +287,11 @@ impl PackageRegistry {
         // In memory only a watcher is active without a document: there is nothing to filter by.
         let Some(document) = &rules.document else { return Ok(None) };
         let mut raw = self.lend_subscription(subscription);
-        raw.auth_rules_doc = document.as_ptr();
+        raw.show_rules(document);
         let mut filtered = std::ptr::null_mut();
         self.is_sphere_unread.set(false);
         // SAFETY: body, subscription and rules are lent until the function returns; it reads them, and sets `filtered`.
-        if unsafe { filter(&mut *lend(body), &mut raw, &mut filtered) } < 0 {
+        if unsafe { filter(&mut *lend(body), &mut *raw, &mut filtered) } < 0 {
             return Err(NoVerdict::Unclear);
         }
         // SAFETY: the filtered body is the caller's, and `free_body` of the same package frees its text.
@@ -348,7 +350,7 @@ impl PackageRegistry {
             copy.as_mut().map(|copy| sys::_str { s: copy.as_mut_ptr() as *mut _, len: copy.len() as i32 - 1 });
         let pointer = given.as_mut().map_or(std::ptr::null_mut(), |given| given as *mut _);
         // SAFETY: the subscription is lent and the body is a copy of its own; both live until the function returns.
-        let result = unsafe { process(&mut raw, pointer) };
+        let result = unsafe { process(&mut *raw, pointer) };
         // SAFETY: what it returns is the caller's, and one of the two functions of the same package frees its text.
         let own = unsafe { take_body(result, ev.aux_free_body.or(ev.free_body)) };
         // SAFETY: `given` describes `copy`, which the package may have changed in place, within its length.
@@ -379,12 +381,14 @@ impl PackageRegistry {
             return Ok(Authorization { status, reason: Vec::new() });
         }
         let mut raw = self.lend_subscription(subscription);
-        raw.auth_rules_doc = rules.raw();
+        if let Some(document) = &rules.document {
+            raw.show_rules(document);
+        }
         raw.reason = null();
         raw.status = before as u32;
         self.is_sphere_unread.set(false);
         // SAFETY: the subscription and the rules are lent until the function returns.
-        if unsafe { evaluate_rules(&mut raw) } < 0 {
+        if unsafe { evaluate_rules(&mut *raw) } < 0 {
             return Err(NoVerdict::Unclear);
         }
         if self.is_sphere_unread.take() {
@@ -429,10 +433,10 @@ impl PackageRegistry {
     }
 
     /// A C view of a subscription for a callback.
-    pub fn lend_subscription(&self, subscription: &Subscription) -> sys::subscription {
+    fn lend_subscription<'a>(&self, subscription: &'a Subscription) -> LentSubscription<'a> {
         let text = |field| lend(subscription.get(field)).unbound();
         let n = &subscription.state;
-        sys::subscription {
+        let raw = sys::subscription {
             pres_uri: text(Field::PresUri),
             to_user: text(Field::ToUser),
             to_domain: text(Field::ToDomain),
@@ -460,7 +464,34 @@ impl PackageRegistry {
             flags: n.flags,
             user_agent: text(Field::UserAgent),
             ..Default::default()
-        }
+        };
+        LentSubscription { raw, lenders: PhantomData }
+    }
+}
+
+/// A C view of a subscription that borrows its strings, and the rules that are shown with it: it cannot outlive them.
+struct LentSubscription<'a> {
+    raw: sys::subscription,
+    lenders: PhantomData<(&'a Subscription, &'a PkgStr)>,
+}
+
+impl<'a> LentSubscription<'a> {
+    /// Lets the package see a presentity's rules document.
+    fn show_rules(&mut self, document: &'a PkgStr) {
+        self.raw.auth_rules_doc = document.as_ptr();
+    }
+}
+
+impl Deref for LentSubscription<'_> {
+    type Target = sys::subscription;
+    fn deref(&self) -> &sys::subscription {
+        &self.raw
+    }
+}
+
+impl DerefMut for LentSubscription<'_> {
+    fn deref_mut(&mut self) -> &mut sys::subscription {
+        &mut self.raw
     }
 }
 
@@ -472,11 +503,6 @@ struct Rules {
 }
 
 impl Rules {
-    /// For a callback, while this value lives; null where there is no document.
-    fn raw(&self) -> *mut sys::_str {
-        self.document.as_ref().map_or(std::ptr::null_mut(), PkgStr::as_ptr)
-    }
-
     fn of_user(ev: &sys::pres_ev, user: &[u8], domain: &[u8]) -> Result<Rules, NoVerdict> {
         let mut document = std::ptr::null_mut();
         let Some(load) = ev.get_rules_doc else { return Ok(Rules { document: None, is_missing: false }) };
