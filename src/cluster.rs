@@ -6,6 +6,7 @@
 //! exchanged less often because that changes nothing ([`unsettled`]), which documents are older than removed ones
 //! ([`old_documents`]), and how numbers are written in few characters ([`text64`]). Nothing here knows Kamailio, SIP or
 //! a clock of its own.
+#![deny(unsafe_code)]
 pub mod arbiter;
 pub mod clock;
 pub mod consent;

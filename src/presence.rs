@@ -1,6 +1,6 @@
 //! The presence server: PUBLISH (RFC 3903), SUBSCRIBE and NOTIFY (RFC 6665), winfo (RFC 3857, 3858). Pure: what it
 //! needs from outside it asks for through [`ports::Ports`].
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 pub mod authorization;
 pub mod composition;
 pub mod config;

@@ -1,6 +1,6 @@
 //! The presence user agent: publishes (RFC 3903) and subscribes (RFC 6665) for other modules. It asks for everything it
 //! needs through [`ports::AgentPorts`].
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 pub mod client_request;
 pub mod config;
 pub mod dialog;

@@ -3,9 +3,13 @@
 
 /// May live in shared memory: nothing in it leads to the private memory of a process.
 ///
-/// [`shm_safe!`] implements it, and looks at each field. It is written by hand only here and in `host`, which
-/// `tests/layering` checks.
-pub trait ShmSafe {
+/// [`shm_safe!`] implements it, and has the compiler look at each field: that is the whole argument. For what leads to
+/// memory by a pointer the argument is made by hand, in `host`.
+///
+/// # Safety
+///
+/// Every process of the server may read the value, and follow what it leads to, at the address at which it was made.
+pub unsafe trait ShmSafe {
     /// Is never called: that it compiles is what it is for.
     #[doc(hidden)]
     fn every_field_is_safe(&self) {}
@@ -22,7 +26,9 @@ pub fn is_safe<T: ShmSafe + ?Sized>(_: &T) {}
 /// parameters come first: `shm_safe!([B: ShmSafe] Record<B> { state, strings })`.
 macro_rules! shm_safe {
     (enum $kind:ident { $($variant:ident $(($($place:ident),*))? $({ $($field:ident),* $(,)? })?),+ $(,)? }) => {
-        impl $crate::shm_safe::ShmSafe for $kind {
+        #[allow(unsafe_code, reason = "the compiler looks at each field")]
+        // SAFETY: the function below compiles only where each field may live in shared memory.
+        unsafe impl $crate::shm_safe::ShmSafe for $kind {
             fn every_field_is_safe(&self) {
                 match self {
                     $($kind::$variant $(($($place),*))? $({ $($field),* })? => {
@@ -34,7 +40,9 @@ macro_rules! shm_safe {
         }
     };
     ($([$($bounds:tt)*])? $kind:ident $(<$($parameter:ident),+>)? { $($field:ident),* $(,)? }) => {
-        impl $(<$($bounds)*>)? $crate::shm_safe::ShmSafe for $kind $(<$($parameter),+>)? {
+        #[allow(unsafe_code, reason = "the compiler looks at each field")]
+        // SAFETY: the function below compiles only where each field may live in shared memory.
+        unsafe impl $(<$($bounds)*>)? $crate::shm_safe::ShmSafe for $kind $(<$($parameter),+>)? {
             fn every_field_is_safe(&self) {
                 let $kind { $($field),* } = self;
                 $($crate::shm_safe::is_safe($field);)*
@@ -42,7 +50,9 @@ macro_rules! shm_safe {
         }
     };
     ($([$($bounds:tt)*])? $kind:ident $(<$($parameter:ident),+>)? ($($place:ident),*)) => {
-        impl $(<$($bounds)*>)? $crate::shm_safe::ShmSafe for $kind $(<$($parameter),+>)? {
+        #[allow(unsafe_code, reason = "the compiler looks at each field")]
+        // SAFETY: the function below compiles only where each field may live in shared memory.
+        unsafe impl $(<$($bounds)*>)? $crate::shm_safe::ShmSafe for $kind $(<$($parameter),+>)? {
             fn every_field_is_safe(&self) {
                 let $kind($($place),*) = self;
                 $($crate::shm_safe::is_safe($place);)*
@@ -53,7 +63,10 @@ macro_rules! shm_safe {
 pub(crate) use shm_safe;
 
 macro_rules! plain_values {
-    ($($kind:ty),+ $(,)?) => { $(impl ShmSafe for $kind {})+ };
+    ($($kind:ty),+ $(,)?) => { $(
+        // SAFETY: a plain value leads nowhere.
+        unsafe impl ShmSafe for $kind {}
+    )+ };
 }
 
 plain_values! {
@@ -63,10 +76,17 @@ plain_values! {
     std::sync::atomic::AtomicI32, std::num::NonZeroU16, std::num::NonZeroU32, std::num::NonZeroU64,
 }
 
-impl<T: ShmSafe> ShmSafe for [T] {}
-impl<T: ShmSafe, const N: usize> ShmSafe for [T; N] {}
-impl<T: ShmSafe> ShmSafe for Option<T> {}
-impl<T: ShmSafe> ShmSafe for std::mem::MaybeUninit<T> {}
-impl<T: ?Sized> ShmSafe for std::marker::PhantomData<T> {}
-impl<A: ShmSafe, B: ShmSafe> ShmSafe for (A, B) {}
-impl<A: ShmSafe, B: ShmSafe, C: ShmSafe> ShmSafe for (A, B, C) {}
+// SAFETY: so many values that may live there, side by side.
+unsafe impl<T: ShmSafe> ShmSafe for [T] {}
+// SAFETY: as a slice.
+unsafe impl<T: ShmSafe, const N: usize> ShmSafe for [T; N] {}
+// SAFETY: a value that may live there, or none.
+unsafe impl<T: ShmSafe> ShmSafe for Option<T> {}
+// SAFETY: as the value that it holds once it is made; before that it is not read.
+unsafe impl<T: ShmSafe> ShmSafe for std::mem::MaybeUninit<T> {}
+// SAFETY: there is nothing in it.
+unsafe impl<T: ?Sized> ShmSafe for std::marker::PhantomData<T> {}
+// SAFETY: both parts may live there.
+unsafe impl<A: ShmSafe, B: ShmSafe> ShmSafe for (A, B) {}
+// SAFETY: all three parts may live there.
+unsafe impl<A: ShmSafe, B: ShmSafe, C: ShmSafe> ShmSafe for (A, B, C) {}

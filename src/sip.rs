@@ -1,5 +1,5 @@
 //! Values of SIP and its event framework, pure: no Kamailio, no clock, no unsafe.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 pub mod answer;
 pub mod bare_markup;
 pub mod blocks;

@@ -125,8 +125,8 @@ pub fn timer_settings() -> TimerSettings {
 #[derive(Clone)]
 pub struct Destination(sys::kr_destination);
 
-// The host's structure leads to a socket of its own, which it keeps in shared memory or made before it forked.
-impl ShmSafe for Destination {}
+// SAFETY: the host's structure leads to a socket of its own, which it keeps in shared memory or made before it forked.
+unsafe impl ShmSafe for Destination {}
 
 // SAFETY: the socket it names was made before the processes forked, lies at the same address in all of them and is
 // never changed; the rest is plain numbers.

@@ -25,7 +25,8 @@ unsafe impl<T: Send> Sync for Lock<T> {}
 // SAFETY: what it guards may be sent, and the lock has no tie to the process that made it.
 unsafe impl<T: Send> Send for Lock<T> {}
 
-impl<T: ShmSafe> ShmSafe for Lock<T> {}
+// SAFETY: a word of the host's lock beside a value that may live there.
+unsafe impl<T: ShmSafe> ShmSafe for Lock<T> {}
 
 impl<T: ShmSafe> Lock<T> {
     /// An open lock around `value`. The lock word needs no fixed address, so it may be moved until it is first used.

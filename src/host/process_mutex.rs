@@ -13,8 +13,8 @@ pub struct ProcessMutex {
     pub(crate) raw: UnsafeCell<libc::pthread_mutex_t>,
 }
 
-// The system's mutex is made for processes that share it.
-impl ShmSafe for ProcessMutex {}
+// SAFETY: the system's mutex is made for processes that share it, and leads to nothing of one of them.
+unsafe impl ShmSafe for ProcessMutex {}
 
 // SAFETY: a process-shared mutex is made for use from several processes.
 unsafe impl Sync for ProcessMutex {}

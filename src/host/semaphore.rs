@@ -8,9 +8,10 @@ pub struct Semaphore {
     pub(crate) raw: UnsafeCell<libc::sem_t>,
 }
 
-// The system's semaphore is made for processes that share it, and it lives in shared memory for ever.
-impl ShmSafe for Semaphore {}
-impl ShmSafe for &'static Semaphore {}
+// SAFETY: the system's semaphore is made for processes that share it, and leads to nothing of one of them.
+unsafe impl ShmSafe for Semaphore {}
+// SAFETY: a semaphore is made in shared memory alone, where it lives for ever.
+unsafe impl ShmSafe for &'static Semaphore {}
 
 // SAFETY: a process-shared semaphore is made for use from several processes.
 unsafe impl Sync for Semaphore {}

@@ -16,8 +16,8 @@ shm_safe!(CountedBytes { owners, bytes });
 /// A share of some bytes.
 pub struct SharedBytes(NonNull<CountedBytes>);
 
-// It leads to a block in shared memory.
-impl ShmSafe for SharedBytes {}
+// SAFETY: it leads to a block in shared memory, which its shares count.
+unsafe impl ShmSafe for SharedBytes {}
 
 impl SharedBytes {
     /// Copies bytes into shared memory.

@@ -96,15 +96,19 @@ pub type ShmBox<T> = allocator_api2::boxed::Box<T, Shm>;
 /// A vector in shared memory. Grow it with `try_reserve` only.
 pub type ShmVec<T> = allocator_api2::vec::Vec<T, Shm>;
 
-impl<T: ShmSafe + ?Sized> ShmSafe for ShmBox<T> {}
-impl<T: ShmSafe> ShmSafe for ShmVec<T> {}
-impl<T: ShmSafe> ShmSafe for hashbrown::HashTable<T, Shm> {}
-// The host has no state.
-impl ShmSafe for Shm {}
-// Structures of the host for event packages: what they lead to is text and code that every process has at the same
-// address, or shared memory.
-impl ShmSafe for sys::event {}
-impl ShmSafe for sys::pres_ev {}
+// SAFETY: its allocator makes the value in shared memory, and the value may live there.
+unsafe impl<T: ShmSafe + ?Sized> ShmSafe for ShmBox<T> {}
+// SAFETY: as a box of its values.
+unsafe impl<T: ShmSafe> ShmSafe for ShmVec<T> {}
+// SAFETY: as a box of its values; what it keeps beside them are bytes.
+unsafe impl<T: ShmSafe> ShmSafe for hashbrown::HashTable<T, Shm> {}
+// SAFETY: it has no state.
+unsafe impl ShmSafe for Shm {}
+// SAFETY: a structure of the host for event packages: what it leads to is text and code that every process has at the
+// same address, or shared memory.
+unsafe impl ShmSafe for sys::event {}
+// SAFETY: as `sys::event`, which it leads to.
+unsafe impl ShmSafe for sys::pres_ev {}
 
 /// How many bytes of shared memory are free.
 pub fn available() -> usize {

@@ -11,8 +11,8 @@ pub struct AppendOnlyList<T> {
     made: AtomicUsize,
 }
 
-// The places lead to values that were made in shared memory.
-impl<T: ShmSafe> ShmSafe for AppendOnlyList<T> {}
+// SAFETY: the places lead to values that were made in shared memory.
+unsafe impl<T: ShmSafe> ShmSafe for AppendOnlyList<T> {}
 
 impl<T: ShmSafe> AppendOnlyList<T> {
     /// An empty list with room for `bound` values; call before the processes fork.

@@ -67,8 +67,8 @@ struct Class {
     held: usize,
 }
 
-// Its pointers and the list of them lead to shared memory.
-impl ShmSafe for Class {}
+// SAFETY: its pointers and the list of them lead to chunks, which the host has given out of shared memory.
+unsafe impl ShmSafe for Class {}
 
 // SAFETY: the pointers lead to shared memory, which every process has at the same address; they are followed under the
 // lock of their class alone.
