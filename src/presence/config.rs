@@ -1,4 +1,5 @@
 //! The parameters of the presence server and the settings read by them, checked once at start-up.
+pub mod cluster;
 pub mod consistency;
 pub mod effective;
 pub mod modes;
@@ -9,6 +10,7 @@ use crate::reference::parameter::{
 };
 use crate::shm_safe::shm_safe;
 use crate::time::{Moment, Seconds};
+use cluster::{ClusterArbiter, MOST_REPLICAS, ReplicaCount};
 use std::num::NonZeroUsize;
 
 /// Where subscriptions live (`subs_db_mode`).
@@ -375,7 +377,7 @@ parameters! {
         /// The arbiter that decides which node sends the NOTIFYs of a subscription when nodes do not reach each other.
         /// `database`: leases in a table that all of them reach; a node that does not reach it sends none. See
         /// [clustering](clustering.md#an-arbiter).
-        cluster_arbiter: &'static [u8] = text(c"cluster_arbiter", "none").range(Allowed::Words(&["none", "database"]))
+        cluster_arbiter: ClusterArbiter = text(c"cluster_arbiter", "none").range(Allowed::Words(&["none", "database"]))
             .ours("1.0.0").example("database");
         /// The database with the leases, where it is not that of `db_url`.
         cluster_arbiter_url: &'static [u8] = text(c"cluster_arbiter_url", "").empty("db_url")
@@ -388,8 +390,8 @@ parameters! {
         /// or a number. With a number, requests that reach a node which does not serve their presentity are sent on to
         /// the one that does. All nodes of a cluster have the same value. See
         /// [clustering](clustering.md#part-of-everything).
-        cluster_replicas: &'static [u8] = text(c"cluster_replicas", "all").range(Allowed::Text("all, or 1 to 16"))
-            .ours("1.0.0").example("1");
+        cluster_replicas: ReplicaCount = text(c"cluster_replicas", "all")
+            .range(Allowed::WordOrBetween("all", 1, MOST_REPLICAS)).ours("1.0.0").example("1");
         /// The name of the cluster's channel in dmq.
         dmq_peer: &'static [u8] = text(c"dmq_peer_id", "presence").range(PEER_NAME)
             .origin(Origin::StockSince("6.2")).example("presence");
@@ -452,15 +454,14 @@ impl Config {
     /// On how many nodes beside the first a record is held; `None`: on all nodes.
     pub fn replicas(&self) -> Option<usize> {
         match self.cluster_replicas {
-            b"all" => None,
-            text if self.shares_subscriptions => crate::sip::text::parsed(text),
+            ReplicaCount::Some(number) if self.shares_subscriptions => Some(number.get().into()),
             _ => None,
         }
     }
 
     /// Whether leases in a table decide which node sends the NOTIFYs of a subscription (`cluster_arbiter`).
     pub fn has_arbiter(&self) -> bool {
-        self.cluster_arbiter == b"database"
+        self.cluster_arbiter == ClusterArbiter::Database
     }
 
     /// The interval granted for a request: its Expires or the package's default, within the limits.

@@ -57,6 +57,8 @@ pub enum Allowed {
     Letters(&'static [u8], &'static str),
     /// One of these texts.
     Words(&'static [&'static str]),
+    /// A text that is this word, or a number between two, both included.
+    WordOrBetween(&'static str, i64, i64),
     /// A text that the reader of the parameter checks; how the page puts it.
     Text(&'static str),
 }
@@ -262,6 +264,7 @@ impl Parameter {
             Allowed::OneOf(values) => one_of(values),
             Allowed::Switch(_) => "0 or 1".into(),
             Allowed::Words(words) => words.join(", "),
+            Allowed::WordOrBetween(word, least, most) => format!("{word}, or {least} to {most}"),
             Allowed::Letters(_, words) | Allowed::Text(words) => words.into(),
         }
     }
@@ -315,6 +318,11 @@ impl Parameter {
                 values.iter().any(|(known, _)| *known == number)
             }
             (Allowed::Words(words), ParameterValue::Text(text)) => words.iter().any(|word| word.as_bytes() == text),
+            (Allowed::WordOrBetween(word, least, most), ParameterValue::Text(text)) => {
+                let number = || std::str::from_utf8(text).ok()?.parse().ok();
+                let has_sign = text.starts_with(b"+");
+                text == word.as_bytes() || !has_sign && number().is_some_and(|n| (least..=most).contains(&n))
+            }
             (Allowed::Letters(others, _), ParameterValue::Text(text)) => {
                 !text.is_empty() && text.iter().all(|c| c.is_ascii_alphanumeric() || others.contains(c))
             }

@@ -1,13 +1,11 @@
 //! Rules for several parameters: what is refused, what counts as another value, and what deserves a warning.
+use super::cluster::ReplicaCount;
 use super::modes::DocumentOrder;
 use super::{Config, PublicationMode, SubscriptionMode};
 use crate::presence::composition::order;
 use crate::reference::reading::BadParameter;
 use crate::reference::setting::SettingField;
 use crate::sip::uri::is_sip_uri;
-
-/// More copies are no use.
-const MOST_REPLICAS: usize = 16;
 
 /// Notifier processes when the parameter is not set.
 const DEFAULT_NOTIFIERS: i32 = 1;
@@ -77,16 +75,8 @@ impl Config {
 
     /// Where nodes hold part of everything, requests, ownership and documents go by the same rule.
     fn check_replicas(&self) -> Result<(), BadParameter> {
-        if self.cluster_replicas == b"all" {
-            return Ok(());
-        }
-        let refuse = |allowed| {
-            Err(BadParameter::new("cluster_replicas", String::from_utf8_lossy(self.cluster_replicas), allowed))
-        };
-        let number: Option<usize> = crate::sip::text::parsed(self.cluster_replicas);
-        if !number.is_some_and(|number| (1..=MOST_REPLICAS).contains(&number)) {
-            return refuse("all, or 1 to 16");
-        }
+        let ReplicaCount::Some(number) = self.cluster_replicas else { return Ok(()) };
+        let refuse = |allowed| Err(BadParameter::new("cluster_replicas", number, allowed));
         if !self.dmq || !self.shares_subscriptions {
             return refuse("all unless enable_dmq and enable_subs_dmq are 1: nodes have to exchange what they hold");
         }
@@ -203,7 +193,9 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::presence::config::cluster::ClusterArbiter;
     use crate::time::Moment;
+    use std::num::NonZeroU8;
 
     #[test]
     fn every_turn_has_a_number_that_the_column_holds() {
@@ -234,15 +226,12 @@ mod tests {
             replicates: true,
             sync_on_join: true,
             asks_for_subscriptions: true,
-            cluster_replicas: b"2",
+            cluster_replicas: ReplicaCount::Some(NonZeroU8::MIN),
             ..defaults()
         };
         assert_eq!(shared().check_replicas(), Ok(()));
-        assert_eq!(Config { cluster_replicas: b"all", ..defaults() }.check_replicas(), Ok(()));
+        assert_eq!(Config { cluster_replicas: ReplicaCount::All, ..defaults() }.check_replicas(), Ok(()));
         for (config, why) in [
-            (Config { cluster_replicas: b"0", ..shared() }, "1 to 16"),
-            (Config { cluster_replicas: b"17", ..shared() }, "1 to 16"),
-            (Config { cluster_replicas: b"", ..shared() }, "1 to 16"),
             (Config { dmq: false, ..shared() }, "enable_dmq"),
             (Config { shares_subscriptions: false, ..shared() }, "enable_subs_dmq"),
             (Config { replicates: false, ..shared() }, "enable_pres_dmq"),
@@ -250,7 +239,7 @@ mod tests {
             (Config { asks_for_subscriptions: false, ..shared() }, "enable_subs_sync_dmq"),
             (Config { subscriptions: SubscriptionMode::Database, ..shared() }, "subs_db_mode 3"),
             (Config { publications: PublicationMode::Database, ..shared() }, "publ_cache 0"),
-            (Config { cluster_arbiter: b"database", ..shared() }, "cluster_arbiter"),
+            (Config { cluster_arbiter: ClusterArbiter::Database, ..shared() }, "cluster_arbiter"),
         ] {
             let bad = config.check_replicas().expect_err(why);
             assert!(bad.name == "cluster_replicas" && bad.allowed.contains(why), "{}: {why}", bad.allowed);
