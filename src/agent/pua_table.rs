@@ -38,7 +38,7 @@ row_columns! {
 }
 
 row_columns! {
-    /// MissedWatchers a row is about.
+    /// Whom a row is about.
     enum Presentity {
         Uri = "pres_uri",
     }

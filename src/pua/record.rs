@@ -147,7 +147,7 @@ impl<B: AsRef<[u8]>> Record<B> {
 /// A dialog that we opened by a SUBSCRIBE.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Dialog<'a> {
-    /// MissedWatchers it is about (To of the SUBSCRIBE).
+    /// Whom it is about (To of the SUBSCRIBE).
     pub pres_uri: &'a [u8],
     /// The watcher (its From).
     pub watcher_uri: &'a [u8],

@@ -139,7 +139,7 @@ fn known_presentity(context: &Context, message: SipMsg<'_>) -> Option<Vec<u8>> {
     Some(subscription.get(Field::PresUri).to_vec())
 }
 
-/// MissedWatchers a request is about: in a dialog its URI is that of a node, and To has the presentity.
+/// Whom a request is about: in a dialog its URI is that of a node, and To has the presentity.
 fn presentity(message: SipMsg<'_>) -> Option<Vec<u8>> {
     let (user, host) = match message.to().filter(|to| !message.is_publish() && !to.tag.is_empty()) {
         Some(to) => (to.user, to.host),

@@ -248,7 +248,7 @@ fn rules_that_cannot_be_read_decide_nothing() {
         assert_eq!(server.sent, [], "{rule:?}");
         let stored = server.stored("bob").expect("it stays");
         assert_eq!((stored.state.status, stored.get(Field::Reason)), (rule.0, rule.1.as_bytes()), "{rule:?}");
-        // MissedWatchers nobody has judged yet comes again, and nothing is remembered of it.
+        // Whom nobody has judged yet comes again, and nothing is remembered of it.
         let new = Subscribe::new("dave", "alice", "presence");
         assert_eq!(new.clone().send(&mut server), Err(why.into()));
         server.no_verdict = None;

@@ -35,7 +35,7 @@ row_columns! {
 }
 
 row_columns! {
-    /// MissedWatchers it was decided about.
+    /// Whom it was decided about.
     enum WatcherName {
         User = "watcher_username",
         Domain = "watcher_domain",
@@ -44,7 +44,7 @@ row_columns! {
 }
 
 row_columns! {
-    /// MissedWatchers it was decided about, and what.
+    /// Whom it was decided about, and what.
     enum ResourceWatcherColumn {
         User = "watcher_username",
         Domain = "watcher_domain",

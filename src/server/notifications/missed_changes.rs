@@ -247,7 +247,7 @@ pub(crate) fn tries_after(why: StoreError, tries: u8) -> u8 {
     if why == StoreError::Database { 0 } else { tries }
 }
 
-/// MissedWatchers a sweep notifies.
+/// Whom a sweep notifies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SweepScope {
     /// The watchers that learn of changes.
@@ -280,7 +280,7 @@ shm_safe!(Sweep { wanted, under_way, after });
 pub struct Portion {
     /// The key of the row that it begins after; `None`: at the first one.
     pub after: Option<i64>,
-    /// MissedWatchers it notifies.
+    /// Whom it notifies.
     pub reach: SweepScope,
 }
 

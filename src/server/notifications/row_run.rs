@@ -36,7 +36,7 @@ pub struct RunUnderWay {
 }
 
 impl RunUnderWay {
-    /// MissedWatchers a pass notifies that fails as a whole.
+    /// Whom a pass notifies that fails as a whole.
     pub(crate) fn whom(&self) -> MissedWatchers {
         self.only.clone().map_or(MissedWatchers::All, MissedWatchers::One)
     }

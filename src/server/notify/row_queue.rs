@@ -369,7 +369,7 @@ fn is_of_sender(work: &Work, subscription: &Subscription) -> bool {
     !sender.is_empty() && subscription.get(Field::Contact) == sender
 }
 
-/// MissedWatchers a pass had come to when the database went away.
+/// Whom a pass had come to when the database went away.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Reached {
     Nobody,

@@ -5,6 +5,7 @@ use crate::presence::subscription::Status;
 use crate::server::operator::names::Name;
 use crate::server::shared::Parts;
 use crate::sip::text;
+use crate::time::Seconds;
 use std::collections::BTreeSet;
 
 /// How many entries a list has when no limit is given, and at most.
@@ -63,8 +64,10 @@ pub(crate) struct Filter {
     presentity: Option<Name>,
     event: Option<PackageId>,
     pub(crate) status: Option<Status>,
-    /// Seconds: at least, at most this old.
-    pub(crate) ages: (i64, i64),
+    /// At least this old.
+    pub(crate) older: Seconds,
+    /// At most this old.
+    pub(crate) younger: Seconds,
     /// One kind of step in the history.
     pub(crate) what: Option<Vec<u8>>,
     pub(crate) sort: Option<Sorting>,
@@ -102,7 +105,8 @@ impl Filter {
             presentity: None,
             event: None,
             status: None,
-            ages: (0, i64::MAX),
+            older: Seconds::ZERO,
+            younger: Seconds(i64::MAX),
             what: None,
             sort: None,
             count: false,
@@ -146,8 +150,8 @@ impl Filter {
                 let found = known.into_iter().find(|status| status.word() == value);
                 self.status = Some(found.ok_or("allowed is active, pending, terminated or waiting")?);
             }
-            b"older" => self.ages.0 = number(" of seconds")? as i64,
-            b"younger" => self.ages.1 = number(" of seconds")? as i64,
+            b"older" => self.older = Seconds(number(" of seconds")? as i64),
+            b"younger" => self.younger = Seconds(number(" of seconds")? as i64),
             b"offset" => self.offset = number("")?,
             b"limit" => {
                 let limit = text::parsed::<usize>(value).filter(|n| (1..=LARGEST_PAGE).contains(n));

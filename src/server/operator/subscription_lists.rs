@@ -126,7 +126,7 @@ pub(crate) fn selected(
         filter.wants_resource(s.get(Field::PresUri), s.state.event)
             && filter.wants_watcher(&s.watcher_uri())
             && filter.status.is_none_or(|status| status == s.state.status)
-            && (filter.ages.0..=filter.ages.1).contains(&age(inventory, s, now).0)
+            && (filter.older..=filter.younger).contains(&age(inventory, s, now))
     };
     let (offset, limit) = (filter.offset, filter.limit);
     Ok(match &filter.sort {
