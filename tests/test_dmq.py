@@ -91,6 +91,28 @@ def test_a_publication_is_seen_on_the_other_node(mode):
 
 
 @pytest.mark.suite("cluster")
+@pytest.mark.parametrize("one,two", PAIRS)
+def test_the_priority_of_what_another_node_has_taken(one, two):
+    """Seconds since 2015 where the script may give priorities: newer documents come after older ones at each node."""
+    priorities = dict(xavp_cfg="pcfg", publ_cache=0, subs_db_mode=1)
+    first = node(one, **priorities)
+    second = node(two, first, **priorities)
+    with first, second:
+        joined(first, second)
+        alice, found = Client(first, "alice"), []
+        for change in (dict(body=pidf()), dict(body=pidf(basic="closed")), dict(body=None)):
+            etag = alice.publish(etag=found[-1][0] if found else None, **change).get("SIP-ETag")
+            time.sleep(1.2)
+            rows = second.rows("presentity")
+            assert [row["etag"] for row in rows] == [etag]
+            found.append((etag, rows[0]["priority"]))
+        alice.close()
+    now = time.time() - 1_420_070_400
+    numbers = [priority for _, priority in found]
+    assert numbers == sorted(set(numbers)) and now - 20 < numbers[0] <= now, numbers
+
+
+@pytest.mark.suite("cluster")
 @pytest.mark.parametrize("mode", list(MODES))
 def test_a_node_that_joins_is_sent_what_there_is(mode):
     first = node("ours", **MODES[mode])

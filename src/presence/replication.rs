@@ -16,7 +16,7 @@ use super::notification::TransientBody;
 use super::notification::change_notify;
 use super::ports::Ports;
 use super::publication::document::{self, Document};
-use super::publication::publish;
+use super::publication::publish::{self, priority_at};
 use super::publication::publish_request::PublishRequest;
 use super::publication::{Applied, Change, Dialogs, Keeps, Modification, Publication};
 use super::resource::Resource;
@@ -302,7 +302,7 @@ fn carry_out<P: Ports>(
                 expires_at,
                 received_at,
                 stamp: replica.stamp,
-                priority: 0,
+                priority: priority_at(ports, received_at.unwrap_or_else(|| ports.now())),
                 dialogs,
             };
             match ports.publish(resource, Change::Insert(publication))? {
@@ -340,7 +340,7 @@ fn modify<P: Ports>(
         expires_at,
         received_at,
         stamp: replica.stamp,
-        priority: mine.priority,
+        priority: priority_at(ports, received_at.unwrap_or_else(|| ports.now())),
         sender: replica.sender.clone(),
         line: document::shared_line(ports, new.description),
     };

@@ -8,7 +8,7 @@ import tempfile
 from kit import database
 from kit.kamailio import Kamailio, free_port
 
-from . import agents, xcap
+from . import agents, pair, xcap
 
 PASSWORD = "Gehe1m-n0t-to-be-seen"
 ATTRIBUTES = (
@@ -176,8 +176,9 @@ def forget_templates():
     _templates.clear()
 
 
-def make(which, config, url):
-    """The server of one side, not started; `url` is "sqlite", "text", or the URL of a database server."""
+def make(which, config, url, first=None):
+    """The server of one side, not started; `url` is "sqlite", "text", or the URL of a database server; `first`: the one
+    that it is the peer of."""
     folder = pathlib.Path(tempfile.mkdtemp(prefix="explore-%s-" % which))
     if url == "sqlite":
         shutil.copy(str(_sqlite_template()), str(folder / "kamailio.db"))
@@ -223,6 +224,10 @@ def make(which, config, url):
         agents.add(server, config)
     if config.get("xcap"):
         xcap.add(server)
+    if config.get("ip6"):
+        server.listen += ["%s:[::1]:%d" % (one.split(":", 1)[0], server.port) for one in server.listen]
+    if config.get("pair"):
+        pair.add(server, first)
     if config["transport"] in ("ws", "wss"):
         server.modules += ["xhttp", "websocket"]
         server.more_route = STREAMS

@@ -386,4 +386,9 @@ LIVES = [
         [dict(do="register", who="alice", expires=one, line=line) for one, line in ((600, 0), (600, 1), ("*", 0))],
         agent=dict(users=["pua_reginfo"], params={}),
     ),
+    life(
+        ["an end below min_expires"],
+        [sub("p", "alice")] + [dict(do="register", who="alice", expires=expires, line=0) for expires in (600, 0)],
+        agent=dict(users=["pua_usrloc"], params={"pua": {"min_expires": 60}}),
+    ),
 ]

@@ -90,4 +90,14 @@ TABLE = [
             or case.kind == "notifies" and len(case.stock) > len(case.ours) and case.stock[-1:] == case.ours[-1:]
         ),
     ),
+    (
+        "an end below min_expires",
+        "end with `min_expires` set",
+        "RFC 3903 4.5",
+        True,
+        lambda case: has_users(case)
+        and "min_expires" in case.config["agent"]["params"].get("pua", {})
+        and any(str(step.get("expires")) in ("0", "*") for step in case.so_far if step["do"] in agents.STEPS)
+        and case.kind in (*SEEN_KINDS, "script", "rows", "row"),
+    ),
 ]

@@ -79,6 +79,19 @@ COMPANIONS = {
 
 # What a life may have beside a presence server.
 PARTS = {"agent": generate_agents.some, "xcap": lambda config: st.just(_with_xcap(config))}
+PARTS["pair"] = lambda config: st.just(_pair(config))
+PARTS["ip6"] = lambda config: st.just(_with_ip6(config))
+
+
+def _with_ip6(config):
+    """Phones that are reached over IPv6."""
+    return dict(config, ip6=True, transport=config["transport"] if config["transport"] in ("udp", "tcp") else "udp")
+
+
+def _pair(config):
+    """Two servers, with the phones at either; what a start brings back from the other is no matter of stock's."""
+    route = config["route"] if config["route"] in ("plain", "seen", "xavp", "functions") else "seen"
+    return dict(config, pair=True, transport="udp", notifiers=0, route=route)
 
 
 def _with_xcap(config):
@@ -126,7 +139,7 @@ def configs(draw, mode=None, outside=True, part=None):
         route=draw(st.sampled_from(("plain", "seen", "seen", "xavp", "lua", "lua-events", "functions"))),
         transport=draw(st.sampled_from(("udp", "udp", "udp", "udp", "tcp", "tcp", "tls", "ws", "wss"))),
     )
-    part = part or draw(st.sampled_from(("plain",) * 8 + ("agent",) * 2 + ("xcap",) * 2))
+    part = part or draw(st.sampled_from(("plain",) * 9 + ("agent",) * 2 + ("xcap",) * 2 + ("pair", "ip6")))
     return draw(PARTS[part](config)) if part in PARTS else config
 
 
@@ -399,7 +412,8 @@ def restart():
 @st.composite
 def _step(draw, config, dialogs, slots, touch, calls):
     """One step, which refers to dialogs, publications and calls that there are."""
-    kinds = ["subscribe"] * 5 + ["publish"] * 6 + ["answers", "rpc", "restart"] + ["refresh"] * (5 if dialogs else 0)
+    kinds = ["subscribe"] * 5 + ["publish"] * 6 + ["answers", "rpc"] + ["restart"] * (not config.get("pair"))
+    kinds += ["refresh"] * (5 if dialogs else 0)
     kinds += (
         (["rules"] * 3 + ["hard_state"] if config["rules"] else [])
         + ["wait"] * (_brief(config) and bool(dialogs or slots))
@@ -416,7 +430,7 @@ def _step(draw, config, dialogs, slots, touch, calls):
             step["dialog"] = draw(st.sampled_from(dialogs)) if dialogs else "d0"
         if step["dialog"] not in dialogs:
             dialogs.append(step["dialog"])
-        return step
+        return _somewhere(draw, config, step)
     if kind == "refresh":
         return dict(draw(refresh(config)), dialog=draw(st.sampled_from(dialogs)))
     if kind == "publish":
@@ -430,11 +444,16 @@ def _step(draw, config, dialogs, slots, touch, calls):
                 step.pop("as_event", None)
         if step["op"] == "initial":
             slots.append((step["who"], step["slot"], step["event"]))
-        return step
+        return _somewhere(draw, config, step)
     if kind == "refuse":
         return draw(refuse(config))
     others = (answers, rpc, restart, rules, hard_state, wait, row)
     return draw({make.__name__: make for make in others}[kind]())
+
+
+def _somewhere(draw, config, step):
+    """The step at one of two servers."""
+    return dict(step, at=draw(st.sampled_from((0, 1)))) if config.get("pair") else step
 
 
 @st.composite

@@ -36,7 +36,7 @@ def _end(side):
         dialog
         for dialog in side.dialogs.values()
         if dialog.to_tag
-        and not (dialog.over or dialog.unsure or dialog.beyond)
+        and not (dialog.over or dialog.unsure or dialog.beyond or dialog.at)
         and dialog.ends > time.time() + 3
     ]
     side.obey()

@@ -34,20 +34,22 @@ class Phone:
 
     def __init__(self, side, user, transport):
         self.side, self.user, self.transport = side, user, transport
+        self.server = side.server
         self.code, self.delay, self.more = 200, 0.0, []
         self.call = 200  # the answer to an INVITE; None: it rings
         self.connect()
 
     def connect(self):
+        is_ip6 = self.is_ip6 = self.side.config.get("ip6", False)
         if self.transport == "udp":
-            self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            self.socket = socket.socket(socket.AF_INET6 if is_ip6 else socket.AF_INET, socket.SOCK_DGRAM)
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 21)
-            self.socket.bind(("127.0.0.1", 0))
+            self.socket.bind(("::1" if is_ip6 else "127.0.0.1", 0))
         else:
-            self.socket = stream.connect(self.transport, self.side.server)
+            self.socket = stream.connect(self.transport, self.side.server, "::1" if is_ip6 else None)
             self.buffer = b""
         self.port = self.socket.getsockname()[1]
-        self.side.names.learn("127.0.0.1:%d" % self.port, "PHONE(%s)" % self.user)
+        self.side.names.learn("%s:%d" % ("[::1]" if is_ip6 else "127.0.0.1", self.port), "PHONE(%s)" % self.user)
 
     @property
     def uri(self):
@@ -60,9 +62,12 @@ class Phone:
     def send(self, data):
         if self.socket is None:
             return
+        if self.is_ip6:
+            # Where it is reached; nothing that it sends has its address in a body.
+            data = data.replace(b"127.0.0.1:%d" % self.port, b"[::1]:%d" % self.port)
         try:
             if self.transport == "udp":
-                self.socket.sendto(data, (self.side.server.address, self.side.server.port))
+                self.socket.sendto(data, ("::1" if self.is_ip6 else self.server.address, self.server.port))
             else:
                 self.socket.sendall(data)
         except OSError:

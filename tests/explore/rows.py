@@ -13,6 +13,8 @@ TABLES = {
 # What is known of a row beside its columns: the seconds that it has left.
 LEFT = "seconds left"
 ABSOLUTE = ("expires", "received_time", "inserted_time", "desired_expires")
+# A priority above is a number of seconds since 2015.
+SINCE = 1 << 27
 # What pua chooses for its dialogs.
 CHOSEN = ("call_id", "to_tag", "from_tag", "tuple_id")
 # Numbers of the host's sockets and times of updates that are nobody's business.
@@ -34,6 +36,8 @@ def _plain(side, table, row):
             value = value.decode("utf-8", "backslashreplace")
         if name in ABSOLUTE:
             value = Span(int(value) - window[1], int(value) - window[0]) if window and int(value or 0) > 0 else "TIME"
+        elif name == "priority" and int(value or 0) > SINCE:
+            value = "TIME"
         elif table == "pua" and name in CHOSEN:
             value = bool(value)
         elif isinstance(value, str):

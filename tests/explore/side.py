@@ -7,7 +7,7 @@ import signal
 import time
 
 from . import config as configs
-from . import backends, documents, requests, rows, xcap
+from . import backends, documents, pair, requests, rows, xcap
 from .agent_steps import AgentSteps
 from .names import Names, Span
 from .phones import DOMAIN, Network
@@ -58,6 +58,7 @@ class Dialog:
         self.call_id, self.from_tag = "call-%s" % key, "from-%s" % key
         self.to_tag = self.target = None
         self.cseq = 0
+        self.at = 0  # the server that it is with: the first, or its peer
         self.granted = None  # (send, receive) of the last 2xx, wall clock in seconds
         self.ends = 0.0  # when it runs out if nothing refreshes it
         self.own, self.headers = {}, {}
@@ -86,16 +87,18 @@ class Side(AgentSteps):
     def __init__(self, which, config, backend, quiet):
         self.which, self.config, self.backend = which, config, backend
         self.names = Names()
-        self.server = configs.make(which, config, backend.url(which))
+        self.server, self.peer = configs.make(which, config, backend.url(which)), None
+        if config.get("pair"):
+            self.peer = configs.make(which, config, "sqlite", self.server)
         self.network = Network(self)
         self.quiet = quiet + (1.4 if config["notifiers"] else 0.0) + (0.05 if config["transport"] != "udp" else 0.0)
-        self.quiet += 0.1 if config.get("agent") else 0.0
+        self.quiet += 0.1 if config.get("agent") or config.get("pair") else 0.0
         self.dialogs, self.etags, self.granted, self.calls = {}, {}, {}, {}
         self.steps = []
         self.refusing = set()  # tables that are away
         self.dead = None  # why there is nothing more to see
         self.started = False
-        self._log_at = 0
+        self._log_at = {}
         self._notifies_at = self._replies_at = 0
         self.stop_seconds, self.stop_code = 0.0, 0
 
@@ -104,8 +107,14 @@ class Side(AgentSteps):
     def start(self):
         self.backend.clean(self.which)
         self._start_server()
+        if self.peer:
+            self.peer.start()
+            pair.join(self.server, self.peer)
+            self.memory_at_start = self.memory()
+            self.names.learn("%s:%d" % (pair.ADDRESS, self.peer.port), "PEER")
         self.started = True
         self.names.learn("127.0.0.1:%d" % self.server.port, "SERVER")
+        self.names.learn("[::1]:%d" % self.server.port, "SERVER")
         if hasattr(self.server, "tls_port"):
             self.names.learn("127.0.0.1:%d" % self.server.tls_port, "SERVER(tls)")
         for user in ("alice", "bob", "carol", "dave"):
@@ -142,8 +151,9 @@ class Side(AgentSteps):
 
     def close(self):
         self.network.close()
-        self.server.stop()
-        shutil.rmtree(self.server.folder, ignore_errors=True)
+        for server in filter(None, (self.server, self.peer)):
+            server.stop()
+            shutil.rmtree(server.folder, ignore_errors=True)
 
     # -- steps ---------------------------------------------------------------------------------------------------
 
@@ -162,8 +172,11 @@ class Side(AgentSteps):
         if self.server.process is None or not self.server.alive():
             self.dead = self.dead or "the server is gone"
 
-    def _phone(self, user):
-        return self.network.phones[user]
+    def _phone(self, user, at=0):
+        """The phone of a user, which speaks to the first server, or to its peer."""
+        phone = self.network.phones[user]
+        phone.server = self.peer if at and self.peer else self.server
+        return phone
 
     def _subscribe(self, seen, step):
         dialog = self.dialogs.get(step["dialog"])
@@ -195,6 +208,7 @@ class Side(AgentSteps):
             old.over = True
         dialog = self.dialogs[step["dialog"]] = Dialog(step["dialog"], step["who"], named(step), step["event"])
         # The watcher goes on under the name and the URI that opened the dialog.
+        dialog.at = step.get("at", 0)
         dialog.own = {name: step[name] for name in ("from", "ruri") if name in step}
         dialog.headers = {name: value for name, value in step.get("headers", {}).items() if name in ("From", "To")}
         dialog.call_id += "-%d" % seen.number
@@ -226,7 +240,7 @@ class Side(AgentSteps):
             dialog.cseq += 1 - step["cseq_step"]
 
     def _send_subscribe(self, seen, step, dialog, event):
-        phone = self._phone(dialog.who)
+        phone = self._phone(dialog.who, dialog.at)
         expires = step.get("expires")
         step = dict(dialog.own, **step)
         if dialog.target:
@@ -251,7 +265,7 @@ class Side(AgentSteps):
             dialog.target = contact.split("<", 1)[1].split(">", 1)[0]
 
     def _publish(self, seen, step):
-        phone = self._phone(step["who"])
+        phone = self._phone(step["who"], step.get("at"))
         event = step["event"]
         slot = (step["who"], step["slot"], event)
         etag = self.etags.get(slot)
@@ -409,16 +423,19 @@ class Side(AgentSteps):
         self._read_log(seen)
 
     def _read_log(self, seen):
-        log = self.server.log()
-        new, self._log_at = log[self._log_at :], len(log)
-        if "exited by a signal" in new:
-            # The others end a moment later.
-            self.dead = self.dead or "a process has died"
-        for line in new.splitlines():
-            if "SEEN " in line:
-                seen.script.append(self.names.plain(line.split("SEEN ", 1)[1]))
-            elif BAD.search(line):
-                seen.errors.append(line)
+        for server in filter(None, (self.server, self.peer)):
+            log = server.log()
+            new, self._log_at[server] = log[self._log_at.get(server, 0) :], len(log)
+            if "exited by a signal" in new:
+                # The others end a moment later.
+                self.dead = self.dead or "a process has died"
+            for line in new.splitlines():
+                if "SEEN local KDMQ " in line:
+                    continue
+                if "SEEN " in line:
+                    seen.script.append(self.names.plain(line.split("SEEN ", 1)[1]))
+                elif BAD.search(line):
+                    seen.errors.append(line)
         seen.script.sort()
 
     def restarted_before(self, number):

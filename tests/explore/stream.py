@@ -6,10 +6,10 @@ import socket
 import ssl
 
 
-def connect(transport, server):
+def connect(transport, server, address=None):
     """A connected stream; what is sent and received are bytes of SIP."""
     port = server.tls_port if transport in ("tls", "wss") else server.port
-    plain = socket.create_connection((server.address, port), timeout=5)
+    plain = socket.create_connection((address or server.address, port), timeout=5)
     if transport in ("tls", "wss"):
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE

@@ -261,12 +261,13 @@ pub(crate) fn no_match(etag: EntityTag<&[u8]>) -> Failure {
 }
 
 pub(crate) fn priority<P: Ports>(ports: &P, request: &PublishRequest<'_>, now: Moment) -> i32 {
-    match request.priority {
-        Some(priority) => priority,
-        // Without a word of the script, seconds since 2015, as in stock: newer documents come after older ones.
-        None if !ports.config().xavp.is_empty() => (now - EPOCH_OF_PRIORITIES).0 as i32,
-        None => 0,
-    }
+    request.priority.unwrap_or_else(|| priority_at(ports, now))
+}
+
+/// The priority of a document of this moment without a word of the script: seconds since 2015, as in stock, so newer
+/// documents come after older ones; 0 where no script gives any.
+pub(crate) fn priority_at<P: Ports>(ports: &P, moment: Moment) -> i32 {
+    if ports.config().xavp.is_empty() { 0 } else { (moment - EPOCH_OF_PRIORITIES).0 as i32 }
 }
 
 /// 200 with Expires and SIP-ETag (RFC 3903 6 step 6). What is stored never reads as removed.
