@@ -273,6 +273,15 @@ impl StoredDocument for Publication {
     }
 }
 
+/// What is known of a publication that is gone, where another node speaks of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removed {
+    /// The publisher has removed it.
+    ForGood,
+    /// The state was replaced, or a later one has run out: what has changed since may go on.
+    AsItWas,
+}
+
 /// What stays of a document that is modified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Keeps {

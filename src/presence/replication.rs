@@ -18,7 +18,7 @@ use super::ports::Ports;
 use super::publication::document::{self, Document};
 use super::publication::publish::{self, priority_at};
 use super::publication::publish_request::PublishRequest;
-use super::publication::{Applied, Change, Dialogs, Keeps, Modification, Publication};
+use super::publication::{Applied, Change, Dialogs, Keeps, Modification, Publication, Removed};
 use super::resource::Resource;
 use crate::cluster::version::DocumentVersion;
 use crate::sip::entity_tag::EntityTag;
@@ -267,8 +267,12 @@ fn carry_out<P: Ports>(
     let resource = new.resource;
     let documents = ports.documents(resource)?;
     // After the documents: what goes meanwhile is found in one of the two.
-    if replica.expires > Seconds::ZERO && ports.was_removed(resource, &replica.ruid, replica.last_etag().view()) {
-        return Ok(ReplicationOutcome::Answer(replica.removal()));
+    if replica.expires > Seconds::ZERO {
+        match ports.removed(resource, &replica.ruid, replica.last_etag().view()) {
+            Some(Removed::ForGood) => return Ok(ReplicationOutcome::Answer(replica.removal())),
+            Some(Removed::AsItWas) => return Ok(ReplicationOutcome::Answer(replica.correction())),
+            None => {}
+        }
     }
     let tag = replica.last_etag().clone();
     let life = Life::OF_HOST.of_message(replica, Question::of_cluster(ports));

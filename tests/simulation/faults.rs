@@ -21,6 +21,17 @@ pub enum Arbitration {
     Table,
 }
 
+/// What is special about the phones of a life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phones {
+    /// Nothing.
+    Stay,
+    /// Phones refresh at several nodes at almost the same time, and there is one voice all the time.
+    Roam,
+    /// Publications run out, and two devices publish about the same dialog.
+    RunOut,
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub enum Fault {
     /// No message goes from a node of the first group to one of the second.
@@ -59,8 +70,7 @@ pub struct Plan {
     pub presentities: u32,
     pub dialogs: usize,
     pub skewed: bool,
-    /// Phones refresh at several nodes at almost the same time, and there is one voice all the time.
-    pub roams: bool,
+    pub phones: Phones,
     /// The version of the messages of all nodes at first.
     pub first_version: u8,
     pub watch_every: u64,
@@ -91,6 +101,10 @@ impl Plan {
         self.arbitration == Arbitration::Table
     }
 
+    pub fn roams(&self) -> bool {
+        self.phones == Phones::Roam
+    }
+
     pub fn of(random: &mut Random) -> Plan {
         let nodes = 3 + random.below(5) as usize;
         let large = random.one_in(50);
@@ -101,7 +115,7 @@ impl Plan {
             presentities: 3 + random.below(8) as u32,
             dialogs: if large { 1_500 } else { 10 + random.below(40) as usize },
             skewed: random.one_in(2),
-            roams: false,
+            phones: Phones::Stay,
             first_version: MESSAGES,
             watch_every: 100 + random.below(200),
             publish_every: 100 + random.below(300),
@@ -166,7 +180,8 @@ impl Plan {
 
     /// The same life with phones that roam, where no message is lost.
     pub fn roaming(mut self, random: &mut Random) -> Plan {
-        (self.roams, self.watch_every, self.publish_every) = (true, 20 + random.below(60), 10 + random.below(40));
+        (self.phones, self.watch_every, self.publish_every) =
+            (Phones::Roam, 20 + random.below(60), 10 + random.below(40));
         let mut at = FAULTS_FROM;
         self.faults = (0..2 + random.below(3))
             .map(|_| {
@@ -177,6 +192,20 @@ impl Plan {
                 Timed { fault, at, lasts: 300 + random.below(6_000) }
             })
             .collect();
+        self
+    }
+
+    /// The same life where publications run out, and no node forgets what it knows.
+    pub fn running_out(mut self, random: &mut Random) -> Plan {
+        (self.phones, self.publish_every) = (Phones::RunOut, 40 + random.below(100));
+        self.faults.clear();
+        for _ in 0..1 + random.below(4) {
+            let at = self.quiet_from().max(FAULTS_FROM) + 6_000 + random.below(4_000);
+            let lasts = 2_000 + random.below(20_000);
+            let kind = [0, 0, 0, 1, 2, 3, 6][random.below(7) as usize];
+            let fault = self.fault(random, kind);
+            self.faults.push(Timed { fault, at, lasts });
+        }
         self
     }
 

@@ -136,6 +136,15 @@ fn live_and_forget_nothing(mut simulation: Simulation) -> (u64, u64) {
     (simulation.messages, simulation.notifies)
 }
 
+/// What has run out is remembered: an older document of the same dialog, which nodes beyond a cut hold still, is not
+/// shown after it.
+#[test]
+fn no_older_document_comes_back_after_one_that_has_run_out() {
+    live_many(|seed| live_in(Simulation::running_out(seed, None)), LIVES / 2);
+    live_many(|seed| live_in(Simulation::running_out(seed, Some(1))), LIVES / 4);
+    live_many(|seed| live_in(Simulation::running_out(seed, Some(2))), LIVES / 4);
+}
+
 /// Nodes with two versions of the messages hold the same, whatever else happens, while they are upgraded one after the
 /// other.
 #[test]

@@ -70,7 +70,8 @@ pub struct Node {
     pub subs: BTreeMap<DialogId, Sub>,
     pub docs: BTreeMap<u32, Doc>,
     ended: BTreeMap<DialogId, Version>,
-    gone: BTreeMap<u32, ()>,
+    /// Publications that were removed, up to which of their states.
+    gone: BTreeMap<u32, u32>,
     /// What is known of the removed documents of each presentity: all of them are about one dialog.
     removed: BTreeMap<PresentityId, RemovedDocuments>,
     due: BTreeMap<DialogId, ()>,

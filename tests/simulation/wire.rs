@@ -29,6 +29,8 @@ pub struct Doc {
     pub received_at: ClusterSecond,
     pub etag: Vec<u8>,
     pub value: u32,
+    /// When it runs out, in milliseconds since the simulation began; nodes see that up to a second later.
+    pub ends: u64,
 }
 
 impl Doc {
@@ -55,6 +57,8 @@ pub enum Record {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Removal {
     pub record: u32,
+    /// Up to which of its states it was removed; `None`: none of them, it has run out.
+    pub states: Option<u32>,
     /// From version 4 on, where not every node holds everything: the presentity, and when the document was received.
     pub ended: Option<(PresentityId, ClusterSecond)>,
 }

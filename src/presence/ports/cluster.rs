@@ -1,6 +1,6 @@
 //! The other nodes, which hold the same publications and subscriptions.
 use crate::cluster::clock::ClusterSecond;
-use crate::presence::publication::{Dialogs, Publication};
+use crate::presence::publication::{Dialogs, Publication, Removed};
 use crate::presence::replication::replica::Replica;
 use crate::presence::resource::Resource;
 use crate::presence::subscription::dialog::DialogId;
@@ -18,8 +18,8 @@ pub trait Cluster {
     fn announce(&mut self, replica: &Replica);
     /// Whether all nodes have lately been asked what there is, so that answers may be on their way.
     fn expects_answers(&self) -> bool;
-    /// Whether a publication that another node speaks of was removed here, and would still live.
-    fn was_removed(&self, resource: &Resource, ruid: &[u8], etag: EntityTag<&[u8]>) -> bool;
+    /// What is known of a publication that another node speaks of and that is gone here, as it is there.
+    fn removed(&self, resource: &Resource, ruid: &[u8], etag: EntityTag<&[u8]>) -> Option<Removed>;
     /// A publication was removed as it was, because something newer had replaced it: a later state of it was not.
     fn limit_removal(&mut self, resource: &Resource, removed: &Publication);
     /// Now, by the clock that nodes share.

@@ -5,7 +5,7 @@ use crate::cluster::old_documents::RemovedDocuments;
 use crate::host::dmq::{self, Address, Channel};
 use crate::host::{clock, log};
 use crate::limited;
-use crate::presence::publication::Publication;
+use crate::presence::publication::{Dialogs, Publication};
 use crate::presence::replication::comparison::RecordKind;
 use crate::presence::replication::placed::Placed;
 use crate::presence::replication::replica::Replica;
@@ -19,6 +19,7 @@ use crate::server::nodes::node_id::NodeId;
 use crate::server::nodes::node_messages::SharingNode;
 use crate::server::nodes::placing::{NEXT_OFFER, View};
 use crate::server::shared::Parts;
+use crate::sip::entity_tag::EntityTag;
 use crate::time::Moment;
 use std::rc::Rc;
 
@@ -94,10 +95,26 @@ pub(crate) fn keep_replaced(parts: &Parts, resource: &Resource, replaced: &Publi
     let (event, now) = (parts.packages().get(resource.event).name, clock::now());
     let ended = dialogs_ended_with(parts, resource, replaced);
     let stored = replication::of_stored(resource, event, replaced, two_clocks(parts), Reader::Ours);
-    let removal = Replica { ended, ..stored.removal() };
+    let removal = Replica { ended, ..stored.correction() };
     let name = [&resource.uri[..], event, replaced.etag.bytes()];
     let until = replaced.expires_at.moment().unwrap_or(now + parts.config.max_expires);
     note_removal(parts, RecordKind::Publications, &resource.uri, name, &removal.to_json(), until);
+}
+
+/// A document has run out: nodes that were out of reach may hold older ones of its dialogs. No document has the entity
+/// tag of what is said about it: by their clocks it may not be over yet.
+pub(crate) fn keep_end(parts: &Parts, resource: &Resource, over: &Publication) {
+    let ended = dialogs_ended_with(parts, resource, over);
+    if ended.is_empty() {
+        return;
+    }
+    let (event, now) = (parts.packages().get(resource.event).name, clock::now());
+    let etag = EntityTag::new([over.etag.bytes(), b".over"].concat());
+    let named = Publication { etag, ruid: Vec::new(), dialogs: Dialogs::default(), ..over.clone() };
+    let stored = replication::of_stored(resource, event, &named, two_clocks(parts), Reader::Ours);
+    let text = Replica { ended, ..stored.correction() }.to_json();
+    let name = [&resource.uri[..], event, named.etag.bytes()];
+    note_removal(parts, RecordKind::Publications, &resource.uri, name, &text, now + parts.config.max_expires);
 }
 
 /// Remembers the dialogs of a document that was received then and is gone, with all older ones of them.

@@ -4,7 +4,7 @@ use crate::cluster::clock::Stamp;
 use crate::cluster::version::Version;
 use crate::host::lock::Lock;
 use crate::host::shm::Shm;
-use crate::presence::publication::Publication;
+use crate::presence::publication::{Publication, Removed};
 use crate::presence::resource::{Resource, UriComparison};
 use crate::presence::subscription::dialog::DialogId;
 use crate::shm_safe::shm_safe;
@@ -63,14 +63,33 @@ impl Tombstones {
         self.rule.exact_hash(&[b"dialog", dialog.call_id, dialog.from_tag, dialog.to_tag])
     }
 
-    /// Remembers a publication that was removed, by both its names.
-    pub fn record_publication_removal(&self, resource: &Resource, removed: &Publication, now: Moment) {
-        let until = removed.expires_at.moment().unwrap_or(now + HARD_STATE_KEPT);
+    /// Remembers a publication that was removed, by both its names, for at least so long: another state of it may live
+    /// longer elsewhere.
+    pub fn record_publication_removal(&self, resource: &Resource, removed: &Publication, now: Moment, least: Seconds) {
+        let until = removed.expires_at.moment().unwrap_or(now + HARD_STATE_KEPT).max(now + least);
         let of = |ruid, etag| self.of_publication(resource, ruid, etag);
         self.record_removal(of(b"", removed.etag.view()), until, ANY_STATE);
         if !removed.ruid.is_empty() {
             self.record_removal(of(&removed.ruid, EntityTag::new(b"")), until, ANY_STATE);
         }
+    }
+
+    /// Remembers a publication that another one has replaced, as it was: what has changed more often was not replaced.
+    pub fn record_replacement(&self, resource: &Resource, replaced: &Publication, now: Moment, least: Seconds) {
+        let until = replaced.expires_at.moment().unwrap_or(now + HARD_STATE_KEPT).max(now + least);
+        let names = [(&b""[..], replaced.etag.view()), (&replaced.ruid[..], EntityTag::new(&b""[..]))];
+        for (ruid, etag) in names.into_iter().filter(|(ruid, etag)| !ruid.is_empty() || !etag.is_empty()) {
+            let hash = self.of_publication(resource, ruid, etag);
+            self.record_removal(hash, until, state_of(replaced.etag.view()));
+        }
+    }
+
+    /// Remembers a publication that has run out: what had changed less often is older. The same state may live on
+    /// elsewhere, by another clock, and a later one does.
+    pub fn record_end(&self, resource: &Resource, ended: &Publication, until: Moment) {
+        let Some(word) = ended.etag.changes().checked_sub(1).filter(|_| !ended.ruid.is_empty()) else { return };
+        let hash = self.of_publication(resource, &ended.ruid, EntityTag::new(b""));
+        self.record_removal(hash, until, Version { word, ..Version::default() });
     }
 
     /// A publication whose removal was remembered was removed as it was: what has changed more often goes on.
@@ -84,9 +103,14 @@ impl Tombstones {
         }
     }
 
-    /// Whether a publication was removed here when it had changed as often, or more often.
-    pub fn has_publication(&self, resource: &Resource, ruid: &[u8], etag: EntityTag<&[u8]>) -> bool {
-        self.has_version(self.of_publication(resource, ruid, etag), &state_of(etag))
+    /// What is known of a publication that was removed here when it had changed as often, or more often.
+    pub fn of_removed(&self, resource: &Resource, ruid: &[u8], etag: EntityTag<&[u8]>) -> Option<Removed> {
+        let hash = self.of_publication(resource, ruid, etag);
+        let version = self.list.lock().find(hash, |t| t.hash == hash).map(|t| t.version)?;
+        (version >= state_of(etag)).then_some(match version == ANY_STATE {
+            true => Removed::ForGood,
+            false => Removed::AsItWas,
+        })
     }
 
     /// Forgets the removal of a publication that could not be carried out.
@@ -163,14 +187,14 @@ mod tests {
             expires_at: Expiry::At(Moment::at(100)),
             ..Publication::default()
         };
-        dead.record_publication_removal(&resource, &removed, Moment::at(10));
-        assert!(dead.has_publication(&resource, b"r", EntityTag::new(b"other")));
-        assert!(dead.has_publication(&resource, b"", EntityTag::new(b"e")));
-        assert!(!dead.has_publication(&resource, b"", EntityTag::new(b"f")));
+        dead.record_publication_removal(&resource, &removed, Moment::at(10), Seconds(50));
+        assert!(dead.of_removed(&resource, b"r", EntityTag::new(b"other")).is_some());
+        assert!(dead.of_removed(&resource, b"", EntityTag::new(b"e")).is_some());
+        assert!(dead.of_removed(&resource, b"", EntityTag::new(b"f")).is_none());
         dead.forget_old(Moment::at(100));
-        assert!(dead.has_publication(&resource, b"r", EntityTag::new(b"")));
+        assert!(dead.of_removed(&resource, b"r", EntityTag::new(b"")).is_some());
         dead.forget_old(Moment::at(101));
-        assert!(!dead.has_publication(&resource, b"r", EntityTag::new(b"")));
+        assert!(dead.of_removed(&resource, b"r", EntityTag::new(b"")).is_none());
         assert_eq!(fake::live_blocks(), before);
     }
 
@@ -184,16 +208,56 @@ mod tests {
             expires_at: Expiry::At(Moment::at(100)),
             ..Publication::default()
         };
-        let has = |changes: &str| dead.has_publication(&resource, b"r", EntityTag::new(changes.as_bytes()));
+        let has = |changes: &str| dead.of_removed(&resource, b"r", EntityTag::new(changes.as_bytes())).is_some();
         let limit = || dead.limit_publication_removal(&resource, &removed);
         limit();
         assert!(!has("a.1.1.1.1"), "nothing was removed");
-        dead.record_publication_removal(&resource, &removed, Moment::at(10));
+        dead.record_publication_removal(&resource, &removed, Moment::at(10), Seconds(50));
         assert!(has("a.1.1.1.2") && has("a.1.1.1.3"), "its publisher has removed it");
         limit();
         assert!(has("a.1.1.1.1") && has("a.1.1.1.2") && !has("a.1.1.1.3"));
-        dead.record_publication_removal(&resource, &removed, Moment::at(10));
+        dead.record_publication_removal(&resource, &removed, Moment::at(10), Seconds(50));
         assert!(has("a.1.1.1.3"), "its publisher has removed it afterwards");
+    }
+
+    #[test]
+    fn what_was_replaced_or_has_run_out_may_be_newer_elsewhere() {
+        let resource = RULE.resource(b"sip:a@b", PackageId(0));
+        let of = |changes: u32, ruid: &[u8]| Publication {
+            etag: format!("a.1.1.1.{changes}").as_str().into(),
+            ruid: ruid.to_vec(),
+            expires_at: Expiry::At(Moment::at(10)),
+            ..Publication::default()
+        };
+        let known = |dead: &Tombstones| {
+            let of_state = |changes: u32| format!("a.1.1.1.{changes}").into_bytes();
+            (1..4).map(|n| dead.of_removed(&resource, b"r", EntityTag::new(&of_state(n)[..]))).collect::<Vec<_>>()
+        };
+        let dead = Tombstones::new(RULE);
+        dead.record_end(&resource, &of(0, b"r"), Moment::at(100));
+        dead.record_end(&resource, &of(2, b""), Moment::at(100));
+        assert_eq!(dead.list.lock().len(), 0, "nothing is older");
+        dead.record_end(&resource, &of(2, b"r"), Moment::at(100));
+        assert_eq!(known(&dead), [Some(Removed::AsItWas), None, None]);
+        dead.record_replacement(&resource, &of(2, b"r"), Moment::at(10), Seconds(50));
+        assert_eq!(known(&dead), [Some(Removed::AsItWas), Some(Removed::AsItWas), None]);
+        dead.record_publication_removal(&resource, &of(2, b"r"), Moment::at(10), Seconds(50));
+        assert_eq!(known(&dead), [Some(Removed::ForGood); 3]);
+        dead.record_replacement(&resource, &of(2, b"r"), Moment::at(10), Seconds(50));
+        assert_eq!(known(&dead), [Some(Removed::ForGood); 3], "its publisher has removed it before");
+    }
+
+    #[test]
+    fn a_removal_is_remembered_as_long_as_another_state_may_live() {
+        let dead = Tombstones::new(RULE);
+        let resource = RULE.resource(b"sip:a@b", PackageId(0));
+        let expires_at = Expiry::At(Moment::at(11));
+        let removed = Publication { etag: "e".into(), ruid: b"r".to_vec(), expires_at, ..Publication::default() };
+        dead.record_publication_removal(&resource, &removed, Moment::at(10), Seconds(50));
+        for (now, is_known) in [(60, true), (61, false)] {
+            dead.forget_old(Moment::at(now));
+            assert_eq!(dead.of_removed(&resource, b"r", EntityTag::new(b"")).is_some(), is_known, "{now}");
+        }
     }
 
     #[test]
@@ -232,8 +296,8 @@ mod tests {
         let resource = RULE.resource(b"sip:a@b", PackageId(0));
         let removed =
             Publication { etag: "e".into(), ruid: b"r".to_vec(), expires_at: Expiry::Never, ..Publication::default() };
-        dead.record_publication_removal(&resource, &removed, Moment::at(10));
-        let is_known = || dead.has_publication(&resource, b"r", EntityTag::new(b""));
+        dead.record_publication_removal(&resource, &removed, Moment::at(10), Seconds(50));
+        let is_known = || dead.of_removed(&resource, b"r", EntityTag::new(b"")).is_some();
         dead.forget_old(Moment::at(10) + HARD_STATE_KEPT);
         assert!(is_known());
         dead.forget_old(Moment::at(11) + HARD_STATE_KEPT);

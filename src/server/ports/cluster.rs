@@ -5,7 +5,7 @@ use crate::host::log;
 use crate::host::{clock, dmq};
 use crate::limited;
 use crate::presence::ports::cluster::Cluster;
-use crate::presence::publication::{Dialogs, Publication, StoredDocument};
+use crate::presence::publication::{Dialogs, Publication, Removed, StoredDocument};
 use crate::presence::replication::comparison::RecordKind;
 use crate::presence::replication::replica::Replica;
 use crate::presence::resource::Resource;
@@ -38,8 +38,8 @@ impl Cluster for Context<'_> {
     fn expects_answers(&self) -> bool {
         self.shared.nodes.joining.may_be_answered(clock::now())
     }
-    fn was_removed(&self, resource: &Resource, ruid: &[u8], etag: EntityTag<&[u8]>) -> bool {
-        self.shared.tombstones.has_publication(resource, ruid, etag)
+    fn removed(&self, resource: &Resource, ruid: &[u8], etag: EntityTag<&[u8]>) -> Option<Removed> {
+        self.shared.tombstones.of_removed(resource, ruid, etag)
     }
     fn limit_removal(&mut self, resource: &Resource, removed: &Publication) {
         self.shared.tombstones.limit_publication_removal(resource, removed);

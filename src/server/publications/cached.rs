@@ -11,7 +11,7 @@ use crate::presence::publication::row_limits::PublicationRows;
 use crate::presence::publication::{Applied, Change, Publication};
 use crate::presence::resource::Resource;
 use crate::server::publications::ended_rows;
-use crate::server::publications::memory::{DocumentMemory, Watchers, live};
+use crate::server::publications::memory::{DocumentMemory, Watchers};
 use crate::server::publications::presentity_table::{PresentityRows, Written};
 use crate::server::publications::store::{PublicationStore, ResourceFilter};
 use crate::server::publications::undo::Changed;
@@ -91,14 +91,14 @@ impl PublicationStore for Cached {
         if self.memory.order.is_none() {
             // By columns that memory does not know.
             self.behind.as_ref().map_or(Ok(()), |behind| behind.write_of(resource))?;
-            return self.rows.read(resource).map(live);
+            return Ok(self.memory.live(resource, self.rows.read(resource)?));
         }
         if let Some(known) = self.memory.known(resource) {
-            return Ok(live(known));
+            return Ok(self.memory.live(resource, known));
         }
         let _order = self.lock_for_write(resource);
         self.load(resource)?;
-        Ok(live(self.memory.known(resource).unwrap_or_default()))
+        Ok(self.memory.live(resource, self.memory.known(resource).unwrap_or_default()))
     }
 
     fn read_unknown(&self, resource: &Resource) -> Result<(), StoreError> {

@@ -151,12 +151,7 @@ impl<'e> Edit<'e> {
 
     /// The documents that have left, without their bodies, with those of their dialogs that no other one speaks of.
     pub(crate) fn removals(&self) -> Vec<Publication> {
-        let without_body = |(_, old): &(usize, SharedPublication)| {
-            let mut dialogs = old.dialogs().to_owned_dialogs();
-            dialogs.marks.retain(|mark| !self.list.iter().any(|other| other.dialogs().has_dialog(mark.id)));
-            Publication { dialogs, ..old.without_body() }
-        };
-        self.left.iter().map(without_body).collect()
+        self.left.iter().map(|(_, old)| without_body(old, self.list)).collect()
     }
 
     /// What is to be done to the table at once, and how the change is taken back. What has left the list waits for its
@@ -206,4 +201,11 @@ impl<'e> Edit<'e> {
         self.rows.extend(replaced.map(delete));
         Ok(())
     }
+}
+
+/// A document that is gone, without its body, and with the dialogs of which nothing else that is there speaks.
+pub(crate) fn without_body(gone: &SharedPublication, there: &[SharedPublication]) -> Publication {
+    let mut dialogs = gone.dialogs().to_owned_dialogs();
+    dialogs.marks.retain(|mark| !there.iter().any(|other| other.dialogs().has_dialog(mark.id)));
+    Publication { dialogs, ..gone.without_body() }
 }

@@ -8,7 +8,7 @@ use crate::presence::publication::row_limits::PublicationRows;
 use crate::presence::publication::{Applied, Change, Keeps, Plan, Publication};
 use crate::presence::resource::Resource;
 use crate::server::announcing::holders;
-use crate::server::publications::edit::{Edit, InsertPlace, RemovedBody};
+use crate::server::publications::edit::{Edit, InsertPlace, RemovedBody, without_body};
 use crate::server::publications::store::{PublicationStore, ResourceFilter};
 use crate::server::publications::trims::{self, Trims};
 use crate::server::publications::undo::{Changed, Undo};
@@ -93,10 +93,12 @@ impl DocumentMemory {
         let (rows, undo) = edit.finish();
         entry.documents_changed();
         // Before others see that they are gone: a change of them that comes meanwhile must not be taken for a new one.
-        removals.iter().for_each(|removed| self.record_removal(resource, removed));
+        removals.iter().for_each(|removed| self.record_removal(resource, removed, change));
         drop(shard);
         if matches!(change, Change::Insert(_) | Change::End(_)) {
             removals.iter().for_each(|replaced| holders::keep_replaced(self, resource, replaced));
+        } else {
+            removals.iter().for_each(|removed| self.offer_end(resource, removed));
         }
         Ok(Changed { applied, rows, undo, removals })
     }
@@ -115,12 +117,47 @@ impl DocumentMemory {
         matches!(done, Some(Ok(_)))
     }
 
-    /// Remembers a removed publication: another node may not have learnt of it and announce it again.
-    pub(crate) fn record_removal(&self, resource: &Resource, removed: &Publication) {
-        if self.config.replicates {
-            self.shared.tombstones.record_publication_removal(resource, removed, crate::host::clock::now());
-            holders::note_ended_dialogs(self, resource, &removed.dialogs.ids(), removed.stamp);
+    /// Remembers a publication that a change has removed: another node may not have learnt of it and announce it again.
+    pub(crate) fn record_removal(&self, resource: &Resource, removed: &Publication, change: &Change) {
+        let (now, least) = (crate::host::clock::now(), self.config.max_expires);
+        if !self.config.replicates || !removed.expires_at.is_after(now) {
+            return self.record_end(resource, removed);
         }
+        match change {
+            Change::Remove(_) => self.shared.tombstones.record_publication_removal(resource, removed, now, least),
+            _ => self.shared.tombstones.record_replacement(resource, removed, now, least),
+        }
+        holders::note_ended_dialogs(self, resource, &removed.dialogs.ids(), removed.stamp);
+    }
+
+    /// Remembers a publication that has run out, as long as anything older may live: of its own states, and of its
+    /// dialogs.
+    fn record_end(&self, resource: &Resource, ended: &Publication) {
+        let (now, most) = (crate::host::clock::now(), self.config.max_expires);
+        if self.config.replicates && ended.expires_at.is_after(now - most) {
+            self.shared.tombstones.record_end(resource, ended, now + most);
+            holders::note_ended_dialogs(self, resource, &ended.dialogs.ids(), ended.stamp);
+        }
+    }
+
+    /// Nodes that hold what belongs to the presentity learn that a document has run out, where this node is none of
+    /// them.
+    fn offer_end(&self, resource: &Resource, removed: &Publication) {
+        if !removed.expires_at.is_after(crate::host::clock::now()) {
+            holders::keep_end(self, resource, removed);
+        }
+    }
+
+    /// The documents whose time is not over. What has run out is remembered from the moment on from which nobody sees
+    /// it, which may be long before it is cleaned up.
+    pub(crate) fn live(&self, resource: &Resource, documents: Vec<Publication>) -> Vec<Publication> {
+        let now = crate::host::clock::now();
+        let (live, over): (Vec<_>, Vec<_>) = documents.into_iter().partition(|known| known.expires_at.is_after(now));
+        for mut ended in over {
+            ended.dialogs.marks.retain(|mark| !live.iter().any(|other| other.dialogs.view().has_dialog(mark.id)));
+            self.record_end(resource, &ended);
+        }
+        live
     }
 
     /// The removal of these publications could not be carried out: they live on, wherever they are now.
@@ -210,14 +247,14 @@ impl DocumentMemory {
     }
 
     pub(crate) fn take_ended(&self, now: Moment, limit: usize) -> Vec<Resource> {
-        let mut ended = Vec::new();
+        let (mut ended, mut over) = (Vec::new(), Vec::new());
         for index in 0..self.shared.tables.shard_count() {
             let mut garbage = Vec::new();
             let mut shard = self.shared.tables.nth_shard(index);
             for entry in shard.entries_mut() {
                 let resource = entry.resource();
                 let Documents::Known(list) = &mut entry.documents else { continue };
-                let before = list.len();
+                let (before, first) = (list.len(), garbage.len());
                 let mut at = 0;
                 while at < list.len() {
                     if list[at].expires_at().is_before(now) {
@@ -227,6 +264,14 @@ impl DocumentMemory {
                     }
                 }
                 if list.len() < before {
+                    if self.config.replicates {
+                        let left = garbage[first..].iter().map(|old| without_body(old, list));
+                        // Before others see that they are gone.
+                        for old in left {
+                            self.record_end(&resource, &old);
+                            over.push((resource.clone(), old));
+                        }
+                    }
                     entry.documents_changed();
                     ended.push(resource);
                     if ended.len() >= limit {
@@ -240,6 +285,7 @@ impl DocumentMemory {
                 break;
             }
         }
+        over.iter().for_each(|(resource, old)| self.offer_end(resource, old));
         let rule = self.shared.tables.rule();
         for resource in &ended {
             self.shared.tables.shard(resource.hash).drop_idle_entry(rule, resource);
@@ -276,7 +322,7 @@ impl PublicationStore for MemoryPublications {
     }
 
     fn documents(&self, resource: &Resource) -> Result<Vec<Publication>, StoreError> {
-        Ok(live(self.0.known(resource).unwrap_or_default()))
+        Ok(self.0.live(resource, self.0.known(resource).unwrap_or_default()))
     }
 
     fn composed(&self, resource: &Resource) -> KnownBody<Digested> {
@@ -306,11 +352,4 @@ impl PublicationStore for MemoryPublications {
     fn row_timing(&self) -> PublicationRows {
         PublicationRows::None
     }
-}
-
-/// The documents whose time is not over.
-pub(crate) fn live(mut documents: Vec<Publication>) -> Vec<Publication> {
-    let now = crate::host::clock::now();
-    documents.retain(|document| document.expires_at.is_after(now));
-    documents
 }

@@ -6,7 +6,7 @@ use crate::presence::publication::row_limits::PublicationRows;
 use crate::presence::publication::{Applied, Change, Keeps, Plan, Publication};
 use crate::presence::resource::Resource;
 use crate::server::publications::ended_rows;
-use crate::server::publications::memory::{DocumentMemory, Watchers, live};
+use crate::server::publications::memory::{DocumentMemory, Watchers};
 use crate::server::publications::presentity_table::{BodyCell, PresentityRows, RowChange, Written, delete, update};
 use crate::server::publications::store::{PublicationStore, ResourceFilter};
 use crate::server::publications::trims::Trims;
@@ -71,7 +71,7 @@ impl InTable {
         };
         let written = self.rows.write(resource, &rows)?;
         if written == Written::Done {
-            removed.iter().for_each(|removed| self.memory.record_removal(resource, removed));
+            removed.iter().for_each(|removed| self.memory.record_removal(resource, removed, change));
         }
         self.memory.documents_changed(resource);
         Ok((written == Written::Done).then_some(applied))
@@ -90,7 +90,7 @@ impl PublicationStore for InTable {
     }
 
     fn documents(&self, resource: &Resource) -> Result<Vec<Publication>, StoreError> {
-        self.rows.read(resource).map(live)
+        Ok(self.memory.live(resource, self.rows.read(resource)?))
     }
 
     fn composed(&self, resource: &Resource) -> KnownBody<Digested> {
@@ -106,9 +106,12 @@ impl PublicationStore for InTable {
     fn take_ended(&self, now: Moment, limit: usize) -> Result<Vec<Resource>, StoreError> {
         ended_rows::take(&self.rows, now, limit, &mut |resource, row| {
             let _order = self.parts.lock_for_write(resource);
-            if !row.is_over(&self.rows.read(resource)?, now) {
+            let documents = self.rows.read(resource)?;
+            if !row.is_over(&documents, now) {
                 return Ok(false);
             }
+            // What is over is remembered here.
+            self.memory.live(resource, documents);
             let written = self.rows.write(resource, &[row.removal()])?;
             self.memory.documents_changed(resource);
             Ok(written == Written::Done)

@@ -1,5 +1,5 @@
 //! What a simulated node makes of what the others say, and what it compares with them.
-use super::{ASK_MARGIN, Node, NodeId, PAGE, RECORDS_A_MESSAGE, Record, Refresh, Removal, Sub, Wire};
+use super::{ASK_MARGIN, Node, NodeId, PAGE, RECORDS_A_MESSAGE, Record, Refresh, Sub, Wire};
 use crate::layers::cluster::clock::{MOST_AHEAD, Stamp};
 use crate::layers::cluster::digest::{DigestEntry, KeyRange, RecordKey, mixed, state_of};
 use crate::layers::cluster::exchange::{self, ExchangeMessage, Pull, Pulling, RecordPage};
@@ -156,14 +156,9 @@ impl exchange::ExchangePorts for Node {
         match record {
             Record::Sub(sub) => self.merge_sub(from, sub),
             Record::End(dialog, version) => self.merge_end(dialog, version),
-            Record::Doc(doc) if self.gone.contains_key(&doc.record) => {
-                let removal = Removal { record: doc.record, ended: None };
-                self.send(from, Wire::Record(Record::Gone(removal)));
-            }
             Record::Doc(doc) => {
-                let record = doc.record;
-                if !self.place(doc) && self.gone.contains_key(&record) {
-                    self.send(from, Wire::Record(Record::Gone(Removal { record, ended: None })));
+                if let Some(removal) = self.merge_doc(doc) {
+                    self.send(from, Wire::Record(Record::Gone(removal)));
                 }
             }
             Record::Gone(removal) => self.merge_removal(removal),

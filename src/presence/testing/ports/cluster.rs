@@ -2,7 +2,7 @@
 use crate::cluster::clock::{ClusterSecond, Stamp};
 use crate::cluster::old_documents::{self, RemovedDocuments};
 use crate::presence::ports::cluster::Cluster;
-use crate::presence::publication::{Dialogs, Publication};
+use crate::presence::publication::{Dialogs, Publication, Removed};
 use crate::presence::replication::replica::Replica;
 use crate::presence::resource::Resource;
 use crate::presence::subscription::dialog::DialogId;
@@ -23,9 +23,10 @@ impl Cluster for MemoryPorts {
     fn expects_answers(&self) -> bool {
         false
     }
-    fn was_removed(&self, _resource: &Resource, ruid: &[u8], etag: EntityTag<&[u8]>) -> bool {
+    fn removed(&self, _resource: &Resource, ruid: &[u8], etag: EntityTag<&[u8]>) -> Option<Removed> {
         let of_it = |removed: &&(Vec<u8>, u32)| removed.0 == ruid && removed.1 >= etag.changes();
-        !ruid.is_empty() && self.removed.iter().any(|removed| of_it(&removed))
+        let known = self.removed.iter().find(|removed| !ruid.is_empty() && of_it(removed))?;
+        Some(if known.1 == u32::MAX { Removed::ForGood } else { Removed::AsItWas })
     }
     fn limit_removal(&mut self, _resource: &Resource, removed: &Publication) {
         let of_it = self.removed.iter_mut().filter(|(ruid, _)| *ruid == removed.ruid);
