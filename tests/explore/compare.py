@@ -124,7 +124,7 @@ class Comparison:
         step = seen.step
         if step["do"] in ("subscribe", "refresh"):
             dialog = self.ours.dialogs.get(step["dialog"])
-            return (dialog.to, dialog.event) if dialog else None
+            return (dialog.to, dialog.about) if dialog else None
         if step["do"] == "publish":
             subject, slot = (named(step), named_event(step)), (step["who"], step["slot"], step["event"])
             if step["op"] == "initial":
@@ -210,7 +210,7 @@ class Comparison:
     def _notifies(self, theirs, mine):
         for key in sorted(set(theirs.notifies) | set(mine.notifies)):
             dialog = self.ours.dialogs.get(key) or self.stock.dialogs.get(key)
-            subject = (dialog.to, dialog.event) if dialog else None
+            subject = (dialog.to, dialog.about) if dialog else None
             if self._is_apart(subject):
                 continue
             stock, ours = theirs.notifies.get(key, []), mine.notifies.get(key, [])

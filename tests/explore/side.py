@@ -58,6 +58,7 @@ class Dialog:
         self.call_id, self.from_tag = "call-%s" % key, "from-%s" % key
         self.to_tag = self.target = None
         self.cseq = 0
+        self.about = event  # the package that the first request names
         self.at = 0  # the server that it is with: the first, or its peer
         self.granted = None  # (send, receive) of the last 2xx, wall clock in seconds
         self.ends = 0.0  # when it runs out if nothing refreshes it
@@ -209,6 +210,8 @@ class Side(AgentSteps):
         dialog = self.dialogs[step["dialog"]] = Dialog(step["dialog"], step["who"], named(step), step["event"])
         # The watcher goes on under the name and the URI that opened the dialog.
         dialog.at = step.get("at", 0)
+        written = named_event(step)
+        dialog.about = written if isinstance(written, str) else step["event"]
         dialog.own = {name: step[name] for name in ("from", "ruri") if name in step}
         dialog.headers = {name: value for name, value in step.get("headers", {}).items() if name in ("From", "To")}
         dialog.call_id += "-%d" % seen.number
