@@ -58,7 +58,7 @@ def test_a_log_line_shows_a_part_of_long_names(ours, phones):
 
 
 def test_pages_of_answers_are_bounded(ours, phones):
-    """Each command shows so many by itself, takes a limit up to a thousand, and refuses a larger one."""
+    """Each command shows its default number by itself, takes a limit up to a thousand, and refuses a larger one."""
     server = ours(workers=1, presence=dict(MEMORY, history_size=2000), http=True)
     bob, alice = phones(server, "bob"), phones(server, "alice")
     for n in range(1010):

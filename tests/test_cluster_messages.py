@@ -11,7 +11,7 @@ from kit.sip import Client, pidf
 from test_cluster import Cluster, at, count, wait_for
 from test_cluster_strangers import SECRET, counted
 
-# A packet of a refresh has at most so many bytes, with the headers of IP and UDP.
+# A packet of a refresh has at most this many bytes, with the headers of IP and UDP.
 MOST = 600
 
 

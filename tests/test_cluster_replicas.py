@@ -109,7 +109,7 @@ class Lit:
         return all([lamp.shows() for lamp in self.lamps])
 
     def hold(self, copies, seconds=IN_PLACE):
-        """Waits until the nodes hold so many copies of each record together; watchers answer meanwhile."""
+        """Waits until the nodes hold this many copies of each record together; watchers answer meanwhile."""
         deadline = time.monotonic() + seconds
         while held(self.nodes) != (copies * self.count, copies * self.count):
             for lamp in self.lamps:

@@ -32,7 +32,7 @@ KINDS = {"presence": change_presence, "dialog": change_dialog, "presence.winfo":
 
 
 def watching(server, phones, event, many):
-    """A phone with so many subscriptions to alice, each in a dialog of its own, that has read its NOTIFYs."""
+    """A phone with this many subscriptions to alice, each in a dialog of its own, that has read its NOTIFYs."""
     alice, bob, phone = phones(server, "alice"), phones(server, "bob"), phones(server, "watcher")
     watches = []
     for index in range(many):

@@ -17,7 +17,7 @@ from test_cluster_faults import Lamp, freeze, held, listen
 SECONDS, SEED = float(os.environ.get("NETWORK_SECONDS", 0)), int(os.environ.get("NETWORK_SEED", 1))
 PHONES, NODES = 4, 3
 STATES = ("trying", "early", "confirmed", "terminated")
-# All is well again so long after the last fault, in seconds.
+# All is well again this long after the last fault, in seconds.
 HEALED = 30
 
 

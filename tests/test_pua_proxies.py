@@ -27,7 +27,7 @@ def peers():
 
 
 def seen(peers, seconds):
-    """Which peers were sent what in so many seconds."""
+    """Which peers were sent what within these seconds."""
     before = {name: len(peer.requests) for name, peer in peers.items()}
     time.sleep(seconds)
     return {name: sorted({message.method for message in peer.requests[before[name]:]})

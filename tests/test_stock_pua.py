@@ -25,7 +25,7 @@ def answers(responder, *codes):
 
 
 def tags(responder, after=0.0):
-    """The entity tags of the requests that came in, `after` so many seconds in which nothing more was to come."""
+    """The entity tags of the requests that came in, `after` this many seconds in which nothing more was to come."""
     time.sleep(after)
     return [etag(message) for message in responder.requests]
 

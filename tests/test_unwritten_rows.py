@@ -66,7 +66,7 @@ def presentity(number):
 
 
 def fill(server, rows, port):
-    """The subscription of one phone becomes that of so many, each a watcher of one of the presentities."""
+    """The subscription of one phone becomes that of many, each a watcher of one of the presentities."""
     with table(server) as db:
         columns = [row[1] for row in db.execute("pragma table_info(active_watchers)") if row[1] != "id"]
         one = dict(zip(columns, db.execute("select %s from active_watchers" % ",".join(columns)).fetchone()))
@@ -84,7 +84,7 @@ def fill(server, rows, port):
 
 @pytest.fixture
 def crowd():
-    """A server whose table has so many subscriptions, and publications of the first presentities."""
+    """A server whose table has this many subscriptions, and publications of the first presentities."""
     opened = []
 
     def start(rows):

@@ -197,7 +197,7 @@ impl Peers {
         for wire in self.bench.wire.iter().filter(|wire| wire.method == "SUBSCRIBE") {
             assert!(used.insert((&wire.call_id, wire.cseq)), "CSeq {} was used twice", wire.cseq);
         }
-        // What nobody has answered for so long is given up, and tried again.
+        // What nobody has answered by now is given up, and tried again.
         let is_open = |wire: &&Wire| !wire.answered && self.bench.ticks - wire.at <= ANSWER_TIMEOUT;
         let mut under_way = BTreeSet::new();
         for wire in self.bench.wire.iter().filter(is_open) {

@@ -75,9 +75,9 @@ pub(crate) struct Bench {
     pub(crate) store_away: bool,
     /// How what is sent fails, if it does.
     pub(crate) sending_fails: Option<SendingFails>,
-    /// So many times a request that is sent, or a record that is stored, panics.
+    /// How many times a request that is sent, or a record that is stored, still panics.
     pub(crate) panics: usize,
-    /// So many times making the body `fragile` ready does.
+    /// How many times making the body `fragile` ready still does.
     pub(crate) fragile: usize,
     /// What an entry is at work on, and whether its caller is still there.
     in_hand: Option<(PendingRequestId, RequestHolder)>,

@@ -9,17 +9,17 @@ use super::inheritance::{LeaseOutcome, LeaseRow, ends};
 use crate::time::{Instant, Millis};
 use std::collections::BTreeMap;
 
-/// A lease that has not beaten for so long can be taken over.
+/// A lease that has not beaten for this long can be taken over.
 pub const LENGTH: Millis = Millis(6_000);
 
-/// For so long after the beat a node may send under its lease: less than the length, because no two
+/// For this long after the beat a node may send under its lease: less than the length, because no two
 /// clocks run alike, and a message may be on its way.
 pub const HELD: Millis = Millis(4_500);
 
-/// A lease has to be seen without a beat so often before it is taken over: looks that failed do not count.
+/// A lease has to be seen without a beat this often before it is taken over: looks that failed do not count.
 const LEAST_LOOKS: u32 = 4;
 
-/// A node that was restarted is given so long to take over its earlier leases itself: one that is
+/// A node that was restarted is given this long to take over its earlier leases itself: one that is
 /// restarted again and again never does.
 const SPARED: Millis = Millis(3 * LENGTH.0);
 
@@ -424,7 +424,7 @@ mod tests {
         assert_eq!(b.outcome(b"a", 2), Some(&LeaseOutcome::TakenOver(b"b".to_vec(), 1)));
     }
 
-    /// The table with these rows, and what one node takes over in so many seconds.
+    /// The table with these rows, and what one node takes over in `seconds`.
     fn taken_in(rows: &[(&[u8], u32, LeaseOutcome)], seconds: u64) -> (Table, Vec<LeaseChange>) {
         let row = |(node, lease, outcome): &(&[u8], u32, LeaseOutcome)| LeaseRow {
             node: node.to_vec(),

@@ -23,7 +23,7 @@ impl Stamp {
         UnixMillis(self.0 >> 16)
     }
 
-    /// The stamp so much earlier.
+    /// The stamp `time` earlier.
     pub const fn before(self, time: Millis) -> Stamp {
         Stamp(self.0.saturating_sub(time.0 << 16))
     }

@@ -6,10 +6,10 @@ use super::digest::RecordKey;
 use crate::shm_safe::shm_safe;
 use crate::time::{Instant, Millis};
 
-/// At most so many subscriptions wait for answers at the same time.
+/// At most this many subscriptions wait for answers at the same time.
 pub const MOST_CLAIMS: usize = 1024;
 
-/// So long a node is waited for: one that was frozen asks before it sends, and what was lost was sent again.
+/// A node is waited for this long: one that was frozen asks before it sends, and what was lost was sent again.
 pub const LONGEST_WAIT: Millis = Millis(2_500);
 
 /// Nodes have places below 64 times this.

@@ -54,7 +54,7 @@ pub struct KeyRange {
 /// Ranges are not divided any further.
 pub const DEEPEST: u8 = 6;
 
-/// A range has so many parts.
+/// A range has this many parts.
 pub const PARTS: usize = 256;
 
 impl KeyRange {

@@ -49,8 +49,8 @@ pub struct PageEnd {
 
 shm_safe!(PageEnd { next, parts });
 
-/// So many parts of a page are waited for; those beyond, of pages of publications or with unusually long records, are
-/// taken as they come.
+/// At most this many parts of a page are waited for; those beyond, of pages of publications or with unusually long
+/// records, are taken as they come.
 pub const MOST_COUNTED: u8 = 64;
 
 /// Which page a node asks for.
@@ -134,7 +134,7 @@ pub trait ExchangePorts {
     fn with_pulling<T>(&mut self, from: Self::Peer, work: impl FnOnce(&mut Option<Pulling>) -> T) -> T;
     /// Notes that both nodes hold the same now, or nearly so.
     fn note_agreed(&mut self, with: Self::Peer);
-    /// Since when a node is asked for what it has changed, where so much differs that it is asked; `None` when both
+    /// Since when a node is asked for what it has changed, where too much differs for a comparison; `None` when both
     /// never held the same, or it was asked since.
     fn take_catch_up(&mut self, with: Self::Peer) -> Option<Stamp>;
     /// More differs than this comparison settles: the next one is soon, if records were exchanged since the last one.
@@ -147,17 +147,18 @@ pub trait ExchangePorts {
     fn on_answered(&mut self, from: Self::Peer, since: Stamp);
 }
 
-/// A range with at most so many records is compared record by record.
+/// A range with at most this many records is compared record by record.
 pub const FEW: usize = 128;
 
-/// At most so many parts of a range are compared for one message, and at most so many records are sent or asked for.
+/// At most this many parts of a range are compared for one message, and at most this many records are sent or asked
+/// for.
 const MOST_PARTS: usize = 16;
 const MOST_RECORDS: usize = 256;
 
-/// A page that has not come after so long is asked for again.
+/// A page that has not come within this time is asked for again.
 pub const PAGE_TIMEOUT: Millis = Millis(2_000);
 
-/// A node that holds so many more records is asked for pages.
+/// A node that holds this many more records is asked for pages.
 const FAR_BEHIND: u64 = 64;
 
 /// The sum of all records here.

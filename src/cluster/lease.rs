@@ -17,7 +17,7 @@ pub const ANSWERS_AFTER: Millis = Millis(3_000);
 pub enum LeaseState {
     /// The node sends NOTIFYs.
     Speaks,
-    /// The node has just found out that it was away for so long: it has to ask.
+    /// The node has just found out that it was away, for this time: it has to ask.
     WasAway(Millis),
     /// The node has asked, and waits.
     Asks,

@@ -4,7 +4,7 @@ use super::version::Version;
 use crate::shm_safe::shm_safe;
 use std::num::NonZeroU32;
 
-/// So many numbers an owner reserves at once; it reserves again when half of them are left.
+/// An owner reserves this many numbers at once; it reserves again when half of them are left.
 pub const BLOCK: u32 = 1000;
 
 /// So far above what was reserved goes on who takes over under an arbiter: the owner before it may have reserved more
@@ -12,7 +12,7 @@ pub const BLOCK: u32 = 1000;
 pub const TAKEOVER_MARGIN: u32 = 100 * BLOCK;
 
 /// The ceiling from which a node goes on that takes over under an arbiter. `steps`: how many nodes have taken over, one
-/// after the other, until it came here; each of them began so much higher than the one before, and may have sent
+/// after the other, until it came here; each of them began higher than the one before, and may have sent
 /// NOTIFYs though nobody here has learnt of it.
 pub fn above_takeover_margin(ceiling: u32, steps: u32) -> u32 {
     ceiling.saturating_add(TAKEOVER_MARGIN.saturating_mul(steps)).min(HIGHEST)

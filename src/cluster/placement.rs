@@ -1,5 +1,5 @@
 //! Which nodes hold what, where not every node holds everything: all that belongs to a presentity is held by the first
-//! so many nodes of an order that each node computes alike (rendezvous hashing). The first of them is the primary of
+//! few nodes of an order that each node computes alike (rendezvous hashing). The first of them is the primary of
 //! the presentity. Presentities are put together into partitions, so that the order is computed once for each of these
 //! whenever a node comes or goes.
 use super::digest::mixed;
@@ -7,10 +7,10 @@ use super::succession::common_hash;
 use crate::shm_safe::shm_safe;
 use crate::time::Millis;
 
-/// There are so many partitions.
+/// There are this many partitions.
 pub const PARTITIONS: usize = 4096;
 
-/// For so long after a change of the nodes those that held a presentity before learn of it still: what
+/// For this long after a change of the nodes those that held a presentity before learn of it still: what
 /// they own and have not handed over goes on.
 pub const KEPT: Millis = Millis(30_000);
 
@@ -77,7 +77,7 @@ impl Placement {
         Placement::of_partitions(PARTITIONS, candidates, replicas)
     }
 
-    /// The placement of so many partitions.
+    /// The placement of `partitions` of them.
     pub fn of_partitions(partitions: usize, candidates: &[Candidate], replicas: usize) -> Placement {
         let former = candidates.iter().fold(0, |bits, candidate| bits | candidate.was_ready);
         let none_is_ready = !candidates.iter().any(|candidate| candidate.is_ready);

@@ -19,7 +19,7 @@ struct Secret {
     secret: Vec<u8>,
 }
 
-/// A secret has at least so many characters.
+/// A secret has at least this many characters.
 pub const SHORTEST: usize = 16;
 
 /// How a sealed message says who sent it.
@@ -70,7 +70,7 @@ const MEMBER: &[u8] = b",\"seal\":\"";
 /// What comes before the short seal of a JSON array: it is the last element.
 const ELEMENT: &[u8] = b",\"~";
 
-/// So many bytes of the authentication code are in a short seal.
+/// A short seal has this many bytes of the authentication code.
 const SHORT: usize = 16;
 
 impl Secrets {
@@ -267,7 +267,7 @@ pub struct ReplayWindow {
 
 shm_safe!(ReplayWindow { started, highest, seen });
 
-/// So many numbers behind the highest are distinguished: nodes send from many processes at once.
+/// A node distinguishes this many numbers behind the highest: nodes send from many processes at once.
 const WINDOW: u64 = 1024;
 const WORDS: usize = (WINDOW / 64) as usize;
 

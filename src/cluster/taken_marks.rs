@@ -4,13 +4,13 @@ use super::clock::Stamp;
 use crate::shm_safe::shm_safe;
 use crate::time::{Instant, Millis};
 
-/// At most so many marks are known.
+/// At most this many marks are known.
 pub const MOST_MARKS: usize = 65_536;
 
-/// Marks are looked for in so many places.
+/// Marks are looked for in this many places.
 const WAYS: usize = 16;
 
-/// So long after it came first a request may come again, as a transaction sends it until it is answered.
+/// A request may come again for this long after it came first, as a transaction sends it until it is answered.
 pub const SENT_AGAIN: Millis = Millis(4_000);
 
 /// A mark that was taken.

@@ -2,7 +2,7 @@
 
 const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
-/// So many digits the largest number has.
+/// How many digits the largest number has.
 pub const LONGEST: usize = 11;
 
 /// A number without leading zeros; 0 is `A`.

@@ -263,7 +263,7 @@ fn pause(tried: u32) {
     process::sleep(wait(tried, crate::host::clock::random_number()));
 }
 
-/// How long is waited after so many tries.
+/// The wait after this many tries.
 fn wait(tried: u32, random: u64) -> Millis {
     let wait = FIRST_WAIT.0 << (tried - 1);
     Millis(wait + random % wait)

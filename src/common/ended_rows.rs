@@ -5,7 +5,7 @@ use crate::time::Millis;
 use std::cell::Cell;
 use std::thread::LocalKey;
 
-/// Once a step has waited so long for rows that others hold, it ends with the next one that it would wait for.
+/// Once a step has waited this long for rows that others hold, it ends with the next one that it would wait for.
 pub const LONGEST_WAIT: Millis = Millis(5_000);
 
 /// Rows with their keys, and the key at which their page ends; `None` there: nothing is left behind it.

@@ -11,7 +11,7 @@ pub enum ItemOutcome {
     Hopeless,
 }
 
-/// Works on `items` until so many of them have failed; `false` when they have, or one is hopeless: then what is left is
+/// Works on `items` until `most` of them have failed; `false` when they have, or one is hopeless: then what is left is
 /// not worked on.
 pub fn until_failed<T>(
     items: impl IntoIterator<Item = T>,

@@ -18,7 +18,8 @@ use codes::CODES;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// So many event packages have labels of their own; those registered later, and those nobody knows, share `other`.
+/// At most this many event packages have labels of their own; those registered later, and those nobody knows, share
+/// `other`.
 pub const EVENTS: usize = 32;
 
 /// The label `reason` of NOTIFYs that were sent, by the place of the reason.
@@ -232,7 +233,7 @@ pub fn notify_sent(event: PackageId, reason: NotifyReason) {
     }
 }
 
-/// So many NOTIFYs could not be sent.
+/// `many` NOTIFYs could not be sent.
 pub fn notify_unsent(event: PackageId, many: usize) {
     counters::count_many(Counter::NotifyUnsent, many);
     if let Some(metrics) = metrics() {
@@ -263,7 +264,7 @@ pub fn notify_answered(answer: NotifyAnswer) {
     }
 }
 
-/// The last watcher's NOTIFY of a change was sent, so long after the change came in.
+/// The last watcher's NOTIFY of a change was sent, `after` the change came in.
 pub fn change_notified(event: PackageId, after: Micros) {
     if let Some(metrics) = metrics() {
         metrics.event(Some(event)).change.record(after);

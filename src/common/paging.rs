@@ -119,7 +119,8 @@ pub fn portion_of<T>(
     Ok((found, goes_on.then_some(seen.last)))
 }
 
-/// Where the database knows no words for a batch: the keys are read first, then the rows between every so many of them.
+/// Where the database knows no words for a batch: the keys are read first, then the rows of each
+/// batch between two of them.
 fn by_list(
     database: &Database,
     table: &[u8],
@@ -150,7 +151,7 @@ mod tests {
     use crate::presence::config::Config;
     use crate::time::Moment;
 
-    /// What pages of so many rows each have of a table with `count` rows, which lie far apart.
+    /// How many rows each page of `rows` has of a table with `count` of them, whose keys lie far apart.
     fn pages(count: i64, rows: i32) -> Vec<usize> {
         let database = Database::in_memory(Owner::Presence);
         database.carry_out(&format!(

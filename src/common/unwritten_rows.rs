@@ -3,7 +3,7 @@
 use crate::shm_safe::shm_safe;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// So many changed records are written within a second, however long the period of the timer is.
+/// Where this many changed records wait, they are written within a second, however long the period of the timer is.
 pub const MOST_UNWRITTEN: usize = 20_000;
 
 /// The count, in shared memory.

@@ -9,7 +9,7 @@ use std::ops::{Deref, DerefMut};
 /// `length` bytes from `start` on stay readable and unchanged for `'a`.
 #[allow(clippy::disallowed_methods, reason = "everything else goes through here")]
 pub unsafe fn slice<'a>(start: *const u8, length: usize) -> &'a [u8] {
-    // SAFETY: the caller vouches for the text: so many bytes, which live as long as the result.
+    // SAFETY: the caller vouches for the text: `length` bytes, which live as long as the result.
     unsafe { std::slice::from_raw_parts(start, length) }
 }
 

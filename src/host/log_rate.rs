@@ -9,11 +9,11 @@ use std::cell::{Cell, RefCell};
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::atomic::Ordering;
 
-/// So many lines of one cause are written in one window.
+/// At most this many lines of one cause are written in one window.
 pub const MOST_LINES: u32 = 10;
 /// How long a window is.
 pub const WINDOW: Seconds = Seconds(10);
-/// So many causes of refusals are distinguished at a time.
+/// At most this many causes of refusals are distinguished at a time.
 pub const CAUSES: usize = 64;
 
 /// What has been written of one cause.
@@ -29,7 +29,7 @@ pub struct LogCause {
 pub enum Verdict {
     /// The line is written as it is.
     Write,
-    /// The line is written, after so many that were left out in this time.
+    /// The line is written, and says how many were left out before it, and in which time.
     WriteAfter(u64, Seconds),
     /// The line is left out.
     LeaveOut,

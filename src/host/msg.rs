@@ -98,7 +98,7 @@ pub fn routes_of(value: &[u8]) -> Option<Vec<&[u8]>> {
         return None;
     }
     let mut list = Routes(std::ptr::null_mut());
-    // SAFETY: the parser reads so many bytes, and makes a list of views of them.
+    // SAFETY: the parser reads the bytes of `value`, and makes a list of views of them.
     if unsafe { sys::kr_parse_rr_body(value.as_ptr() as *mut _, value.len() as i32, &mut list.0) } < 0 {
         return None;
     }

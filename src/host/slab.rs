@@ -30,7 +30,7 @@ const FEWEST_BLOCKS: usize = 8;
 const KEPT_CHUNK: usize = 9 << 10;
 
 /// Each second this share of the spare chunks that nobody has needed since the last one goes back to the host, at least
-/// one, and at most so many of all classes together: the host searches its lists for the place of each of them, and
+/// one, and of all classes together no more than this: the host searches its lists for the place of each of them, and
 /// nobody gets memory meanwhile.
 const RETURNED_SHARE: usize = 8;
 const MOST_RETURNED: usize = 64;

@@ -17,7 +17,7 @@ pub fn is_listening(name: &[u8]) -> bool {
     !find(name).is_null()
 }
 
-/// Has each UDP socket keep so many bytes that no worker has read yet, or as many as the system allows; none keeps less
+/// Has each UDP socket keep up to `bytes` that no worker has read yet, or as many as the system allows; none keeps less
 /// than before, and without a number they stay as they are. Returns what the smallest has then; `None` where there is
 /// no UDP socket. Call it before processes fork.
 pub fn raise_receive_buffers(bytes: Option<NonZeroUsize>) -> Option<u32> {

@@ -14,7 +14,7 @@ use settings::{Settings, path_of};
 use std::cell::RefCell;
 use std::fmt::Write;
 
-/// Statements wait so many milliseconds for another process that writes.
+/// Statements wait for another process that writes, for ten seconds at most.
 pub const BUSY_TIMEOUT: &str = "PRAGMA busy_timeout=10000";
 
 /// More statements than we have shapes of; reached only if shapes were made up at run time.

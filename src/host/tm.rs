@@ -56,9 +56,9 @@ pub struct OwnDialog<'a> {
 pub enum RequestWay<'a> {
     /// The host chooses the socket; the route set or the remote target says where it goes.
     ByDialog,
-    /// It is sent from this socket (`udp:host:port`); where that is empty, the host chooses.
+    /// The request is sent from this socket (`udp:host:port`); where that is empty, the host chooses.
     FromSocket(&'a [u8]),
-    /// It goes through this proxy (a SIP URI).
+    /// The request goes through this proxy (a SIP URI).
     Proxy(&'a [u8]),
 }
 
@@ -81,7 +81,7 @@ pub enum FinalStatus {
     Answered(u16),
     /// No answer has come in time.
     Silence,
-    /// This machine could not send the request.
+    /// The request could not be sent by this machine.
     Unsent,
 }
 

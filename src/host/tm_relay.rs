@@ -8,7 +8,7 @@ use crate::time::Millis;
 /// What becomes of a request that was sent on and fails.
 #[derive(Clone, Copy)]
 pub struct OnFailure {
-    /// A server that does not answer has failed after so long.
+    /// A server that has not answered within this time has failed.
     pub timeout: Millis,
     /// Called then, with what [`failed`] reads.
     pub callback: TmCallback,

@@ -40,7 +40,7 @@ unsafe fn take_written(text: *mut sys::xmlChar, length: c_int) -> Option<Vec<u8>
     if text.is_null() {
         return None;
     }
-    // SAFETY: libxml2 has written so many bytes to the text that the caller got from it.
+    // SAFETY: libxml2 has written `length` bytes to the text that the caller got from it.
     let copy = unsafe { slice(text, length.max(0) as usize) }.to_vec();
     // SAFETY: libxml2 has allocated the text for its caller, and it was copied.
     unsafe { sys::kr_xml_free(text as *mut _) };

@@ -7,7 +7,7 @@ use std::num::NonZeroU32;
 pub enum Expires {
     /// 0: what the request speaks of ends, or does not begin.
     End,
-    /// The publication or subscription lasts for so many seconds.
+    /// The publication or subscription lasts for this time.
     For(NonZeroU32),
 }
 

@@ -23,7 +23,7 @@ const BATCH: usize = 256;
 /// clock has shown it. Timers that look more seldom make it longer.
 const SAID_WITHIN: Seconds = Seconds(300);
 
-/// Whether a subscription ended so long ago that nobody waits for the word that it has ended.
+/// Whether a subscription ended too long ago for anybody to wait for the word that it has ended.
 pub fn is_long_over(config: &Config, expires_at: Moment, now: Moment) -> bool {
     let period = config.db_update_period.max(config.clean_period).unwrap_or_default();
     now - expires_at - config.expires_offset > SAID_WITHIN.max(Seconds(3 * period.0))

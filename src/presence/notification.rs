@@ -71,7 +71,7 @@ pub struct NotifyRecord {
 /// Where a document is shown among the stored ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DocumentPlace {
-    /// So many are shown before it.
+    /// The document is shown behind this many.
     After(usize),
     /// All are shown before it.
     AtEnd,
@@ -85,7 +85,7 @@ shm_safe!(
 );
 
 impl DocumentPlace {
-    /// The place of the document among so many.
+    /// The place of the document among `count`.
     pub fn among(self, count: usize) -> usize {
         match self {
             DocumentPlace::After(before) => before.min(count),

@@ -72,7 +72,7 @@ pub struct DialogView<'a> {
     pub sum: DialogSum,
 }
 
-/// For so many seconds after the end of a call a document may be a late one of that call. One that was left out ends
+/// For this long after the end of a call a document may be a late one of that call. One that was left out ends
 /// the time: no publication ever loses a second one.
 pub(super) const LATE_SECONDS: Seconds = Seconds(5);
 
@@ -490,7 +490,7 @@ mod tests {
 
     const CALL: &str = "call-id='1' local-tag='a' remote-tag='b'";
 
-    /// What stays when `new` follows `end` after so many seconds, under an entity tag that has changed so often.
+    /// What stays when `new` follows `end` after `seconds`, under an entity tag that has changed `changes` times.
     fn stays(changes: u32, end: Dialogs, seconds: i64, new: Dialogs) -> Keeps {
         let etag = EntityTag::from(format!("a.1.2.3.{changes}").as_str());
         let stored = [Publication {

@@ -243,7 +243,7 @@ fn end_older<P: Ports>(ports: &mut P, replica: &Replica, new: &Document<'_>) -> 
     failed.map_or(Ok(has_ended), |error| Err(error.into()))
 }
 
-/// A change that other processes were faster than so often is left to the comparison of the nodes.
+/// A change that other processes were faster than this often is left to the comparison of the nodes.
 const MOST_ATTEMPTS: usize = 16;
 
 /// What carrying out a change came to.

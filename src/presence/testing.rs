@@ -143,7 +143,7 @@ pub struct MemoryPorts {
     pub stores_left: Option<usize>,
     /// Shared memory is short.
     pub memory_is_short: bool,
-    /// So often another process is faster with the next changes of documents.
+    /// How often another process is still faster with the next changes of documents.
     pub overtaken: usize,
     /// The next changes of documents panic.
     pub panics_at_stores: usize,

@@ -230,7 +230,7 @@ pub(crate) fn given_up<P: AgentPorts>(ports: &mut P, sent: &PendingRequest, undo
     }
 }
 
-/// The wait before a subscription is begun anew that was begun anew so often lately: the first time at once.
+/// The wait before a subscription is begun anew that was begun anew `restarts` times lately: none the first time.
 pub(crate) fn pace(restarts: u32) -> Seconds {
     restarts.checked_sub(1).map_or(Seconds::ZERO, backoff)
 }

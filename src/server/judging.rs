@@ -10,8 +10,8 @@ use crate::presence::ports::server::Server;
 use crate::presence::resource::Resource;
 use crate::server::context::Context;
 
-/// So many resources are judged again in one second while that fails: each may cost the database a statement for each
-/// of its watchers.
+/// At most this many resources are judged again in one second while that fails: each may cost the database a
+/// statement for each of its watchers.
 const FAILED_JUDGEMENTS: usize = 4;
 
 /// Judges the watchers of a resource if decisions about them are outstanding, see

@@ -198,7 +198,7 @@ impl Tables {
         self.shards.iter().map(|shard| shard.lock())
     }
 
-    /// Copies of the live subscriptions that are wanted, at most so many.
+    /// Copies of the live subscriptions that are wanted, at most `most`.
     pub fn live(
         &self,
         now: Moment,

@@ -11,7 +11,7 @@ pub enum Flaw {
     /// The text is empty.
     #[error("is empty")]
     Empty,
-    /// The string has more than so many bytes.
+    /// The string has more than this many bytes.
     #[error("is longer than {0} bytes")]
     TooLong(usize),
     /// A control character: NUL, CR, LF (a folded line), DEL.
@@ -44,7 +44,7 @@ pub fn is_clean(text: &[u8]) -> bool {
     kinds_in(text) & kind::CONTROL == 0
 }
 
-/// A text of at most so many bytes, none of them a control character or of the kinds that are `bad`.
+/// A text of at most `most` bytes, none of them a control character or of the kinds that are `bad`.
 fn bounded(text: &[u8], most: usize, bad: u8) -> Result<&[u8], Flaw> {
     match text.len() {
         0 => return Err(Flaw::Empty),

@@ -139,7 +139,7 @@ mod tests {
 
     const TIMERS: Timers = Timers { t1: Millis(500), t2: Millis(4_000), timeout: Millis(30_000) };
 
-    /// So many milliseconds after a test has begun.
+    /// The tick `millis` after a test has begun.
     fn at(millis: u64) -> MilliTick {
         MilliTick::at(1_000_000 + millis)
     }

@@ -4,7 +4,7 @@ use crate::shm_safe::{ShmSafe, shm_safe};
 
 /// The number that says where a string ends: its type bounds the length of all strings but the last one.
 pub trait StringEnd: Copy {
-    /// The last string begins at most so many bytes behind the first one.
+    /// The last string begins at most this many bytes behind the first one.
     const LONGEST: usize;
 
     /// The end at this place, which is not beyond [`StringEnd::LONGEST`].

@@ -52,7 +52,7 @@ pub fn push_terminated(out: &mut Vec<u8>, reason: &[u8]) {
     out.extend_from_slice(if REASONS.contains(&word) { reason } else { b"rejected" });
 }
 
-/// Writes the body of the header for a subscription in the state `word` that lasts so long.
+/// Writes the body of the header for a subscription in the state `word` that ends when `left` is over.
 pub fn push_live(out: &mut Vec<u8>, word: &[u8], left: Seconds) {
     out.extend_from_slice(word);
     out.extend_from_slice(b";expires=");

@@ -254,7 +254,7 @@ fn port_of(text: &[u8]) -> Option<(u16, &[u8])> {
     Some((u16::try_from(port).ok().filter(|port| *port > 0)?, behind))
 }
 
-/// The number of at most so many digits that a text begins with, and what is behind it.
+/// The number of at most `most` digits that a text begins with, and what is behind it.
 #[inline]
 fn number(text: &[u8], most: usize) -> Option<(u32, &[u8])> {
     let (mut number, mut digits) = (0, 0);

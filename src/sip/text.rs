@@ -92,7 +92,7 @@ pub fn hex_digits_of_half(number: u32) -> [u8; 8] {
     (spread + u64::from(b'0') * ONES + letters * u64::from(b'a' - b'0' - 10)).to_be_bytes()
 }
 
-/// Appends a number in hexadecimal digits, in lower case: at least so many of them, at most 16.
+/// Appends a number in hexadecimal digits, in lower case: at least `least` of them, at most 16.
 #[inline]
 pub fn push_hex(out: &mut Vec<u8>, number: u64, least: usize) {
     let needed = (64 - number.leading_zeros() as usize).div_ceil(4).max(least).clamp(1, 16);

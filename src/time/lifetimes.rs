@@ -54,7 +54,7 @@ impl From<Moment> for Expiry {
 /// How long something lasts, as it is remembered: in four bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lifetime {
-    /// So many seconds.
+    /// The lifetime in seconds.
     Bounded(u32),
     /// As long as nobody ends it.
     Forever,

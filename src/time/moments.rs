@@ -20,7 +20,7 @@ impl Moment {
     /// Later than everything.
     pub const MAX: Moment = Moment::at(i64::MAX);
 
-    /// The moment so many seconds after the beginning of 1970.
+    /// The moment `seconds` after the beginning of 1970.
     pub const fn at(seconds: i64) -> Moment {
         match NonZeroU64::new(seconds as u64 ^ SIGN) {
             Some(number) => Moment(number),

@@ -37,7 +37,7 @@ pub struct MicroTick(NonZeroU64);
 shm_safe!(MicroTick(number));
 
 impl MicroTick {
-    /// The tick so many microseconds after the clock began; it has gone on for one at least.
+    /// The tick `micros` after the clock began; it has gone on for one at least.
     pub const fn at(micros: u64) -> MicroTick {
         match NonZeroU64::new(micros) {
             Some(number) => MicroTick(number),
@@ -70,7 +70,7 @@ pub struct MilliTick(NonZeroU64);
 shm_safe!(MilliTick(number));
 
 impl MilliTick {
-    /// The tick so many milliseconds after the clock began; it has gone on for one at least.
+    /// The tick `millis` after the clock began; it has gone on for one at least.
     pub const fn at(millis: u64) -> MilliTick {
         match NonZeroU64::new(millis) {
             Some(number) => MilliTick(number),
@@ -110,7 +110,7 @@ pub struct Instant(pub(super) NonZeroU64);
 shm_safe!(Instant(number));
 
 impl Instant {
-    /// The instant so many milliseconds after the clock began; it has gone on for one at least.
+    /// The instant `millis` after the clock began; it has gone on for one at least.
     pub const fn at(millis: u64) -> Instant {
         match NonZeroU64::new(millis) {
             Some(number) => Instant(number),

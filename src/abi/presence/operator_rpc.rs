@@ -112,9 +112,9 @@ fn optional_number(rpc: &Rpc, name: &str, default: usize, allowed: RangeInclusiv
 
 /// Which part of a list a command shows.
 pub(crate) struct ShownPart {
-    /// So many entries are passed over.
+    /// How many entries are passed over.
     pub(crate) offset: usize,
-    /// So many are shown at most.
+    /// How many are shown at most.
     pub(crate) limit: usize,
 }
 

@@ -23,13 +23,13 @@ use std::ffi::c_int;
 /// A request with this header was sent on by a node: it is answered where it arrives.
 const MARK: &[u8] = b"P-Presence-Node";
 
-/// A node that has not answered a request after so long is passed over.
+/// A node that has not answered a request within this time is passed over.
 const RELAY_TIMEOUT: Millis = Millis(2_000);
 
 /// What a node answers that does not serve a request now.
 const NOT_SERVED: u16 = 503;
 
-/// A phone that no node has served may come back after so long.
+/// A phone that no node has served may come back after this time.
 const COME_BACK: Seconds = Seconds(2);
 
 /// The headers that decide what becomes of a request, with their short forms (RFC 3261 7.3.3).

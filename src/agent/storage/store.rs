@@ -82,7 +82,7 @@ pub trait RecordStore {
     fn restore(&self) -> Result<usize, RequestError>;
     /// Whether rows are written later than their records change: then a timer calls [`RecordStore::write_back`].
     fn writes_later(&self) -> bool;
-    /// Whether so much is unwritten that it is not left to the next call of the timer.
+    /// Whether more is unwritten than is left to the next call of the timer.
     fn is_much_unwritten(&self) -> bool;
     /// Writes what memory has changed to the table.
     fn write_back(&self, pass: Pass);

@@ -16,7 +16,7 @@ struct Asking {
     exchanged: usize,
     held: Vec<DigestEntry>,
     differences: Vec<Difference>,
-    /// All that there is goes into one page, which has so many records.
+    /// All that there is goes into one page: the number of its records.
     one_page: Option<u8>,
     is_full: bool,
 }

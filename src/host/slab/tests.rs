@@ -16,7 +16,8 @@ fn chance(state: &mut u64) -> usize {
     (*state >> 33) as usize
 }
 
-/// Miri interprets each instruction: fewer blocks, of so few sizes that several share a chunk all the same.
+/// Miri interprets each instruction: fewer blocks, and fewer sizes of them, so that several
+/// share a chunk all the same.
 const STEPS: usize = if cfg!(miri) { 1_000 } else { 50_000 };
 const UP_TO: usize = if cfg!(miri) { 64 } else { LARGEST };
 
@@ -93,7 +94,7 @@ fn nothing_large_stays_when_all_is_given_back() {
     assert!(fake::live_blocks() - before <= 2);
 }
 
-/// A second in which so many blocks are taken and given back.
+/// A second in which blocks are taken and given back.
 fn burst(pool: &Pool, blocks: usize) {
     let blocks: Vec<_> = (0..blocks).map(|_| Block::take(pool, 300, 1)).collect();
     blocks.into_iter().for_each(|block| block.give(pool));

@@ -14,7 +14,7 @@ use crate::presence::subscription::{Status, Subscription};
 use crate::presence::winfo::watcher_changes;
 use crate::presence::winfo::{Extent, Watcher, WatcherEvent};
 
-/// So often watchers are judged in a row because somebody else has begun to judge them meanwhile.
+/// Watchers are judged at most this often in a row because somebody else has begun to judge them meanwhile.
 const MOST_JUDGEMENTS: usize = 4;
 
 /// The rules of a presentity may have changed: its watchers are judged again, and those are notified whose

@@ -11,7 +11,7 @@ pub const HELD_FOR: Seconds = LATE_SECONDS;
 /// The longest time between two tries to show one that cannot be stored.
 const LONGEST_PAUSE: Seconds = Seconds(320);
 
-/// When one that was tried so often is tried again: what the database refuses costs it less and less.
+/// When one that was tried `tries` times is tried again: what the database refuses costs it less and less.
 pub fn pause(tries: u8) -> Seconds {
     LONGEST_PAUSE.min(Seconds(HELD_FOR.0 << tries.saturating_sub(1).min(16)))
 }

@@ -7,7 +7,7 @@ use crate::presence::resource::Resource;
 use crate::sip::{bare_markup, xml_form};
 use std::borrow::Cow;
 
-/// Of so many documents it is found out which do not go together; of more, those at the end are taken.
+/// Of this many documents it is found out which do not go together; of more, those at the end are taken.
 const MAX_TRIED: usize = 32;
 
 /// The last document that can be read: what packages show that do not put documents together.

@@ -139,7 +139,7 @@ fn elsewhere(node: &[u8]) -> Diagnosis {
     )
 }
 
-/// An answer that has not come after so long is worth a word.
+/// An answer that has not come within this time is worth a word.
 const SLOW: Micros = Micros(2_000_000);
 
 /// What keeps the last NOTIFY of an active subscription from arriving, where something does.

@@ -147,7 +147,7 @@ fn filters<P: Ports>(ports: &P, package: &Package) -> bool {
         && !ports.config().force_active
 }
 
-/// After so many panics in one pass nothing more is tried in it; the timer tries again, and visits all.
+/// After this many panics in one pass nothing more is tried in it; the timer tries again, and visits all.
 const MOST_PANICS: u32 = 3;
 
 /// NOTIFYs that panics have kept from being sent: the watcher that causes one does not cost the others theirs.

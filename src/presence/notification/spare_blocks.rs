@@ -2,7 +2,7 @@
 //! serve the next one. The allocator keeps few blocks of a size at hand, and cuts the others anew each time.
 use std::cell::RefCell;
 
-/// So many blocks are kept by a process: those of one batch.
+/// A process keeps at most this many blocks: those of one batch.
 const MOST_KEPT: usize = 32;
 /// Longer blocks are not kept, in bytes.
 const LONGEST_KEPT: usize = 1024;

@@ -24,7 +24,7 @@ impl RecordKind {
 /// A comparison message; records are JSON objects as text.
 pub type Comparison = ExchangeMessage<Vec<u8>>;
 
-/// A record is taken from a message with at most so many of them.
+/// A record is taken from a message with at most this many of them.
 const MOST_RECORDS: usize = 512;
 
 /// The message of the node `name` (as JSON text), by whose clock of the cluster it is `stamp`.

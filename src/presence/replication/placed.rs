@@ -67,13 +67,13 @@ pub struct Offer {
     pub records: Vec<Vec<u8>>,
 }
 
-/// Records are passed on to at most so many nodes.
+/// Records are passed on to at most this many nodes.
 pub const LONGEST_LINE: usize = 16;
 
 /// What a record is called by.
 pub type RecordName = [Vec<u8>; 3];
 
-/// A message is about at most so many records.
+/// A message is about at most this many records.
 pub const MOST_OFFERED: usize = 512;
 
 impl Placed {

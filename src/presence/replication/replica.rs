@@ -54,7 +54,7 @@ pub struct Replica {
     pub ended: Vec<u64>,
 }
 
-/// A removal names at most so many dialogs; documents of the others stay.
+/// A removal names at most this many dialogs; documents of the others stay.
 pub(crate) const MOST_ENDED: usize = 64;
 
 impl Replica {

@@ -92,7 +92,7 @@ impl TwoClocks {
     }
 }
 
-/// What goes on is announced to live so long at least.
+/// What goes on is announced to live at least this long.
 const SHORTEST: Seconds = Seconds(1);
 
 #[cfg(test)]

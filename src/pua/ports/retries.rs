@@ -7,12 +7,11 @@ use crate::time::Seconds;
 
 /// Requests that are tried again.
 pub trait Retries {
-    /// Lets a pending request wait so long; then [`Retries::timed_out`] names it. `request` is tried again,
-    /// or what was kept meanwhile together with what `request` wanted besides.
-    /// `false`: there is no memory for it.
+    /// Lets a pending request wait for `wait`; then [`Retries::timed_out`] names it. `request` is tried again, or what
+    /// was kept meanwhile together with what `request` wanted besides. `false`: there is no memory for it.
     #[must_use = "without memory nobody tries again, and the callers are to be answered"]
     fn wait(&mut self, pending: PendingRequestId, wait: Seconds, request: &Request, server: AtServer) -> bool;
-    /// Lets a pending request wait so long until `change` is tried again.
+    /// Lets a pending request wait for `wait`, until `change` is tried again.
     fn postpone(&mut self, pending: PendingRequestId, wait: Seconds, change: &RecordChange);
     /// Has a request of our own sent after this time, unless its subscription is being ended or something newer
     /// waits.

@@ -10,7 +10,7 @@ use crate::server::shared::Parts;
 use crate::time::Millis;
 use std::sync::atomic::Ordering;
 
-/// Stamps of others may not have reached a node for so long before it was frozen, in milliseconds of
+/// Stamps of others may not have reached a node for this long before it was frozen, in milliseconds of
 /// the wall clock.
 pub(crate) const ASK_MARGIN: Millis = Millis(15_000);
 
@@ -85,8 +85,8 @@ pub(crate) fn has_resumed(parts: &Parts) -> bool {
     true
 }
 
-/// Whether a node that has asked the others for so long sends NOTIFYs again: all that are there have answered, and the
-/// documents of its share are known, or it has waited long enough.
+/// Whether a node that began to ask the others `waited` ago sends NOTIFYs again: all that are there have answered, and
+/// the documents of its share are known, or it has waited long enough.
 fn has_waited(waited: Millis, has_answers: impl Fn(Wait) -> bool, has_documents: impl Fn() -> bool) -> bool {
     let wait = if waited >= ANSWERS_AFTER { Wait::Ended } else { Wait::GoesOn };
     has_answers(wait) && (waited >= DOCUMENTS_AFTER || has_documents())

@@ -17,7 +17,7 @@ pub(crate) fn skip_sequence_numbers(state: &mut SubscriptionState, ceiling: Ceil
     state.version = state.version.saturating_add(step).min(HIGHEST);
 }
 
-/// Makes a replica ours, under our lease where there is an arbiter, after so many changes of hands.
+/// Makes a replica ours, under our lease where there is an arbiter, after `steps` changes of hands.
 pub(crate) fn take_over(tables: &Tables, stored: &mut SubscriptionEntry, lease: Option<NonZeroU32>, steps: u32) {
     stored.catches_up = true;
     let mut ownership = stored.ownership;

@@ -70,7 +70,8 @@ pub fn is_within_rate(context: &Context, message: SipMsg<'_>, from: Option<&Addr
     false
 }
 
-/// A message of this address was not accepted: where there is a secret, so few are looked at as of a stranger.
+/// A message of this address was not accepted: where there is a secret, no more are looked at than of
+/// a stranger.
 pub fn note_refused(context: &Context, message: SipMsg<'_>) {
     let shared = context.process().shared;
     if shared.admission.has_secret() {

@@ -24,20 +24,21 @@ use crate::time::{Instant, Moment, Seconds};
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
-/// A message with records has about so many bytes: dmq sends over UDP, too.
+/// A message with records has about this many bytes: dmq sends over UDP, too.
 const MESSAGE_SIZE: usize = 12_000;
 
-/// A page has about so many records.
+/// A page has about this many records.
 const PAGE: usize = 100;
 
-/// Above so much of the shared memory in use, in percent, nothing is asked for and nothing is sent that can wait.
+/// While more of the shared memory than this is in use, in percent, nothing is asked for, and nothing is sent that can
+/// wait.
 const FULL: usize = 85;
 
-/// Nodes compare what they hold so often, in seconds; more seldom the more there is.
+/// Nodes compare what they hold after this many seconds; more seldom the more there is.
 const COMPARE_INTERVAL: Seconds = Seconds(5);
 const RECORDS_A_SECOND: usize = 10_000;
 
-/// So many times more often while more differs than one comparison settles.
+/// Nodes compare this many times as often while more differs than one comparison settles.
 const SOON: i64 = 5;
 
 /// One kind of records, compared with other nodes.

@@ -12,10 +12,10 @@ use crate::server::shared::Parts;
 use crate::server::tables::subscription_entry::Ownership;
 use crate::time::Millis;
 
-/// After so many messages a node that announces all it has pauses.
+/// A node that announces all it has pauses after this many messages.
 const SYNC_BURST: usize = 50;
 
-/// Whether a node that has announced so many of its records pauses.
+/// Whether a node that has announced `sent` of its records pauses.
 fn is_burst(sent: usize) -> bool {
     sent > 0 && sent % SYNC_BURST == 0
 }

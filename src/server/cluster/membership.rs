@@ -14,7 +14,7 @@ use crate::server::nodes::node_id::NodeId;
 use crate::server::subscriptions::active_watchers_table;
 use crate::time::Seconds;
 
-/// A node that has not said who it is, is asked again after so many seconds.
+/// A node that has not said who it is, is asked again after this time.
 const HELLO_INTERVAL: Seconds = Seconds(10);
 
 /// How long a row that nobody owns any more stays after its end, in seconds.

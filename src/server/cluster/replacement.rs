@@ -30,29 +30,29 @@ use crate::sip::uri;
 use crate::time::{Millis, Moment, Seconds};
 use std::cell::Cell;
 
-/// So often a node says how it places records, in seconds.
+/// A node says how it places records once in this many seconds.
 const SHARE_INTERVAL: Seconds = Seconds(10);
 
-/// A node that sees no other is ready so long after its start, or after it was frozen, in seconds; one that sees nodes
-/// of which it does not know yet whether they are of our kind, later.
+/// A node that sees no other is ready this long after its start, or after it was frozen; one that sees nodes of which
+/// it does not know yet whether they are of our kind, later.
 const ALONE_AFTER: Seconds = Seconds(3);
 const STRANGERS_AFTER: Seconds = Seconds(10);
 
-/// A node serves its share so long after its start even if it has not got all of it, in seconds.
+/// A node serves its share this long after its start even if it has not got all of it, in seconds.
 const LONGEST_FILL: Seconds = Seconds(300);
 
-/// Records are not moved before the nodes have been the same for so long.
+/// Records are not moved before the nodes have been the same for this long.
 const STABLE: Millis = Millis(2_000);
 
 /// How long a node waits before it looks again for records that are not in their place while it hands subscriptions
 /// over.
 const NEXT_STEP: Millis = Millis(1_000);
 
-/// At most so many subscriptions are handed over, and so many records are offered, in one step.
+/// At most this many subscriptions are handed over, and this many records are offered, in one step.
 const MOST_HANDED_OVER: usize = 2_000;
 const MOST_OFFERED: usize = 2_000;
 
-/// A message with records has about so many bytes, and at most so many records.
+/// A message with records has about this many bytes, and at most this many records.
 const MESSAGE_SIZE: usize = 12_000;
 const MESSAGE_RECORDS: usize = 256;
 
@@ -174,7 +174,7 @@ fn give_to(parts: &Parts, dialog: DialogId<'_>, primary: NodeId) -> Option<(Subs
     Some((stored.subscription.to_private(), stored.ownership))
 }
 
-/// At most so many of the live subscriptions that are wanted.
+/// At most `most` of the live subscriptions that are wanted.
 fn find_subscriptions(
     parts: &Parts,
     most: usize,
@@ -352,8 +352,8 @@ enum Share {
     Missing,
 }
 
-/// Whether a node serves requests: it has its share of what the others hold, and has waited so long for nodes that it
-/// may not know yet; or it has asked for long enough.
+/// Whether a node serves requests: it has its share of what the others hold, and has waited long enough for nodes
+/// that it may not know yet; or it has asked for long enough.
 fn serves(share: Share, waits: Seconds, age: Seconds) -> bool {
     share == Share::There && age >= waits || age >= LONGEST_FILL
 }

@@ -16,13 +16,13 @@ use crate::server::shared::Parts;
 use crate::server::tables::subscription_entry::{Ownership, SubscriptionEntry};
 use crate::time::{Moment, Seconds};
 
-/// At most so many subscriptions are taken over in one second.
+/// At most this many subscriptions are taken over in one second.
 const LARGEST_STEP: usize = 1000;
 
-/// So often subscriptions of leases that were taken over are looked for, in seconds.
+/// Subscriptions of leases that were taken over are looked for once in this many seconds.
 const LOOK_AGAIN: Seconds = Seconds(10);
 
-/// When nobody goes on with a lost node's subscription for so many seconds, the next candidate does.
+/// When nobody goes on with a lost node's subscription for this long, the next candidate does.
 const TAKEOVER_TIMEOUT: Seconds = Seconds(15);
 
 /// Goes on with the subscriptions of lost nodes, as far as they fall to us.
@@ -137,7 +137,7 @@ pub(super) fn of_ended_node(context: &mut Context<'_>, left: &[u8]) {
     }
 }
 
-/// Whose turn it is when a node has been lost for so long: that of its first successor, then of the next ones.
+/// Whose turn it is when a node has been lost for `age`: that of its first successor, then of the next ones.
 fn turn_after(age: Seconds) -> usize {
     (age.0 / TAKEOVER_TIMEOUT.0) as usize
 }

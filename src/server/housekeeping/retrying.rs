@@ -9,7 +9,7 @@ use crate::server::context::{Context, Process};
 use crate::server::judging;
 use crate::server::notify::{missed_sweep, retries};
 
-/// So many resources whose state cannot be read are tried in one pass: each costs the database a statement.
+/// At most this many resources whose state cannot be read are tried in one pass: each costs the database a statement.
 const FAILED_READS: usize = 4;
 
 /// Sends for the resources whose sending was broken off.

@@ -43,7 +43,7 @@ impl NotAdmitted {
     }
 }
 
-/// At most so many entries in `cluster_peers`.
+/// `cluster_peers` has at most this many entries.
 const MOST_PEERS: usize = 256;
 
 impl Network {

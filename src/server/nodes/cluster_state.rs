@@ -11,7 +11,7 @@ use crate::shm_safe::shm_safe;
 use crate::time::{AtomicInstant, AtomicMoment, Instant, Millis, Seconds, UnixMillis};
 use std::sync::atomic::AtomicU64;
 
-/// So long at least other nodes may object to what was taken over before its watchers are notified.
+/// Other nodes may object to what was taken over for at least this long before its watchers are notified.
 const OBJECTIONS: Millis = Millis(900);
 
 /// What the processes of this node share about their part in the cluster; in shared memory.

@@ -5,19 +5,19 @@ use crate::shm_safe::shm_safe;
 use crate::time::{AtomicMoment, Moment, Seconds};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// For so long after we found the cluster, its nodes are new to us, not we to them.
+/// For this long after we found the cluster, its nodes are new to us, not we to them.
 const NODES_ARE_NEW_FOR: Seconds = Seconds(10);
 
 /// How long after the question to all what comes may be an answer to it.
 const SYNC_MAY_BE_ANSWERED_FOR: Seconds = Seconds(60);
 
-/// For so long after we found the cluster, watchers wait for what is published elsewhere.
+/// For this long after we found the cluster, watchers wait for what is published elsewhere.
 const INITIAL_SYNC_TIME: Seconds = Seconds(2);
 
-/// So long after the start a node that sees no other begins to serve what it read from the table.
+/// A node that sees no other begins to serve what it read from the table this long after its start.
 const ALONE_AFTER: Seconds = Seconds(3);
 
-/// So long after the start the others have said what they serve.
+/// The others have said what they serve this long after the start.
 const SETTLED_AFTER: Seconds = Seconds(10);
 
 /// What all processes know of it; in shared memory.

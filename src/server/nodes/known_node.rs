@@ -9,7 +9,7 @@ use crate::presence::replication::comparison::RecordKind;
 use crate::shm_safe::shm_safe;
 use crate::time::{Instant, Moment, Seconds};
 
-/// A node that dmq has given up is believed to be there for so long after it spoke: dmq's next look at it
+/// A node that dmq has given up is believed to be there for this long after it spoke: dmq's next look at it
 /// may take its time.
 const PRESUMED_ALIVE: Seconds = Seconds(90);
 
@@ -187,7 +187,7 @@ impl Node {
         self.is_there() && !self.has_left && !self.name.is_empty()
     }
 
-    /// Whether it places records with so many copies.
+    /// Whether it places each record on `replicas` nodes.
     pub(super) fn places_with(&self, replicas: usize) -> bool {
         self.placing.is_some_and(|placing| usize::from(placing.replicas) == replicas)
     }

@@ -41,7 +41,7 @@ const FROZEN_MARGIN: Seconds = Seconds(3);
 /// The time that nodes have to answer the questions of a node that was frozen.
 const ANSWER_TIME: Seconds = Seconds(5);
 
-/// A node that others speak of is lost when it has not been seen for so long.
+/// A node that others speak of is lost when it has not been seen for this long.
 const UNSEEN_AFTER: Seconds = Seconds(10);
 
 /// How long a node that asks waits for the others.
@@ -257,7 +257,7 @@ impl Nodes {
         self.change(id, |node| node.has_left = true);
     }
 
-    /// Notes that this node was frozen for so long. What dmq says of the others is from before, or of messages whose
+    /// Notes that this node was frozen for `time`. What dmq says of the others is from before, or of messages whose
     /// answers nobody read: who was there then is there until it has had the time to answer.
     pub fn on_freeze(&self, now: Moment, time: Seconds) {
         for node in self.list.lock().iter_mut() {

@@ -5,20 +5,20 @@ use crate::shm_safe::shm_safe;
 use crate::time::{AtomicMoment, Moment, Seconds, ShortMoment};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// At most so many messages of one node are looked at in one second.
+/// At most this many messages of one node are looked at in one second.
 pub const MOST_OF_NODE: u32 = 20_000;
 
-/// At most so many messages of another address are looked at in one second.
+/// At most this many messages of another address are looked at in one second.
 pub const MOST_OF_STRANGER: u32 = 100;
 
-/// So many places keep addresses apart; those that fall on one share its bound.
+/// Addresses are kept apart in this many places; those that fall on one share its bound.
 const NODES: usize = 256;
 const STRANGERS: usize = 1024;
 
 /// How long one line about such messages keeps others from being written.
 const LINE_INTERVAL: Seconds = Seconds(60);
 
-/// An address and port that a message with the cluster's seal has come from are a node's for so long.
+/// An address and port that a message with the cluster's seal has come from are a node's for this long.
 const LATELY: Seconds = Seconds(60);
 
 /// The messages of this second, by address; in shared memory.

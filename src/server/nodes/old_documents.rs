@@ -9,7 +9,7 @@ use crate::shm_safe::shm_safe;
 use crate::time::Moment;
 use hashbrown::HashTable;
 
-/// At most so many dialogs are remembered; of more, those are forgotten first that would have been first.
+/// At most this many dialogs are remembered; of more, those are forgotten first that would have been first.
 pub const MOST_OLD_DOCUMENTS: usize = 100_000;
 
 struct RemovedDialog {

@@ -7,7 +7,7 @@ use crate::presence::replication::comparison::RecordKind;
 use crate::shm_safe::shm_safe;
 use crate::time::Moment;
 
-/// At most so many removals are kept; of more, the oldest are forgotten first.
+/// At most this many removals are kept; of more, the oldest are forgotten first.
 pub(crate) const MOST_OWN_REMOVALS: usize = 10_000;
 
 struct Removal {
@@ -60,7 +60,7 @@ impl OwnRemovals {
         self.list.lock().retain(|removal| removal.is_document != is_document || removal.name != name);
     }
 
-    /// The presentities and texts of at most so many of a kind whose presentity is wanted. What would have ended by now
+    /// The presentities and texts of at most `most` of a kind whose presentity is wanted. What would have ended by now
     /// is forgotten.
     pub(crate) fn wanted(
         &self,

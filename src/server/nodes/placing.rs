@@ -13,7 +13,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-/// For so long after a change of the nodes every node learns of everything: others may see other nodes than this one.
+/// For this long after a change of the nodes every node learns of everything: others may see other nodes than this one.
 const UNSETTLED: Millis = Millis(3_000);
 
 /// How long a node waits before it looks again for records that are not in their place: while records that it has
@@ -100,7 +100,7 @@ impl Placing {
         self.changed_at.get().map_or(Millis::ZERO, |changed_at| now.since(changed_at))
     }
 
-    /// Whether the nodes have been the same for so long that the others see the same ones.
+    /// Whether the nodes have been the same for long enough that the others see the same ones.
     pub fn is_settled(&self, now: Instant) -> bool {
         self.age(now) >= UNSETTLED
     }

@@ -22,7 +22,7 @@ struct Tombstone {
 
 shm_safe!(Tombstone { hash, until, version });
 
-/// At most so many removals are remembered; of more, those are forgotten first that would have ended first.
+/// At most this many removals are remembered; of more, those are forgotten first that would have ended first.
 pub const MOST_REMOVALS: usize = 200_000;
 
 /// How long the removal of a document that never ends is remembered.

@@ -45,7 +45,7 @@ shm_safe!(
 /// Whether a stock node takes subscriptions.
 #[derive(Clone, Copy)]
 enum Acceptance {
-    /// The node has taken none, and has refused so many: nodes before 6.1 refuse all.
+    /// The node has taken none, and has refused this many: nodes before 6.1 refuse all.
     Unknown { refused: u8 },
     /// The node has taken a subscription, or sent one.
     Taking,
@@ -109,10 +109,10 @@ shm_safe!(StockNodes { list, any });
 /// More than this is no cluster but an attack.
 const MOST_STOCK_NODES: usize = 256;
 
-/// A node that refuses so many subscriptions and has taken none is sent no more.
+/// A node that has refused this many subscriptions and taken none is sent no more.
 const MOST_REFUSED: u8 = 3;
 
-/// A node is lost when it has not answered dmq for so many seconds.
+/// A node is lost when it has not answered dmq for this long.
 const LOST_AFTER: Seconds = Seconds(2);
 
 impl StockNodes {

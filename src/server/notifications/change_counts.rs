@@ -7,7 +7,7 @@ use crate::time::Moment;
 use std::cmp::Ordering as Order;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Over so many counts the resources are spread: where two share one, a document of one is read once more.
+/// The resources are spread over this many counts: where two share one, a document of one is read once more.
 const COUNTS: usize = 4096;
 
 /// The changes of this server, in shared memory.

@@ -6,7 +6,7 @@ use crate::host::direct::Destination;
 /// that does not take it at once (`tcp_conn_wq_max`).
 const LONGEST_WRITE: usize = 16 << 10;
 
-/// So many connections are written to at a time.
+/// At most this many connections are written to at a time.
 const MOST_CONNECTIONS: usize = 32;
 
 /// What waits in this process to be written.

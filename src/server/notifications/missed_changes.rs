@@ -236,7 +236,7 @@ fn bytes_of(body: &SharedTransientBody) -> usize {
     }
 }
 
-/// How long something waits that was tried so often: a row that is refused again and again costs its own
+/// How long something waits that was tried `tries` times: a row that is refused again and again costs its own
 /// watcher a statement now and then.
 fn pause(tries: u8) -> Seconds {
     if tries == 0 { Seconds::ZERO } else { LONGEST_PAUSE.min(Seconds(1 << (tries - 1).min(16))) }

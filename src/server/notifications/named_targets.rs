@@ -122,7 +122,7 @@ mod tests {
         assert!(!take(10), "its own process sends it, and waits for the name");
         assert!(targets.next().is_some() && take(10) && !take(10));
         while targets.next().is_some() {}
-        // All together have so many bytes at most.
+        // All together have at most `MOST_BYTES`.
         assert!(take(MOST_BYTES - 10) && take(10) && !take(1));
         assert!(targets.next().is_some() && take(1));
     }

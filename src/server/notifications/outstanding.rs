@@ -20,7 +20,7 @@ pub const MOST_WINDOW: u64 = 4_096;
 /// requests.
 const BYTES_PER_ANSWER: u64 = 2_048;
 
-/// A period is so many microseconds, as a power of two: about 33 milliseconds.
+/// A period is this many microseconds long, as a power of two: about 33 milliseconds.
 const PERIOD_BITS: u32 = 15;
 
 /// Periods that are kept.
@@ -110,7 +110,7 @@ impl UnansweredNotifies {
         self.periods.iter().map(counted).filter(recent).map(|value| value & 0xffff_ffff).sum()
     }
 
-    /// Whether so many wait that no crowd should join them. `now` is asked for where that is not plain.
+    /// Whether too many wait for a crowd to join them. `now` is asked for where that is not plain.
     pub fn are_many(&self, now: impl FnOnce() -> MicroTick) -> bool {
         let Some(window) = self.window() else { return false };
         let all: u64 = self.periods.iter().map(|slot| slot.load(Ordering::Relaxed) & 0xffff_ffff).sum();

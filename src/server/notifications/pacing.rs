@@ -99,7 +99,7 @@ struct WaitBudget {
 /// The step of such a wait.
 const A_MILLI: Millis = Millis(1);
 
-/// A millisecond costs so many answers.
+/// A millisecond of waiting is paid for with this many answers.
 const ANSWERS_PER_MILLI: u64 = 20;
 
 /// No budget is larger than this: 100 milliseconds.
@@ -108,7 +108,7 @@ const MOST_ANSWERS: u64 = 100 * ANSWERS_PER_MILLI;
 impl WaitBudget {
     const FULL: WaitBudget = WaitBudget { left: MOST_ANSWERS, answered: 0 };
 
-    /// So many NOTIFYs of all processes were answered up to now.
+    /// How many NOTIFYs of all processes have been answered up to now.
     fn gain(&mut self, answered: u64) {
         self.left = self.left.saturating_add(answered.wrapping_sub(self.answered)).min(MOST_ANSWERS);
         self.answered = answered;
@@ -135,7 +135,7 @@ mod tests {
     use super::*;
     use crate::time::MicroTick;
 
-    /// For how many milliseconds of this long a process waits that always would, with so many answers in each.
+    /// For how many of `millis` milliseconds a process waits that always would, with `answers` in each.
     fn waited(millis: u64, answers: impl Fn(u64) -> u64) -> u64 {
         let (mut budget, mut answered, mut waited) = (WaitBudget::FULL, 0, 0);
         for milli in 0..millis {
@@ -178,7 +178,7 @@ mod tests {
     fn a_process_waits_for_answers_and_not_for_silence() {
         let (senders, way) = (Senders::new().unwrap(), SentBy { by_tm: false, is_udp: true });
         let mut pacing = Pacing::new(&senders, None);
-        // What is left to wait with after so many NOTIFYs, in milliseconds.
+        // What is left to wait with after this many NOTIFYs, in milliseconds.
         let mut left_after = |notifies: u64| {
             (0..notifies).for_each(|_| pacing.step(&senders, way));
             WAIT_BUDGET.get().left / ANSWERS_PER_MILLI
@@ -186,7 +186,7 @@ mod tests {
         let (all, silence) = (MOST_ANSWERS / ANSWERS_PER_MILLI, SILENCE.0);
         assert_eq!(left_after(WINDOW), all, "so many may wait for their answer");
         assert_eq!(left_after(1), all - silence, "one more is waited for");
-        // What was silent so long is not waited for any more.
+        // What has been silent until now is not waited for any more.
         assert_eq!([WINDOW, 1].map(&mut left_after), [all - silence, all - 2 * silence]);
         // Those that are answered do not wait.
         for _ in 0..10 * WINDOW {

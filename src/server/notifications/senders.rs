@@ -186,7 +186,7 @@ impl Drop for FanOutInHand<'_> {
     }
 }
 
-/// So many small fan-outs may wait for a sender process; the process that handled the change sends further ones.
+/// At most this many small fan-outs wait for a sender process; the process that handled the change sends further ones.
 const MOST_SMALL: usize = 64;
 
 /// How many bytes of shared memory are left to requests.
@@ -235,7 +235,7 @@ pub(crate) fn wait_for_memory(senders: &Senders) {
     }
 }
 
-/// Senders leave a sixteenth of the shared memory to requests, at most so many bytes.
+/// Senders leave a sixteenth of the shared memory to requests, at most this many bytes.
 pub(crate) const LARGEST_RESERVE: usize = 12 << 20;
 
 pub(crate) const RESERVED_SHARE: usize = 16;

@@ -15,7 +15,7 @@ use crate::sip::client_transaction::{ClientTransaction, TimerAction, TransportEr
 use crate::time::{MilliTick, Millis};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-/// Slots are made so many at a time.
+/// Slots are made this many at a time.
 pub const CHUNK: usize = 256;
 /// How many milliseconds one position of the wheel stands for, as a power of two.
 const POSITION_BITS: u32 = 6;
@@ -130,7 +130,7 @@ pub enum Answered {
 }
 
 impl<P: Send + ShmSafe> Transactions<P> {
-    /// Room for so many NOTIFYs under way, rounded up to whole chunks; call before the processes fork.
+    /// Room for `bound` NOTIFYs under way, rounded up to whole chunks; call before the processes fork.
     ///
     /// # Errors
     ///

@@ -71,7 +71,7 @@ impl TurnRetries {
 mod tests {
     use super::*;
 
-    /// How often something that fails each time is tried within so many microseconds, looked at in each millisecond.
+    /// How often something that fails each time is tried within `within` microseconds, looked at in each millisecond.
     fn tries(within: u64, mut is_tried: impl FnMut(MicroTick) -> bool) -> usize {
         (0..within / 1_000).filter(|millis| is_tried(MicroTick::at(millis * 1_000))).count()
     }

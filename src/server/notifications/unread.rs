@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// How many resources may wait by name to be tried again; further ones are looked for when these have been tried.
 pub(super) const MOST_UNREAD: usize = 1024;
 
-/// So many of them at most give up their names for further ones: those that were tried longest ago.
+/// At most this many of them give up their names for further ones: those that were tried longest ago.
 const TURN: usize = 64;
 
 /// The pause of a resource after it could not be read for the first time, and the longest one.
@@ -68,7 +68,7 @@ shm_safe!(UnreadResources { waiting, has_more });
 /// One pass of the timer over what waits.
 pub struct ReadingPass {
     now: Instant,
-    /// So many may be tried, as many as waited at its beginning.
+    /// How many may still be tried: as many as waited at its beginning.
     left: usize,
     /// The next one is the one that waits longest, and not the one that has failed least.
     takes_oldest: bool,

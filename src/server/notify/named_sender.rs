@@ -15,7 +15,7 @@ use std::cell::RefCell;
 
 /// A look-up that failed and took longer, in milliseconds, lets the name rest.
 const SLOW: Millis = Millis(500);
-/// For so long nothing is sent to a name that rests.
+/// A name that rests is sent nothing for this long.
 const REST: Seconds = Seconds(30);
 /// How many names may rest; then all are tried again.
 const MOST_RESTING: usize = 256;

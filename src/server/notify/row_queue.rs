@@ -20,7 +20,7 @@ use crate::server::subscriptions::database::InDatabase;
 use crate::server::work::{Again, NotifyQueue, Work};
 use std::ops::Deref;
 
-/// Up to so many watchers that were not notified are named one by one.
+/// Up to this many watchers that were not notified are named one by one.
 const NAMED_ALONE: usize = 8;
 
 /// The same of those whom a pass has not come to when the database goes away: with more left all are notified, once

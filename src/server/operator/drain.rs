@@ -10,7 +10,7 @@ use crate::server::operator::statistics;
 use crate::server::operator::subscription_lists;
 use std::sync::atomic::Ordering;
 
-/// At most so many subscriptions are ended in one second.
+/// At most this many subscriptions are ended in one second.
 const LARGEST_STEP: usize = 2000;
 
 /// One second of a drain; returns how many subscriptions were ended.
@@ -43,8 +43,8 @@ pub fn step(context: &mut Context<'_>) -> Result<usize, StoreError> {
     Ok(page.len())
 }
 
-/// How many of so many subscriptions are ended now, where so many seconds are left. Where the driver cannot count, they
-/// go page by page.
+/// How many of `counted` subscriptions are ended now, where `left` seconds are left. Where the driver cannot count,
+/// they go page by page.
 fn share(counted: usize, left: usize) -> usize {
     let all = if counted == 0 { LARGEST_STEP } else { counted };
     all.div_ceil(left + 1).min(LARGEST_STEP)

@@ -52,7 +52,7 @@ pub(crate) struct Sorting {
 
 /// What a list shows: its entries, or how many there are.
 pub(crate) enum Listed<T> {
-    /// So many.
+    /// How many there are.
     Count(usize),
     /// One page of them.
     Page(Vec<T>),

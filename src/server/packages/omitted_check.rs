@@ -5,7 +5,7 @@ use crate::limited;
 use crate::presence::event_package::PackageVerdict;
 use std::cell::Cell;
 
-/// Every so many times the check is made all the same.
+/// One time in this many the check is made all the same.
 const CHECK_EACH: u32 = 128;
 
 /// What this process knows of the check.

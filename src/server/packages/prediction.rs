@@ -7,13 +7,13 @@ use std::cell::RefCell;
 
 /// How often a package has to give what was expected before it is no longer asked.
 const MATCHES_NEEDED: u32 = 4;
-/// Every so many times it is asked all the same.
+/// One time in this many it is asked all the same.
 const CHECK_EACH: u32 = 128;
 
 /// How far it is known what a package gives.
 #[derive(Clone, Copy)]
 enum PredictionRecord {
-    /// The package has given what was expected, each of so many times.
+    /// The package has given what was expected, each of `matches` times.
     Matches { matches: u32, uses: u32 },
     /// The package once gave something else, and is always asked.
     Disproved,

@@ -154,7 +154,7 @@ pub(crate) fn insert_row(
     )
 }
 
-/// So many columns a refresh or modification changes at most.
+/// A refresh or modification changes at most this many columns.
 const CHANGED_CELLS: usize = 6;
 
 /// What a refresh or modification changes in a row.

@@ -23,11 +23,11 @@ use std::ops::Deref;
 pub(crate) enum Restored {
     /// As they are.
     AsWritten,
-    /// So much further: memory may have been ahead of the row.
+    /// Raised by this much: memory may have been ahead of the row.
     Ahead(u32),
 }
 
-/// So many rows are put into order at a time. Each takes twelve bytes of private memory meanwhile.
+/// At most this many rows are put into order at a time. Each takes twelve bytes of private memory meanwhile.
 const ORDERED: usize = 1 << 18;
 
 /// Where a subscription is whose row is older than the memory, and where the row lies among the others, about.

@@ -191,7 +191,7 @@ pub trait SubscriptionStore {
         self.row_timing() == SubscriptionRows::Later
     }
 
-    /// Whether so many changes wait that their rows are written before their time. Rows that are written with their
+    /// Whether too many changes wait for their rows to be written at their time. Rows that are written with their
     /// changes never wait.
     fn is_written_early(&self, unwritten: &UnwrittenRows) -> bool {
         self.writes_later() && unwritten.are_many()

@@ -149,7 +149,7 @@ impl CacheShard {
     }
 }
 
-/// Of so many the oldest is forgotten.
+/// When this many are kept, the oldest is forgotten.
 const SAMPLE: usize = 16;
 
 /// All authorizations together take this share of the shared memory at most.
@@ -187,7 +187,7 @@ impl AuthorizationCache {
         AuthorizationCache::within(rule, shm::size() / SHARE)
     }
 
-    /// The same, with at most so many bytes.
+    /// The same, with at most `bytes`.
     ///
     /// # Errors
     ///

@@ -5,7 +5,7 @@ use crate::host::lock::Lock;
 use crate::shm_safe::shm_safe;
 use crate::time::{Moment, Seconds};
 
-/// So many steps are known; for an older one rows end by the time of day that they say.
+/// At most this many steps are known; for an older one rows end by the time of day that they say.
 const MOST_STEPS: usize = 8;
 
 /// A clock that was set by less than this has made no step.
@@ -48,7 +48,7 @@ impl Default for ClockSteps {
 }
 
 impl ClockSteps {
-    /// Looks at the clock: it is `now`, and the clock was set by so much since the start.
+    /// Looks at the clock: it is `now`, and the clock was set by `set_by` since the start.
     pub fn look(&self, now: Moment, set_by: Seconds) {
         let mut seen = self.0.lock();
         let (step, time_of_day) = (set_by - seen.set_by, time_of_day(now, set_by));
@@ -90,7 +90,7 @@ mod tests {
         seconds.for_each(|second| steps.look(Moment::at(second), Seconds(set_by)));
     }
 
-    /// When a row has ended that says this time of day, for a clock that was set by so much.
+    /// When a row has ended that says this time of day, for a clock that was set by `set_by`.
     fn ended(steps: &ClockSteps, time_of_day: i64, set_by: i64) -> i64 {
         steps.ended_at(Moment::at(time_of_day - set_by), Seconds::ZERO).seconds()
     }

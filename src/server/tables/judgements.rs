@@ -12,10 +12,10 @@ use crate::time::{Moment, Seconds};
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
-/// Over so many counts the resources are spread: one that shares its count with another is judged once more.
+/// The resources are spread over this many counts: one that shares its count with another is judged once more.
 const COUNTS: usize = 4096;
 
-/// Of so many resources decisions may be outstanding by name.
+/// Decisions about this many resources may be outstanding by name.
 const MOST_UNJUDGED: usize = 1024;
 
 /// When a resource is judged again at first, and at the latest: each time that fails may cost the database a statement,

@@ -28,7 +28,7 @@ impl<T> std::ops::DerefMut for LazyVec<T> {
 }
 
 impl<T: ShmSafe> LazyVec<T> {
-    /// Makes room for so many more, so that they can be pushed without fail.
+    /// Makes room for `more` elements, so that they can be pushed without fail.
     ///
     /// # Errors
     ///
@@ -62,7 +62,7 @@ impl<T: ShmSafe> LazyVec<T> {
         std::mem::take(self)
     }
 
-    /// Takes the last so many, in their order.
+    /// Takes the last `count` elements, in their order.
     pub fn take_last(&mut self, count: usize) -> Vec<T> {
         let Some(list) = self.0.as_mut() else { return Vec::new() };
         let first = list.len().saturating_sub(count);

@@ -127,7 +127,7 @@ mod tests {
         assert_eq!(fake::live_blocks(), before);
     }
 
-    /// `steps`: so many other watchers change, then the whole list may be asked for, then so many change.
+    /// First `first` other watchers change, then the whole list may be asked for, then `then` more change.
     fn more_changes_than_one_document_names_become_the_list((first, whole, then, wanted): (usize, bool, usize, usize)) {
         let mut entry = ResourceEntry::without_documents();
         let some = |entry: &mut ResourceEntry, count: usize| {

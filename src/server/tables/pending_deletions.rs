@@ -53,7 +53,7 @@ impl PendingDeletions {
         is_noted
     }
 
-    /// Takes up to so many of those noted last.
+    /// Takes up to `most` of those noted last.
     pub fn take(&self, most: usize) -> Vec<EndedSubscriptionRow> {
         let mut list = self.0.lock();
         let from = list.dialogs.len().saturating_sub(most);

@@ -8,7 +8,7 @@ const FEW: usize = 3;
 
 /// A list of slots.
 pub enum SlotVec {
-    /// So many of these.
+    /// How many of these there are.
     Few([u32; FEW], u8),
     /// A list that outgrew its place.
     Many(ShmBox<ShmVec<u32>>),

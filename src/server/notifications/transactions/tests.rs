@@ -6,7 +6,7 @@ use proptest::test_runner::RngSeed;
 
 const TIMERS: Timers = Timers { t1: Millis(500), t2: Millis(4_000), timeout: Millis(30_000) };
 
-/// So many milliseconds after a test has begun, where the wheel begins a turn.
+/// The tick `millis` after a test has begun, where the wheel begins a turn.
 fn at(millis: u64) -> MilliTick {
     MilliTick::at((POSITIONS << POSITION_BITS) + millis)
 }
