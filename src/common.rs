@@ -6,6 +6,7 @@ pub mod ended_rows;
 pub mod failures;
 pub mod ids;
 pub mod metrics;
+pub mod opening;
 pub mod paging;
 pub mod rest;
 pub mod row_groups;

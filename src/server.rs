@@ -10,6 +10,7 @@ pub mod judging;
 pub mod nodes;
 pub mod notifications;
 pub mod notify;
+pub mod opening;
 pub mod operator;
 pub mod packages;
 pub mod ports;

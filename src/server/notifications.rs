@@ -8,6 +8,7 @@ pub mod missed_changes;
 pub mod named_targets;
 pub mod outstanding;
 pub mod pacing;
+pub mod receive_buffers;
 pub mod row_run;
 pub mod senders;
 pub mod transactions;

@@ -102,7 +102,7 @@ fn layers_use_what_is_below_them() {
 }
 
 /// The rooms of the server, lowest first: each uses those before it alone.
-const ROOMS: [&str; 22] = [
+const ROOMS: [&str; 23] = [
     "settings",
     "nodes",
     "tables",
@@ -125,6 +125,7 @@ const ROOMS: [&str; 22] = [
     "ports",
     "housekeeping",
     "storage",
+    "opening",
 ];
 
 /// The room of the server that a module lies in.

@@ -7,36 +7,28 @@ use crate::abi::presence::timers::{
     kr_presence_notify_completed, kr_presence_on_beat, kr_presence_on_clean, kr_presence_on_publication_update,
     kr_presence_on_second, kr_presence_on_tick, kr_presence_on_update,
 };
-use crate::cluster::arbiter::LeaseTable;
-use crate::common::database::Database;
 use crate::common::ids::Ids;
-use crate::common::metrics::{self, Owner};
-use crate::host::db::{Driver, Ways};
-use crate::host::db_url::DbUrl;
+use crate::common::metrics;
 use crate::host::direct::{TimerKind, call_every, take_answers_first};
 use crate::host::params::ParameterBlock;
 use crate::host::process::TimerProcess;
-use crate::host::process_mutex::ProcessMutex;
-use crate::host::{direct, log, process, script, sl, slab, sockets, tm, warm_up};
+use crate::host::{direct, process, script, sl, slab, tm, warm_up};
 use crate::log;
 use crate::presence::composition::unreadable::Unreadable;
 use crate::presence::config::modes::{self, NamedDatabase};
 use crate::presence::config::{Config, NotifyEngine};
-use crate::server::announcing::leases_table::LeasesTable;
-use crate::server::authorizations::watchers_table;
 use crate::server::context::{Context, Process};
 use crate::server::nodes::admission::NodeAdmission;
+use crate::server::notifications::receive_buffers;
 use crate::server::notify::{fan_out, named_sender, notifier_process};
+use crate::server::opening;
 use crate::server::packages::foreseen_body::ForeseenBody;
 use crate::server::packages::prediction::Predictions;
-use crate::server::publications::presentity_table;
 use crate::server::settings;
 use crate::server::shared::{Parts, Shared};
 use crate::server::storage;
-use crate::server::subscriptions::active_watchers_table;
 use crate::time::{Micros, Millis, Seconds};
 use std::cell::{Cell, RefCell};
-use std::num::NonZeroUsize;
 
 /// Whether the parameters make the module a server.
 pub(crate) fn is_server(params: &ParameterBlock) -> bool {
@@ -61,9 +53,9 @@ pub(crate) fn start(commit: &'static [u8], host_version: &'static [u8]) -> Resul
         return Err("the tm module must be loaded before presence".into());
     }
     log!(Notice, "{}", config.introduction());
-    let database = open_database(&config, params.db_url())?;
+    let database = opening::tables(&config, params.db_url())?;
     let admission = NodeAdmission::new(&config)?;
-    let leases = open_leases(&config, params.db_url())?;
+    let leases = opening::leases(&config, params.db_url())?;
     if config.replicates || config.shares_subscriptions {
         if !admission.has_secret() {
             log!(
@@ -111,58 +103,6 @@ pub(crate) fn start(commit: &'static [u8], host_version: &'static [u8]) -> Resul
     start_timers(process.config)
 }
 
-fn ways(config: &Config) -> Ways {
-    Ways { sqlite: config.sqlite_direct.into(), printing: config.print_statements.into() }
-}
-
-fn open_database(config: &Config, url: DbUrl) -> Result<Database, String> {
-    if url.is_empty() {
-        return Ok(Database::new(None, None, Owner::Presence));
-    }
-    let tables = [
-        (config.presentity_table, presentity_table::VERSION),
-        (config.active_watchers_table, active_watchers_table::VERSION),
-        (config.watchers_table, watchers_table::VERSION),
-    ];
-    let database = open_tables(url, ways(config), &tables, Owner::Presence)?;
-    if config.has_subscription_rows_only() && !database.compares_and_writes() {
-        log!(
-            Warn,
-            "subs_db_mode 3: the database driver does not say how many rows it has changed. The processes of this \
-            server wait for each other; further servers on the same tables can undo what one of them writes"
-        );
-    }
-    Ok(database)
-}
-
-/// The database with the leases of the nodes, where there is an arbiter.
-fn open_leases(config: &Config, db_url: DbUrl) -> Result<Option<&'static Database>, String> {
-    if !config.has_arbiter() {
-        return Ok(None);
-    }
-    if !config.shares_subscriptions {
-        return Err("cluster_arbiter decides between nodes that share subscriptions: set enable_subs_dmq, too".into());
-    }
-    let own = DbUrl::new(config.cluster_arbiter_url);
-    let url = if own.is_empty() { db_url } else { own };
-    if url.is_empty() {
-        return Err("cluster_arbiter is database: set db_url or cluster_arbiter_url".into());
-    }
-    let opened = open_tables(url, ways(config), &[], Owner::Presence)?;
-    let database: &'static Database = Box::leak(Box::new(opened));
-    let table = config.cluster_leases_table;
-    let found = LeasesTable { database, table }.rows();
-    database.disconnect();
-    match found {
-        Ok(_) => Ok(Some(database)),
-        Err(error) => Err(format!(
-            "the table {} of the leases cannot be read: {error}. Is it there? docs/clustering.md has the statement \
-             that creates it",
-            log::show(table)
-        )),
-    }
-}
-
 /// Starts the process that beats, where there is an arbiter.
 pub(crate) fn start_beating(process: &Process) -> bool {
     process.leases.is_none() || process::fork_timer(c"Presence lease", BEAT, kr_presence_on_beat, 0)
@@ -170,49 +110,6 @@ pub(crate) fn start_beating(process: &Process) -> bool {
 
 /// How often a lease beats.
 const BEAT: Micros = Micros(1_000_000);
-
-/// Binds the driver, and looks whether the tables have the versions that are wanted.
-///
-/// # Errors
-///
-/// Fails with a sentence when the driver is not loaded, the database cannot be reached, or a table has another version.
-pub(crate) fn open_tables(
-    url: DbUrl,
-    ways: Ways,
-    tables: &[(&'static [u8], u32)],
-    owner: Owner,
-) -> Result<Database, String> {
-    if !url.is_readable() {
-        return Err(format!("db_url {url} is not of the form scheme://user:password@host:port/database"));
-    }
-    let driver = Driver::bind(url, ways).ok_or_else(|| {
-        format!(
-            "no database driver for db_url {url}: load db_sqlite, db_postgres, db_mysql or another before this module"
-        )
-    })?;
-    if let Some(why) = driver.lacks().filter(|_| owner == Owner::Presence) {
-        return Err(format!("db_{} cannot be used for {url}: {why}", log::show(driver.scheme())));
-    }
-    let writer = match driver.writers_take_turns() {
-        true => Some(ProcessMutex::leak().map_err(|error| error.to_string())? as &'static ProcessMutex),
-        false => None,
-    };
-    let database = Database::new(Some(driver), writer, owner);
-    for (table, version) in tables {
-        let right = database
-            .with(|connection| Ok(connection.check_version(table, *version)))
-            .map_err(|_| format!("cannot connect to {url}"))?;
-        if !right {
-            return Err(format!(
-                "table {table} is missing or does not have version {version}: create it with kamdbctl create; for \
-                 SQLite with scripts/database.sh create FILE (in the package: kamailio-presence-database)",
-                table = log::show(table)
-            ));
-        }
-    }
-    database.disconnect();
-    Ok(database)
-}
 
 /// How often the wheel of NOTIFYs without tm turns: each tick of the host.
 const RESEND_PERIOD: Millis = Millis(62);
@@ -263,7 +160,7 @@ pub(crate) fn restore() -> Result<(), String> {
             process.shared.engine.choose_datagrams(kr_presence_on_datagram);
         }
     }
-    let granted = raise_receive_buffers(process.config.receive_buffer);
+    let granted = receive_buffers::raise(process.config.receive_buffer);
     process.shared.senders.outstanding.fit(granted.map(u64::from));
     if !process.database.is_configured() {
         return Ok(());
@@ -273,25 +170,6 @@ pub(crate) fn restore() -> Result<(), String> {
     log!(Debug, "{publications} rows restored");
     process.database.disconnect();
     Ok(())
-}
-
-/// A buffer below this is full after less than a thousand answers to NOTIFYs, in bytes.
-const SMALL_BUFFER: usize = 1 << 20;
-
-/// Answers to a large fan-out come faster than they are read: the kernel keeps them meanwhile, as far as it may.
-/// Returns what the smallest holds, in bytes.
-fn raise_receive_buffers(wanted: Option<NonZeroUsize>) -> Option<u32> {
-    let granted = sockets::raise_receive_buffers(wanted);
-    match (granted, wanted) {
-        (Some(granted), Some(wanted)) if (granted as usize) < SMALL_BUFFER.min(wanted.get()) => log!(
-            Warn,
-            "the receive buffers of UDP sockets hold {granted} bytes, receive_buffer asks for {wanted}: answers to \
-             many NOTIFYs may be lost (sysctl net.core.rmem_max)"
-        ),
-        (Some(granted), Some(_)) => log!(Info, "the receive buffers of UDP sockets hold {granted} bytes at least"),
-        (None, _) | (_, None) => {}
-    }
-    granted
 }
 
 /// Starts the sender processes.

@@ -1,5 +1,4 @@
 //! Start-up of `pua.so`: parameters, database, shared tables, timers.
-use crate::abi::presence::start::open_tables;
 use crate::abi::pua::state;
 use crate::abi::pua::timers::{kr_pua_on_published, kr_pua_on_second, kr_pua_on_subscribed, kr_pua_on_write};
 use crate::agent::context::{AgentProcess, AgentShared};
@@ -9,6 +8,7 @@ use crate::callbacks::user_agent::CallbackRegistry;
 use crate::common::database::Database;
 use crate::common::ids::Ids;
 use crate::common::metrics::{self, Owner};
+use crate::common::opening::open_tables;
 use crate::host::db::Ways;
 use crate::host::process::TimerProcess;
 use crate::host::{clock, process, slab, tm};
