@@ -13,6 +13,8 @@ pub mod c_types;
 pub mod gauges;
 pub mod metrics;
 mod module_state;
+#[cfg(test)]
+mod parameter_tests;
 pub mod presence;
 pub mod pua;
 #[cfg(test)]

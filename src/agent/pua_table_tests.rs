@@ -14,6 +14,12 @@ use crate::pua::record::{Record, RecordField, RecordRowState, RecordState, Searc
 use crate::time::{Expiry, Seconds};
 use std::cell::{Cell, RefCell};
 
+/// As many as presence reads: pages are tried with that number (`common::paging`).
+#[test]
+fn as_many_rows_are_read_at_once_as_stock_reads() {
+    assert_eq!(Config::defaults().fetch_rows, 500);
+}
+
 const MODES: [Mode; 2] = [Mode::Memory, Mode::Database];
 
 fn process(mode: Mode, database: Database) -> &'static AgentProcess {

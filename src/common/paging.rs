@@ -171,7 +171,6 @@ mod tests {
     #[test]
     fn a_page_has_as_many_rows_as_are_read_at_once() {
         let rows = Config::defaults(None, b"", b"", 0, Moment::at(0), false).fetch_rows;
-        assert_eq!(rows, crate::pua::config::Config::defaults().fetch_rows);
         assert_eq!((pages(499, rows), pages(500, rows), pages(501, rows)), (vec![499], vec![500, 0], vec![500, 1]));
     }
 

@@ -6,6 +6,8 @@ pub mod missed_sweep;
 pub mod named_sender;
 pub mod notifier_process;
 pub mod queue;
+#[cfg(test)]
+mod queue_tests;
 pub mod responses;
 pub mod retries;
 pub mod row_queue;

@@ -5,8 +5,6 @@ pub(crate) mod edit;
 pub mod ended_rows;
 pub mod memory;
 pub mod presentity_table;
-#[cfg(test)]
-mod row_tests;
 pub mod store;
 pub mod table;
 #[cfg(test)]

@@ -1,5 +1,10 @@
 //! Where subscriptions and publications live. The modes are looked at here, once, when the server starts; whatever
 //! needs them later asks the stores.
+#[cfg(test)]
+mod publication_row_tests;
+#[cfg(test)]
+mod subscription_row_tests;
+
 use crate::presence::config::{PublicationMode, SubscriptionMode};
 use crate::server::authorizations::not_remembered::NotRemembered;
 use crate::server::authorizations::store::AuthorizationStore;

@@ -4,8 +4,6 @@ pub mod active_watchers_table;
 pub mod database;
 pub mod kept_rows;
 pub mod memory;
-#[cfg(test)]
-mod row_tests;
 pub mod rows_behind;
 pub mod store;
 #[cfg(test)]

@@ -156,8 +156,6 @@ pub fn text_for_show(value: &[u8]) -> Cow<'_, [u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::presence::subscription::field::Field;
-    use crate::presence::subscription::field::room_of;
 
     #[test]
     fn lengths_are_counted_in_characters() {
@@ -178,14 +176,5 @@ mod tests {
         assert_eq!(user_agent(b"caf\xe9\0 \xc3\xbc").as_ref(), b"caf?? \xc3\xbc");
         assert_eq!(user_agent(&[b'x'; 254]).len(), 254);
         assert_eq!(user_agent(&[b'x'; 255]).len(), 0);
-    }
-
-    #[test]
-    fn the_tables_agree_with_the_fields() {
-        let room = |name| ACTIVE_WATCHERS.iter().find(|column| column.name == name).map(|column| column.room);
-        assert_eq!(room("event_id"), Some(room_of(Field::EventId)));
-        assert_eq!(room("callid"), Some(room_of(Field::CallId)));
-        assert_eq!(room("contact"), Some(room_of(Field::Contact)));
-        assert_eq!(room("to_tag"), Some(room_of(Field::ToTag)));
     }
 }

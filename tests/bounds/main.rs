@@ -24,7 +24,7 @@ const NO_BOUNDS: &[(&str, &str)] = &[
     ("server/notifications/pacing.rs MOST_ANSWERS", "100 ms, in the answers that earn them"),
     ("sip/branch.rs LONGEST", "the length of a branch of ours"),
     ("sip/packed.rs LONGEST", "what the type of an end can count"),
-    ("time.rs MAX", "the last moment that its type can hold"),
+    ("time/intervals.rs MAX", "the last moment that its type can hold"),
 ];
 
 /// What rows.txt says of a row.

@@ -52,10 +52,19 @@ pub(crate) fn is_in(module: &str, folder: &str) -> bool {
 
 /// Every module of the crate: its path (`server::tables`) and its text without comments and tests.
 pub(crate) fn modules() -> BTreeMap<String, String> {
+    modules_until(|text| text.find("#[cfg(test)]\nmod tests {").unwrap_or(text.len()))
+}
+
+/// The same with their tests.
+pub(crate) fn modules_with_tests() -> BTreeMap<String, String> {
+    modules_until(str::len)
+}
+
+fn modules_until(end: impl Fn(&str) -> usize) -> BTreeMap<String, String> {
     let files = rust_files();
     let code = |path: &Path| {
         let text = fs::read_to_string(path).expect("a readable source");
-        let end = text.find("#[cfg(test)]\nmod tests {").unwrap_or(text.len());
+        let end = end(&text);
         let without = |line: &str| line.split("//").next().unwrap_or_default().to_string();
         without_exports(&text[..end].lines().map(without).collect::<Vec<_>>().join("\n"))
     };

@@ -6,7 +6,9 @@ mod methods;
 #[path = "../sources/mod.rs"]
 mod sources;
 
-use imports::{circle, imports, is_in, layer_of, module_at, modules, modules_for_tests, without_macros};
+use imports::{
+    circle, imports, is_in, layer_of, module_at, modules, modules_for_tests, modules_with_tests, without_macros,
+};
 use sources::rust_files;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -87,7 +89,9 @@ fn layers_use_what_is_below_them() {
         let layers = targets.iter().filter(|target| layer(target).is_some());
         wrong.extend(layers.map(|target| format!("{module} is for all layers, and must not use {target}")));
     }
-    for (module, targets) in imports(&modules) {
+    // What a layer must not use its tests must not use either.
+    let with_tests = modules_with_tests();
+    for (module, targets) in imports(&with_tests) {
         let Some(layer) = layer(module) else { continue };
         let allowed = |other: &str| {
             other == layer.name || layer.uses.contains(&other) || !LAYERS.iter().any(|layer| layer.name == other)
@@ -133,14 +137,14 @@ fn room_of_server(module: &str) -> Option<&str> {
     module.strip_prefix("server::").and_then(|inside| inside.split("::").next())
 }
 
-/// Tests may use what stands above the room that they try: they set up the server around it.
+/// A test stands in the highest room that it needs.
 #[test]
 fn rooms_use_what_is_below_them() {
-    let (modules, for_tests, mut wrong) = (modules(), modules_for_tests(), Vec::new());
+    let (modules, mut wrong) = (modules_with_tests(), Vec::new());
     let there: BTreeSet<&str> = modules.keys().filter_map(|module| room_of_server(module)).collect();
     assert_eq!(there, BTreeSet::from(ROOMS), "each room has its place in the list");
     let place = |room: &str| ROOMS.iter().position(|known| *known == room);
-    for (module, targets) in imports(&modules).iter().filter(|(module, _)| !for_tests.has(module)) {
+    for (module, targets) in &imports(&modules) {
         let Some(room) = room_of_server(module) else { continue };
         let above =
             targets.iter().filter(|target| room_of_server(target).is_some_and(|other| place(other) > place(room)));

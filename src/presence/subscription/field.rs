@@ -171,11 +171,21 @@ pub const fn room_of(field: Field) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sip::columns::ACTIVE_WATCHERS;
 
     #[test]
     fn a_tab_belongs_to_a_user_agent_and_to_no_other_string() {
         assert_eq!(Field::UserAgent.checked(b"a\tb"), Ok(b"a\tb".as_slice()));
         assert_eq!(Field::UserAgent.checked(b"a\x01b"), Ok(b"".as_slice()));
         assert!(Field::Contact.checked(b"sip:a\t@b").is_err());
+    }
+
+    #[test]
+    fn the_fields_have_the_room_of_their_columns() {
+        let room = |name| ACTIVE_WATCHERS.iter().find(|column| column.name == name).map(|column| column.room);
+        assert_eq!(room("event_id"), Some(room_of(Field::EventId)));
+        assert_eq!(room("callid"), Some(room_of(Field::CallId)));
+        assert_eq!(room("contact"), Some(room_of(Field::Contact)));
+        assert_eq!(room("to_tag"), Some(room_of(Field::ToTag)));
     }
 }

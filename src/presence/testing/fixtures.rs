@@ -1,6 +1,8 @@
-//! The settings and event packages of the test server.
+//! The settings and event packages of the test server, and a subscription.
 use crate::presence::config::{Config, PublicationMode, SubscriptionMode};
 use crate::presence::event_package::{Package, PackageId, Packages, Trait, Traits};
+use crate::presence::subscription::field::Field;
+use crate::presence::subscription::{Status, Subscription, SubscriptionState};
 use crate::time::{Moment, Seconds};
 
 /// The packages of the test server, by their place in the registry.
@@ -68,4 +70,19 @@ pub fn config_with_modes(subs_db_mode: u8, publ_cache: u8) -> Config {
         },
         ..config()
     }
+}
+
+/// An active subscription of bob to alice, which has had one SUBSCRIBE.
+pub fn subscription(call_id: &str, expires_at: Moment) -> Subscription {
+    let state = SubscriptionState { remote_cseq: 1, expires_at, ..SubscriptionState::new(PRESENCE, Status::Active) };
+    let fields: [(Field, &[u8]); 7] = [
+        (Field::PresUri, b"sip:alice@example.org"),
+        (Field::WatcherUser, b"bob"),
+        (Field::WatcherDomain, b"example.org"),
+        (Field::CallId, call_id.as_bytes()),
+        (Field::ToTag, b"to"),
+        (Field::FromTag, b"from"),
+        (Field::Contact, b"sip:bob@192.0.2.1"),
+    ];
+    Subscription::from_fields(state, &fields).expect("short strings")
 }

@@ -3,22 +3,20 @@ use crate::common::row_groups::Pass;
 use crate::host::{clock, fake};
 use crate::presence::authorization::Authorization;
 use crate::presence::error::StoreError;
-use crate::presence::notification::StateChange;
 use crate::presence::ports::subscriptions::{NewDialog, Renewed, Stored};
 use crate::presence::resource::Resource;
 use crate::presence::subscription::dialog::DialogId;
 use crate::presence::subscription::field::Field;
-use crate::presence::subscription::{Renewal, RowState, Status, Subscription, SubscriptionState};
+use crate::presence::subscription::{Renewal, RowState, Status, Subscription};
+use crate::presence::testing::fixtures::subscription;
 use crate::presence::testing::{PRESENCE, fixtures};
 use crate::server::notifications::row_run::RowWork;
-use crate::server::notify::queue::ResourceQueues;
 use crate::server::shared::Parts;
 use crate::server::subscriptions::memory::MemorySubscriptions;
 use crate::server::subscriptions::rows_behind::{NewRow, NoRows, RowsBehind};
 use crate::server::subscriptions::store::{SubscriptionRows, SubscriptionStore};
 use crate::server::subscriptions::write_back::WriteBack;
 use crate::server::subscriptions::write_through::WriteThrough;
-use crate::server::work::{NotifyQueue, Work};
 use crate::sip::transport::Transport;
 use crate::time::{Moment, Seconds};
 use std::cell::{Cell, RefCell};
@@ -74,20 +72,6 @@ fn bench(rows: impl FnOnce(Parts) -> &'static dyn RowsBehind) -> Bench {
         store: MemorySubscriptions::new(parts, rows(parts)),
         work: RowWork::new(parts.shared.missed_changes),
     }
-}
-
-fn subscription(call_id: &str, expires_at: Moment) -> Subscription {
-    let state = SubscriptionState { remote_cseq: 1, expires_at, ..SubscriptionState::new(PRESENCE, Status::Active) };
-    let fields: [(Field, &[u8]); 7] = [
-        (Field::PresUri, b"sip:alice@example.org"),
-        (Field::WatcherUser, b"bob"),
-        (Field::WatcherDomain, b"example.org"),
-        (Field::CallId, call_id.as_bytes()),
-        (Field::ToTag, b"to"),
-        (Field::FromTag, b"from"),
-        (Field::Contact, b"sip:bob@192.0.2.1"),
-    ];
-    Subscription::from_fields(state, &fields).expect("short strings")
 }
 
 fn in_an_hour() -> Moment {
@@ -244,20 +228,4 @@ fn a_watcher_that_may_see_less_has_its_row_say_so() {
     assert_eq!(*rows.asked.borrow(), ["add", "restricted", "changed"]);
     let stored = bench.found(&new).expect("stored");
     assert_eq!((stored.state.status, stored.get(Field::Reason)), (Status::Terminated, &b"rejected"[..]));
-}
-
-#[test]
-fn a_portion_is_numbered_under_one_lock() {
-    let mut bench = bench(|_| &NoRows);
-    for n in 0..70 {
-        assert_eq!(bench.subscribe(&subscription(&format!("call{n}"), in_an_hour())), Ok(Stored::New));
-    }
-    let (queues, resource) = (ResourceQueues::new(bench.parts, &NoRows), bench.resource());
-    let mut work = Work::new(&bench.parts);
-    assert!(queues.enqueue(&mut work, &resource, StateChange::State { sender: b"", transient_body: None }));
-    let mut run = queues.begin_run(&mut work, &resource).expect("something is due");
-    let portions: Vec<usize> = (0..4).map(|_| queues.next_batch(&mut work, &resource, &mut run).len()).collect();
-    assert_eq!(portions, [32, 32, 6, 0]);
-    assert!(run.is_at_end && fake::held_locks() == 0);
-    work.held.forget(resource.hash);
 }
