@@ -13,7 +13,7 @@ use crate::server::authorizations::store::AuthorizationStore;
 use crate::server::shared::Parts;
 use crate::server::subscriptions::store::SubscriptionStore;
 use crate::server::tables::authorization_cache::owed_rows::OwedRow;
-use crate::server::tables::authorization_cache::{AuthorizationKey, Room, RowOf};
+use crate::server::tables::authorization_cache::{AuthorizationKey, OwnAuthorizationKey, Room, RowOf};
 use crate::sip::{columns, uri};
 use crate::time::{Moment, Seconds};
 use std::cell::RefCell;
@@ -55,22 +55,21 @@ row_columns! {
 }
 
 fn conditions<'a>(key: &AuthorizationKey<'a>) -> [Cond<'a>; 4] {
-    let [presentity, user, host, event] = *key;
     [
-        ("presentity_uri", Op::Eq, Value::Text(presentity)),
-        ("watcher_username", Op::Eq, Value::Text(user)),
-        ("watcher_domain", Op::Eq, Value::Text(host)),
-        ("event", Op::Eq, Value::Text(event)),
+        ("presentity_uri", Op::Eq, Value::Text(key.presentity)),
+        ("watcher_username", Op::Eq, Value::Text(key.watcher_user)),
+        ("watcher_domain", Op::Eq, Value::Text(key.watcher_domain)),
+        ("event", Op::Eq, Value::Text(key.event)),
     ]
 }
 
 fn key_of<'a>(subscription: &'a Subscription, event: &'a [u8]) -> AuthorizationKey<'a> {
-    [
-        subscription.get(Field::PresUri),
-        subscription.get(Field::WatcherUser),
-        subscription.get(Field::WatcherDomain),
+    AuthorizationKey {
+        presentity: subscription.get(Field::PresUri),
+        watcher_user: subscription.get(Field::WatcherUser),
+        watcher_domain: subscription.get(Field::WatcherDomain),
         event,
-    ]
+    }
 }
 
 /// The row that a database finds for a watcher. Its collation may take names for equal that are not (RFC 3261 19.1.4:
@@ -98,7 +97,7 @@ fn select_row(
     rule: UriComparison,
 ) -> Result<FoundRow, DbError> {
     let rows = db.select::<AuthorizationColumn>(table, &conditions(key), None)?;
-    let [presentity, user, host, _] = *key;
+    let AuthorizationKey { presentity, watcher_user: user, watcher_domain: host, .. } = *key;
     let mut found = FoundRow::None;
     for row in rows.iter() {
         let is_own = rule.same(row.bytes(AuthorizationColumn::Presentity), presentity)
@@ -159,7 +158,7 @@ fn put_row(
 
 /// Whether every column of a row holds its value in every database.
 fn fits(key: &AuthorizationKey<'_>, authorization: &Authorization) -> bool {
-    let [presentity, user, host, event] = *key;
+    let AuthorizationKey { presentity, watcher_user: user, watcher_domain: host, event } = *key;
     columns::fits(presentity, columns::LONG)
         && [user, host, event, &authorization.reason].iter().all(|text| columns::fits(text, columns::SHORT))
 }
@@ -455,7 +454,7 @@ impl WatchersTable {
             Some(Ok(FoundRow::Own(row))) if found == RowInPlace::Counts => Ok(Some(row)),
             Some(Ok(FoundRow::Own(_))) => self.put_authorization(key, authorization, WatcherRow::There).map(|()| None),
             Some(Ok(FoundRow::OfAnother)) => {
-                let [presentity, user, host, _] = *key;
+                let AuthorizationKey { presentity, watcher_user: user, watcher_domain: host, .. } = *key;
                 limited!(
                     Warn,
                     "the database takes the watcher for another one, the rules are asked each time: {} of {}",
@@ -498,7 +497,7 @@ impl WatchersTable {
         let (table, rule) = (self.config.watchers_table, self.shared.tables.rule());
         let found = RefCell::new(FoundDecisions::new());
         let write = |db: &Connection, owed: &OwedRow| -> Result<(), DbError> {
-            let known = match select_row(db, table, &owed.key(), rule)? {
+            let known = match select_row(db, table, &owed.key.lent(), rule)? {
                 FoundRow::OfAnother => return Ok(()),
                 FoundRow::Own(decision) if !owed.writes_over => {
                     found.borrow_mut().insert(owed.key.clone(), decision);
@@ -510,9 +509,9 @@ impl WatchersTable {
             };
             // What a transaction had found that was rolled back does not count.
             found.borrow_mut().remove(&owed.key);
-            put_row(db, table, &owed.key(), &owed.authorization, known)
+            put_row(db, table, &owed.key.lent(), &owed.authorization, known)
         };
-        let fits = |owed: &OwedRow| fits(&owed.key(), &owed.authorization);
+        let fits = |owed: &OwedRow| fits(&owed.key.lent(), &owed.authorization);
         let outcome = Writer { database: self.database, table, fits: &fits, write: &write }.write_group(group);
         (outcome, found.into_inner())
     }
@@ -525,7 +524,7 @@ impl WatchersTable {
         now: Moment,
         refusals: &mut RefusalLog,
     ) {
-        let (authorizations, key) = (&self.shared.authorizations, &row.key());
+        let (authorizations, key) = (&self.shared.authorizations, &row.key.lent());
         match (outcome, found) {
             (RowOutcome::Written, None) => authorizations.mark_written(key, &row.authorization, now),
             (RowOutcome::Written, Some(found)) => authorizations.take_over(key, &row.authorization, found, now),
@@ -534,7 +533,7 @@ impl WatchersTable {
             }
             (RowOutcome::Refused, _) => {
                 if authorizations.set_aside(key, outcome, now) {
-                    let [presentity, user, host, _] = *key;
+                    let AuthorizationKey { presentity, watcher_user: user, watcher_domain: host, .. } = *key;
                     refusals.note(self.config.watchers_table, || {
                         format!("the watcher {} of {}", log::show(&uri::join(user, host)), log::show(presentity))
                     });
@@ -545,7 +544,7 @@ impl WatchersTable {
 }
 
 /// Decisions of others that were found in the table, by the keys of rows.
-type FoundDecisions = BTreeMap<[Vec<u8>; 4], Authorization>;
+type FoundDecisions = BTreeMap<OwnAuthorizationKey, Authorization>;
 
 fn remembered(resource: &Resource, user: &[u8], host: &[u8], status: Status, reason: &[u8]) -> Option<Subscription> {
     let given = [

@@ -6,6 +6,7 @@ use crate::presence::notification::NotifyHistory;
 use crate::presence::subscription::Subscription;
 use crate::presence::subscription::field::Field;
 use crate::server::inventory::Inventory;
+use crate::server::tables::authorization_cache::OwnAuthorizationKey;
 use crate::server::tables::resource_entry::{Documents, ResourceEntry};
 use crate::server::tables::subscription_entry::SubscriptionEntry;
 use crate::sip::uri;
@@ -68,12 +69,14 @@ pub fn refused_rows(inventory: &Inventory, limit: usize) -> Vec<RefusedRow> {
         }
     }
     let authorizations = inventory.shared.authorizations.refused(limit - found.len());
-    found.extend(authorizations.into_iter().map(|[presentity, user, host, event]| RefusedRow {
-        table: inventory.config.watchers_table,
-        presentity,
-        event,
-        watcher: uri::join(&user, &host),
-    }));
+    found.extend(authorizations.into_iter().map(
+        |OwnAuthorizationKey { presentity, watcher_user: user, watcher_domain: host, event }| RefusedRow {
+            table: inventory.config.watchers_table,
+            presentity,
+            event,
+            watcher: uri::join(&user, &host),
+        },
+    ));
     found
 }
 

@@ -172,8 +172,46 @@ pub struct AuthorizationCache {
     writer: &'static ProcessMutex,
 }
 
-/// Whose authorization: presentity URI, watcher's user and host, event package.
-pub type AuthorizationKey<'a> = [&'a [u8]; 4];
+/// Whose authorization it is, and for what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct AuthorizationKey<'a> {
+    /// The URI of the presentity.
+    pub presentity: &'a [u8],
+    /// The user part of the watcher's URI.
+    pub watcher_user: &'a [u8],
+    /// The host of the watcher's URI.
+    pub watcher_domain: &'a [u8],
+    /// The event package.
+    pub event: &'a [u8],
+}
+
+impl<'a> AuthorizationKey<'a> {
+    /// The parts, in the order in which they are stored.
+    fn parts(&self) -> [&'a [u8]; 4] {
+        [self.presentity, self.watcher_user, self.watcher_domain, self.event]
+    }
+}
+
+/// The same with strings of its own.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct OwnAuthorizationKey {
+    /// The URI of the presentity.
+    pub presentity: Vec<u8>,
+    /// The user part of the watcher's URI.
+    pub watcher_user: Vec<u8>,
+    /// The host of the watcher's URI.
+    pub watcher_domain: Vec<u8>,
+    /// The event package.
+    pub event: Vec<u8>,
+}
+
+impl OwnAuthorizationKey {
+    /// The key, lent.
+    pub fn lent(&self) -> AuthorizationKey<'_> {
+        let OwnAuthorizationKey { presentity, watcher_user, watcher_domain, event } = self;
+        AuthorizationKey { presentity, watcher_user, watcher_domain, event }
+    }
+}
 
 const SHARDS: usize = 64;
 
@@ -207,7 +245,7 @@ impl AuthorizationCache {
 
     /// What is known, if it was read from the table after `since`.
     pub fn get(&self, key: &AuthorizationKey<'_>, since: Moment) -> Option<Authorization> {
-        let hash = self.rule.exact_hash(key);
+        let hash = self.rule.exact_hash(&key.parts());
         let shard = self.shard(hash).lock();
         let cached = shard
             .table
@@ -219,7 +257,7 @@ impl AuthorizationCache {
     /// Counts what is put near this key: what is read from the table after the count is remembered by
     /// [`AuthorizationCache::put_as_read`].
     pub fn puts(&self, key: &AuthorizationKey<'_>) -> u64 {
-        self.shard(self.rule.exact_hash(key)).lock().puts
+        self.shard(self.rule.exact_hash(&key.parts())).lock().puts
     }
 
     /// Remembers what was read from the table, unless something was put since the count was `puts`: that may be newer.
@@ -254,8 +292,8 @@ impl AuthorizationCache {
         (row, room): (RowOf, Room),
         wanted: impl FnOnce(&CacheShard) -> bool,
     ) -> bool {
-        let hash = self.rule.exact_hash(key);
-        let [presentity, user, host, event] = *key;
+        let hash = self.rule.exact_hash(&key.parts());
+        let [presentity, user, host, event] = key.parts();
         let strings = [presentity, user, host, event, &authorization.reason];
         let is_short = strings.iter().map(|string| string.len()).sum::<usize>() <= LONGEST;
         let strings = if is_short { Strings::joined(&strings, shm::concat).ok() } else { None };
@@ -342,8 +380,10 @@ impl CachedAuthorization {
         self.strings.len() + std::mem::size_of::<CachedAuthorization>() + 16
     }
 
-    fn key(&self) -> [Vec<u8>; 4] {
-        std::array::from_fn(|part| self.strings.get(part).to_vec())
+    fn key(&self) -> OwnAuthorizationKey {
+        let [presentity, watcher_user, watcher_domain, event] =
+            std::array::from_fn(|part| self.strings.get(part).to_vec());
+        OwnAuthorizationKey { presentity, watcher_user, watcher_domain, event }
     }
 
     fn authorization(&self) -> Authorization {
@@ -351,7 +391,7 @@ impl CachedAuthorization {
     }
 
     fn is(&self, hash: u64, key: &AuthorizationKey<'_>) -> bool {
-        self.hash == hash && key.iter().enumerate().all(|(part, text)| self.strings.get(part) == *text)
+        self.hash == hash && key.parts().iter().enumerate().all(|(part, text)| self.strings.get(part) == *text)
     }
 }
 
@@ -361,7 +401,13 @@ mod tests {
     use crate::host::fake;
 
     pub(super) const RULE: UriComparison = UriComparison { ignore_case: false, seed: 7 };
-    pub(super) const ALICE: AuthorizationKey<'static> = [b"sip:alice@a", b"bob", b"b", b"presence"];
+    pub(super) const ALICE: AuthorizationKey<'static> =
+        AuthorizationKey { watcher_user: b"bob", watcher_domain: b"b", ..key(b"sip:alice@a", b"") };
+
+    /// The key of a watcher at host `c`.
+    pub(super) const fn key<'a>(presentity: &'a [u8], watcher_user: &'a [u8]) -> AuthorizationKey<'a> {
+        AuthorizationKey { presentity, watcher_user, watcher_domain: b"c", event: b"presence" }
+    }
 
     pub(super) fn authorization(status: Status, reason: &[u8]) -> Authorization {
         Authorization { status, reason: reason.to_vec() }
@@ -380,7 +426,11 @@ mod tests {
         remember(&authorizations, &ALICE, &authorization(Status::Active, b"polite-block"), 20);
         assert_eq!(authorizations.get(&ALICE, Moment::at(0)), Some(authorization(Status::Active, b"polite-block")));
         assert_eq!(authorizations.get(&ALICE, Moment::at(20)), None);
-        assert_eq!(authorizations.get(&[b"sip:alice@a", b"bo", b"bb", b"presence"], Moment::at(0)), None);
+        assert_eq!(
+            authorizations
+                .get(&AuthorizationKey { watcher_user: b"bo", watcher_domain: b"bb", ..ALICE }, Moment::at(0)),
+            None
+        );
     }
 
     #[test]
@@ -401,24 +451,19 @@ mod tests {
         let before = fake::live_blocks();
         for watcher in 0..100 {
             let user = watcher.to_string();
-            remember(
-                &authorizations,
-                &[b"sip:a@b", user.as_bytes(), b"c", b"presence"],
-                &authorization(Status::Active, b""),
-                10,
-            );
+            remember(&authorizations, &key(b"sip:a@b", user.as_bytes()), &authorization(Status::Active, b""), 10);
         }
         let all = fake::live_blocks();
         assert!(all > before);
         for watcher in 0..10 {
             let user = watcher.to_string();
-            let key: AuthorizationKey<'_> = [b"sip:a@b", user.as_bytes(), b"c", b"presence"];
+            let key = key(b"sip:a@b", user.as_bytes());
             remember(&authorizations, &key, &authorization(Status::Active, b"polite-block"), 20);
         }
         authorizations.forget_old(Moment::at(10));
         for watcher in 0..100 {
             let user = watcher.to_string();
-            let known = authorizations.get(&[b"sip:a@b", user.as_bytes(), b"c", b"presence"], Moment::at(0));
+            let known = authorizations.get(&key(b"sip:a@b", user.as_bytes()), Moment::at(0));
             assert_eq!(known, (watcher < 10).then(|| authorization(Status::Active, b"polite-block")));
         }
         authorizations.forget_old(Moment::at(20));
@@ -451,7 +496,7 @@ mod tests {
         let user = |n: usize| format!("watcher-{n}");
         for n in 0..10_000 {
             let user = user(n);
-            let key: AuthorizationKey<'_> = [b"sip:a@b", user.as_bytes(), b"c", b"presence"];
+            let key = key(b"sip:a@b", user.as_bytes());
             authorizations.put(
                 &key,
                 &authorization(Status::Active, b""),
@@ -462,14 +507,12 @@ mod tests {
             assert!(authorizations.bytes() <= limit);
         }
         assert!(authorizations.bytes() > limit / 2);
-        let known = |n: usize| {
-            authorizations.get(&[b"sip:a@b", user(n).as_bytes(), b"c", b"presence"], Moment::at(-1)).is_some()
-        };
+        let known = |n: usize| authorizations.get(&key(b"sip:a@b", user(n).as_bytes()), Moment::at(-1)).is_some();
         assert!((9_990..10_000).filter(|n| known(*n)).count() >= 8, "the newest are known");
         assert!((0..1_000).filter(|n| known(*n)).count() < 100, "the oldest are not");
         let long = vec![b'x'; 6_000];
-        remember(&authorizations, &[b"sip:a@b", &long, b"c", b"presence"], &authorization(Status::Active, b""), 1);
-        assert_eq!(authorizations.get(&[b"sip:a@b", &long, b"c", b"presence"], Moment::at(-1)), None);
+        remember(&authorizations, &key(b"sip:a@b", &long), &authorization(Status::Active, b""), 1);
+        assert_eq!(authorizations.get(&key(b"sip:a@b", &long), Moment::at(-1)), None);
     }
 
     #[test]
@@ -478,12 +521,7 @@ mod tests {
         authorizations.put(&ALICE, &authorization(Status::Pending, b""), Moment::at(0), RowOf::Owed, Room::Made);
         for n in 0..10_000 {
             let user = n.to_string();
-            remember(
-                &authorizations,
-                &[b"sip:a@b", user.as_bytes(), b"c", b"e"],
-                &authorization(Status::Active, b""),
-                9,
-            );
+            remember(&authorizations, &key(b"sip:a@b", user.as_bytes()), &authorization(Status::Active, b""), 9);
         }
         assert_eq!(authorizations.get(&ALICE, Moment::at(-1)), Some(authorization(Status::Pending, b"")));
     }

@@ -1,5 +1,8 @@
 //! Decisions whose rows the table `watchers` lacks: which are to be written, and what became of a try.
-use super::{AuthorizationCache, AuthorizationKey, CachedAuthorization, OwedState, Room, RowOf, WatcherRowState};
+use super::{
+    AuthorizationCache, AuthorizationKey, CachedAuthorization, OwedState, OwnAuthorizationKey, Room, RowOf,
+    WatcherRowState,
+};
 use crate::common::row_groups::{Pass, RowBackoff, RowOutcome};
 use crate::host::process_mutex::ProcessMutexGuard;
 use crate::presence::authorization::Authorization;
@@ -30,8 +33,8 @@ impl UnwrittenAuthorization {
 /// A row of `watchers` that is still to be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OwedRow {
-    /// Whose authorization: see [`AuthorizationKey`].
-    pub key: [Vec<u8>; 4],
+    /// Whose authorization it is.
+    pub key: OwnAuthorizationKey,
     /// What was decided last.
     pub authorization: Authorization,
     /// Whether that is not the first decision: the row is as if it had been written, and changed.
@@ -40,20 +43,13 @@ pub struct OwedRow {
     pub writes_over: bool,
 }
 
-impl OwedRow {
-    /// The key, lent.
-    pub fn key(&self) -> AuthorizationKey<'_> {
-        self.key.each_ref().map(Vec::as_slice)
-    }
-}
-
 impl AuthorizationCache {
     /// Whether the table does not have the authorization of this key yet.
     pub fn is_owed(&self, key: &AuthorizationKey<'_>) -> bool {
         if self.owed() == 0 {
             return false;
         }
-        let hash = self.rule.exact_hash(key);
+        let hash = self.rule.exact_hash(&key.parts());
         let shard = self.shard(hash).lock();
         shard.table.find(hash, |cached| cached.is(hash, key)).is_some_and(|cached| !cached.is_written())
     }
@@ -117,7 +113,7 @@ impl AuthorizationCache {
     /// The row of this authorization could not be written in the pass that began at `now`; `true` when it was not known
     /// to be refused.
     pub fn set_aside(&self, key: &AuthorizationKey<'_>, outcome: RowOutcome, now: Moment) -> bool {
-        let hash = self.rule.exact_hash(key);
+        let hash = self.rule.exact_hash(&key.parts());
         let mut shard = self.shard(hash).lock();
         let Some(cached) = shard.table.find_mut(hash, |cached| cached.is(hash, key)) else { return false };
         let was_refused = cached.aside.is_refused();
@@ -126,7 +122,7 @@ impl AuthorizationCache {
     }
 
     /// Keys of authorizations whose rows the database has refused, at most `limit`.
-    pub fn refused(&self, limit: usize) -> Vec<[Vec<u8>; 4]> {
+    pub fn refused(&self, limit: usize) -> Vec<OwnAuthorizationKey> {
         let mut found = Vec::new();
         for shard in self.shards.iter() {
             let shard = shard.lock();
@@ -141,7 +137,7 @@ impl AuthorizationCache {
 
     /// The table has this authorization now; another one that was decided meanwhile still has to be written.
     pub fn mark_written(&self, key: &AuthorizationKey<'_>, authorization: &Authorization, now: Moment) {
-        let hash = self.rule.exact_hash(key);
+        let hash = self.rule.exact_hash(&key.parts());
         let mut shard = self.shard(hash).lock();
         let found = shard.table.find_mut(hash, |cached| cached.is(hash, key) && !cached.is_written());
         if let Some(cached) = found.filter(|cached| cached.authorization() == *authorization) {
@@ -155,7 +151,7 @@ impl AuthorizationCache {
     /// The table has another decision, which somebody else has written, than the first one of this server: that of the
     /// table counts, unless there is a newer one here meanwhile.
     pub fn take_over(&self, key: &AuthorizationKey<'_>, first: &Authorization, found: &Authorization, now: Moment) {
-        let hash = self.rule.exact_hash(key);
+        let hash = self.rule.exact_hash(&key.parts());
         let is_as_written = |cached: &CachedAuthorization| {
             cached.owed().is_some_and(|owed| !owed.writes_over) && cached.authorization() == *first
         };
@@ -167,7 +163,7 @@ impl AuthorizationCache {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{ALICE, RULE, authorization};
+    use super::super::tests::{ALICE, RULE, authorization, key};
     use super::*;
     use crate::presence::subscription::Status;
 
@@ -205,7 +201,7 @@ mod tests {
         assert_eq!(authorizations.get(&ALICE, Moment::at(100)), Some(authorization(Status::Pending, b"r")));
         let unwritten = |limit| authorizations.unwritten(limit, Moment::at(100), Pass::Regular).into_iter();
         let first = unwritten(1).next().unwrap();
-        assert_eq!((first.key(), first.has_changed, authorizations.owed()), (ALICE, false, 1));
+        assert_eq!((first.key.lent(), first.has_changed, authorizations.owed()), (ALICE, false, 1));
         assert_eq!(first.authorization, authorization(Status::Pending, b"r"));
         authorizations.put(&ALICE, &authorization(Status::Active, b"r"), Moment::at(11), RowOf::Owed, Room::Made);
         authorizations.put(&ALICE, &authorization(Status::Pending, b"r"), Moment::at(12), RowOf::Owed, Room::Made);
@@ -221,11 +217,11 @@ mod tests {
         let authorizations = &AuthorizationCache::within(RULE, 1 << 20).unwrap();
         let names: Vec<String> = (0..50).map(|n| n.to_string()).collect();
         let put = |name: &str, status| {
-            let key = [&b"sip:a@b"[..], name.as_bytes(), b"c", b"presence"];
+            let key = key(b"sip:a@b", name.as_bytes());
             authorizations.put(&key, &authorization(status, b""), Moment::at(1), RowOf::Owed, Room::Made)
         };
         assert!(names.iter().all(|name| put(name, Status::Pending)) && put(&names[7], Status::Active));
         let rows = authorizations.unwritten(100, Moment::at(2), Pass::Regular);
-        assert!(rows.iter().map(|row| row.key[1].as_slice()).eq(names.iter().map(String::as_bytes)));
+        assert!(rows.iter().map(|row| row.key.lent().watcher_user).eq(names.iter().map(String::as_bytes)));
     }
 }
