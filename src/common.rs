@@ -10,4 +10,5 @@ pub mod opening;
 pub mod paging;
 pub mod rest;
 pub mod row_groups;
+pub mod shared_commits;
 pub mod unwritten_rows;

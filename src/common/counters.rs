@@ -110,6 +110,9 @@ counters! {
     DbGroups => (c"presence", c"db_groups", c"transactions of several rows"),
     /// Rows written in such transactions.
     DbGroupRows => (c"presence", c"db_group_rows", c"rows written in transactions of several rows"),
+    /// Statements that another process has written with its own.
+    DbSharedCommits => (c"presence", c"db_shared_commits",
+        c"statements that another process has written with its own, in one transaction"),
     /// Statements and transactions that failed.
     DbErrors => (c"presence", c"db_errors", c"statements and transactions that failed"),
     /// Bodies of event packages that were not as expected.

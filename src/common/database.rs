@@ -1,12 +1,15 @@
 //! The connection of a process, opened when first needed; on databases that take one writer, writers queue here.
+mod with_others;
+
 use crate::common::counters::{self, Counter};
 use crate::common::metrics::DatabaseOutcome;
 use crate::common::metrics::{self, Operation, Owner};
+use crate::common::shared_commits::WriteQueue;
 #[cfg(test)]
 use crate::host::db::in_memory;
 use crate::host::db::{Connection, DbError, Driver};
 use crate::host::no_memory::NoMemory;
-use crate::host::process_mutex::ProcessMutex;
+use crate::host::process_mutex::{ProcessMutex, ProcessMutexGuard};
 use crate::host::{clock, process};
 pub use crate::presence::error::StoreError;
 use crate::time::Millis;
@@ -25,7 +28,24 @@ pub struct Database {
     driver: Option<Driver>,
     connection: RefCell<Option<Connection>>,
     writer: Option<&'static ProcessMutex>,
+    /// Where those wait who may leave their statement to another process.
+    queue: Option<&'static WriteQueue>,
     owner: Owner,
+}
+
+/// The turn to write. A process that waits for it is woken when it ends.
+struct WriterTurn {
+    guard: Option<ProcessMutexGuard>,
+    queue: Option<&'static WriteQueue>,
+}
+
+impl Drop for WriterTurn {
+    fn drop(&mut self) {
+        self.guard = None;
+        if let Some(queue) = self.queue {
+            queue.turn_is_free();
+        }
+    }
 }
 
 impl From<DbError> for StoreError {
@@ -55,7 +75,15 @@ impl Database {
     /// The database of `driver`, or none: then every use is an error. `writer` is given where it takes one writer at a
     /// time.
     pub fn new(driver: Option<Driver>, writer: Option<&'static ProcessMutex>, owner: Owner) -> Self {
-        Database { driver, connection: RefCell::new(None), writer, owner }
+        Database { driver, connection: RefCell::new(None), writer, queue: None, owner }
+    }
+
+    /// The same whose processes leave statements to each other, see [`shared_commits`](crate::common::shared_commits),
+    /// where writers take turns.
+    #[must_use]
+    pub fn sharing_commits(mut self, queue: &'static WriteQueue) -> Database {
+        self.queue = self.writer.and(Some(queue));
+        self
     }
 
     /// Whether there is one.
@@ -98,9 +126,24 @@ impl Database {
         self.driver.as_ref().and_then(|driver| driver.batch(rows))
     }
 
+    /// Waits for the turn to write, where writers take turns.
+    fn turn(&self) -> Option<WriterTurn> {
+        Some(WriterTurn { guard: Some(self.writer?.lock()), queue: self.queue })
+    }
+
+    /// The turn to write, if nobody has it.
+    fn turn_if_free(&self) -> Option<WriterTurn> {
+        Some(WriterTurn { guard: Some(self.writer?.lock_if_free()?), queue: self.queue })
+    }
+
     /// Runs `work`, and measures it: not how long it waits for its turn to write.
-    fn measured<T>(&self, operation: Operation, work: impl FnOnce() -> Result<T, DbError>) -> Result<T, DbError> {
-        let _order = if operation == Operation::Write { self.writer.map(ProcessMutex::lock) } else { None };
+    fn measured<T>(
+        &self,
+        operation: Operation,
+        turn: Option<WriterTurn>,
+        work: impl FnOnce() -> Result<T, DbError>,
+    ) -> Result<T, DbError> {
+        let _turn = if operation == Operation::Write { turn.or_else(|| self.turn()) } else { None };
         let began = clock::micro_tick();
         let done = work();
         let outcome = if done.is_ok() { DatabaseOutcome::Done } else { DatabaseOutcome::Failed };
@@ -108,13 +151,19 @@ impl Database {
         done
     }
 
-    fn attempt<T>(&self, operation: Operation, work: &mut dyn FnMut(&mut Connection) -> Result<T, DbError>) -> Try<T> {
+    /// Tries once; `turn` is given where this process has the turn to write already, and is connected.
+    fn attempt<T>(
+        &self,
+        operation: Operation,
+        turn: Option<WriterTurn>,
+        work: &mut dyn FnMut(&mut Connection) -> Result<T, DbError>,
+    ) -> Try<T> {
         let mut slot = self.connection.borrow_mut();
         let connection = match &mut *slot {
             Some(connection) => connection,
             empty => {
                 let Some(driver) = self.driver.as_ref() else { return Try::Done(Err(StoreError::NoDatabase)) };
-                let _order = self.writer.map(ProcessMutex::lock);
+                let _turn = self.turn();
                 match driver.connect() {
                     Ok(connection) => empty.insert(connection),
                     Err(error) => {
@@ -124,7 +173,7 @@ impl Database {
                 }
             }
         };
-        match self.measured(operation, || work(connection)) {
+        match self.measured(operation, turn, || work(connection)) {
             Ok(value) => Try::Done(Ok(value)),
             Err(error) => {
                 counters::count(Counter::DbErrors);
@@ -148,7 +197,7 @@ impl Database {
             Some(work) => work(connection),
             None => Err(DbError::Unexplained),
         };
-        match self.attempt(Operation::Read, once) {
+        match self.attempt(Operation::Read, None, once) {
             Try::Done(done) => done,
             Try::Again(error) => Err(error),
         }
@@ -165,7 +214,7 @@ impl Database {
     ///
     /// Fails when there is no database, when it cannot be reached, and when `work` fails.
     pub fn read<T>(&self, mut work: impl FnMut(&Connection) -> Result<T, DbError>) -> Result<T, StoreError> {
-        self.try_up_to(TRIES, Operation::Read, &mut |connection| work(connection))
+        self.try_up_to(TRIES, Operation::Read, None, &mut |connection| work(connection))
     }
 
     /// Runs a writing statement, alone where the database wants that. What collides with another transaction is tried
@@ -176,7 +225,10 @@ impl Database {
     /// Fails when there is no database, when it cannot be reached, and when `work` fails: after a collision, or a
     /// refusal that may have been one, only when it has failed [`TRIES`] times.
     pub fn write<T>(&self, work: impl Fn(&Connection) -> Result<T, DbError>) -> Result<T, StoreError> {
-        self.write_up_to(TRIES, work)
+        match self.queue.filter(|_| self.takes_noted_statements()) {
+            Some(queue) => self.write_with_others(queue, &work),
+            None => self.write_up_to(TRIES, None, work),
+        }
     }
 
     /// Runs several writing statements as one where the database knows transactions.
@@ -185,7 +237,7 @@ impl Database {
     ///
     /// Fails as [`Database::write`] does. Nothing is written then where the database knows transactions.
     pub fn write_together<T>(&self, work: impl Fn(&Connection) -> Result<T, DbError>) -> Result<T, StoreError> {
-        self.write(|connection| connection.transaction(&work))
+        self.write_up_to(TRIES, None, |connection| connection.transaction(&work))
     }
 
     /// Runs a writing statement that the database is expected to refuse: once.
@@ -194,11 +246,16 @@ impl Database {
     ///
     /// Fails when there is no database, when it cannot be reached, and when `work` fails.
     pub fn write_once<T>(&self, work: impl Fn(&Connection) -> Result<T, DbError>) -> Result<T, StoreError> {
-        self.write_up_to(1, work)
+        self.write_up_to(1, None, work)
     }
 
-    fn write_up_to<T>(&self, tries: u32, work: impl Fn(&Connection) -> Result<T, DbError>) -> Result<T, StoreError> {
-        self.try_up_to(tries, Operation::Write, &mut |connection| {
+    fn write_up_to<T>(
+        &self,
+        tries: u32,
+        turn: Option<WriterTurn>,
+        work: impl Fn(&Connection) -> Result<T, DbError>,
+    ) -> Result<T, StoreError> {
+        self.try_up_to(tries, Operation::Write, turn, &mut |connection| {
             counters::count(Counter::DbWrites);
             work(connection)
         })
@@ -208,11 +265,12 @@ impl Database {
         &self,
         tries: u32,
         operation: Operation,
+        mut turn: Option<WriterTurn>,
         work: &mut dyn FnMut(&mut Connection) -> Result<T, DbError>,
     ) -> Result<T, StoreError> {
         let mut tried = 0;
         loop {
-            let outcome = self.attempt(operation, work);
+            let outcome = self.attempt(operation, turn.take(), work);
             tried += 1;
             match outcome {
                 Try::Done(done) => return done,
@@ -228,13 +286,19 @@ impl Database {
     /// One with empty tables in memory.
     pub(crate) fn in_memory(owner: Owner) -> Database {
         let connection = RefCell::new(Some(in_memory::connection()));
-        Database { driver: Some(in_memory::driver()), connection, writer: None, owner }
+        Database { driver: Some(in_memory::driver()), connection, writer: None, queue: None, owner }
+    }
+
+    /// The same whose writers take turns, and leave statements to each other.
+    pub(crate) fn in_turns(mut self, queue: &'static WriteQueue) -> Database {
+        self.writer = Some(ProcessMutex::leak().expect("memory for a lock"));
+        self.sharing_commits(queue)
     }
 
     /// The same tables as another process has them, after this one has ended.
     pub(crate) fn handed_over(&self) -> Database {
         let connection = RefCell::new(self.connection.take());
-        Database { driver: self.driver.clone(), connection, writer: None, owner: self.owner }
+        Database { driver: self.driver.clone(), connection, writer: None, queue: None, owner: self.owner }
     }
 
     /// The rows that a statement finds, the values of each joined by blanks.

@@ -1,10 +1,12 @@
 //! A database is opened at start: its driver is bound, and its tables are looked at.
 use crate::common::database::Database;
 use crate::common::metrics::Owner;
+use crate::common::shared_commits::WriteQueue;
 use crate::host::db::{Driver, Ways};
 use crate::host::db_url::DbUrl;
 use crate::host::log;
 use crate::host::process_mutex::ProcessMutex;
+use crate::log;
 
 /// Binds the driver, and looks whether the tables have the versions that are wanted.
 ///
@@ -27,7 +29,12 @@ pub fn open_tables(url: DbUrl, ways: Ways, tables: &[(&'static [u8], u32)], owne
         true => Some(ProcessMutex::leak().map_err(|error| error.to_string())? as &'static ProcessMutex),
         false => None,
     };
-    let database = Database::new(Some(driver), writer, owner);
+    let shares_commits = driver.shares_commits();
+    let mut database = Database::new(Some(driver), writer, owner);
+    if shares_commits {
+        log!(Info, "processes that write to SQLite at the same time share a transaction");
+        database = database.sharing_commits(WriteQueue::leak().map_err(|error| error.to_string())?);
+    }
     for (table, version) in tables {
         let right = database
             .with(|connection| Ok(connection.check_version(table, *version)))

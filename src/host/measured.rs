@@ -2,6 +2,7 @@
 //! lacks.
 use super::histogram::Histogram;
 use crate::shm_safe::shm_safe;
+use crate::time::Micros;
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicU64;
 
@@ -28,4 +29,11 @@ pub fn keep_in(place: &'static Measured) {
 /// What was measured; `None` before [`keep_in`].
 pub fn measured() -> Option<&'static Measured> {
     MEASURED.get().copied()
+}
+
+/// Notes how long a process has waited for others that write.
+pub fn database_waited(duration: Micros) {
+    if let Some(measured) = measured() {
+        measured.database_locks.record(duration);
+    }
 }

@@ -46,6 +46,19 @@ impl ProcessMutex {
         Ok(lock)
     }
 
+    /// The lock, if nobody holds it.
+    #[must_use]
+    pub fn lock_if_free(&'static self) -> Option<ProcessMutexGuard> {
+        // SAFETY: a mutex exists only where `leak` has initialised it, and is never destroyed.
+        let taken = unsafe { libc::pthread_mutex_trylock(self.raw.get()) };
+        if taken == libc::EOWNERDEAD {
+            // SAFETY: this process holds the mutex, whose last holder has died.
+            unsafe { libc::pthread_mutex_consistent(self.raw.get()) };
+        }
+        let taken = taken == 0 || taken == libc::EOWNERDEAD;
+        taken.then_some(ProcessMutexGuard { lock: self, taken, not_send: PhantomData })
+    }
+
     /// Waits for the lock. What it protects is kept right by the database, so a dead holder leaves nothing to repair.
     #[must_use]
     pub fn lock(&'static self) -> ProcessMutexGuard {

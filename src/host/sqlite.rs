@@ -1,6 +1,7 @@
 //! SQLite with statements that are prepared once and kept: the host's driver prints each of them as text, which SQLite
 //! then reads again, and that is most of what a statement costs. Values are stored in the same classes as the driver
 //! stores them.
+pub(super) mod encoded;
 pub(super) mod library;
 pub(super) mod settings;
 
@@ -104,17 +105,37 @@ impl SqliteConnection {
     /// vain.
     pub fn run(&self, table: &[u8], verb: Verb<'_>, conditions: &[Cond<'_>]) -> Result<SqliteRows, DbError> {
         let statement = self.cached(shape(table, verb, conditions), || sql(table, verb, conditions))?;
+        self.run_with(statement, values_of(verb, conditions))
+    }
+
+    /// Runs a statement given as text with its values; it is kept as others are.
+    ///
+    /// # Errors
+    ///
+    /// Fails when SQLite refuses the statement or a value of it, cannot write, or has waited for another writer in
+    /// vain.
+    fn run_text(&self, sql: &str, values: &[Value<'_>]) -> Result<SqliteRows, DbError> {
+        let statement = self.cached(shape_of_text(sql), || sql.to_owned())?;
+        self.run_with(statement, values.iter())
+    }
+
+    fn run_with<'v, 'a: 'v>(
+        &self,
+        statement: Statement,
+        values: impl Iterator<Item = &'v Value<'a>>,
+    ) -> Result<SqliteRows, DbError> {
         let run = Run { database: self, statement };
         fault_point!(statement "run");
-        let cells: &[Cell<'_>] = match verb {
-            Verb::Insert(cells) | Verb::Update(cells) => cells,
-            Verb::Select(..) | Verb::Delete => &[],
-        };
-        let values = cells.iter().map(|(_, value)| value).chain(conditions.iter().map(|(_, _, value)| value));
         for (at, value) in values.enumerate() {
             run.bind(at as i32 + 1, value)?;
         }
         run.rows()
+    }
+
+    /// Whether a transaction is open: some failures end it, and undo what it has written.
+    pub fn is_in_transaction(&self) -> bool {
+        // SAFETY: the handle is open as long as `self` lives, and this process alone uses it.
+        unsafe { (self.library.get_autocommit)(self.raw) == 0 }
     }
 
     /// Runs a statement given as text.
@@ -285,17 +306,35 @@ impl SqliteRows {
     }
 }
 
+/// The values of a statement in the order of their places in its text.
+fn values_of<'v, 'a>(verb: Verb<'v>, conditions: &'v [Cond<'a>]) -> impl Iterator<Item = &'v Value<'v>> + use<'v, 'a> {
+    let cells: &[Cell<'_>] = match verb {
+        Verb::Insert(cells) | Verb::Update(cells) => cells,
+        Verb::Select(..) | Verb::Delete => &[],
+    };
+    cells.iter().map(|(_, value)| value).chain(conditions.iter().map(|(_, _, value)| value))
+}
+
+fn push_text(shape: &mut Shape, text: &[u8]) {
+    shape.push(text.len());
+    shape.extend(text.chunks(size_of::<usize>()).map(|part| {
+        let mut word = [0; size_of::<usize>()];
+        word[..part.len()].copy_from_slice(part);
+        usize::from_ne_bytes(word)
+    }));
+}
+
+/// The shape of a statement that is known by its text. No table's name is as long as its first word says.
+fn shape_of_text(sql: &str) -> Shape {
+    let mut shape = vec![usize::MAX];
+    push_text(&mut shape, sql.as_bytes());
+    shape
+}
+
 fn shape(table: &[u8], verb: Verb<'_>, conditions: &[Cond<'_>]) -> Shape {
     let mut shape = Vec::with_capacity(96);
     let name = |shape: &mut Shape, name: &'static str| shape.extend([name.as_ptr() as usize, name.len()]);
-    let text = |shape: &mut Shape, text: &[u8]| {
-        shape.push(text.len());
-        shape.extend(text.chunks(size_of::<usize>()).map(|part| {
-            let mut word = [0; size_of::<usize>()];
-            word[..part.len()].copy_from_slice(part);
-            usize::from_ne_bytes(word)
-        }));
-    };
+    let text = push_text;
     text(&mut shape, table);
     match verb {
         Verb::Select(columns, order) => {

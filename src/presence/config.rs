@@ -322,6 +322,10 @@ parameters! {
         /// 1: on SQLite, statements go to the library that db_sqlite has loaded, where they are prepared once. 0: they
         /// go through db_sqlite.
         sqlite_direct: bool = switch(c"sqlite_direct", Switch::On).ours("1.0.0").example("0");
+        /// 1: on SQLite, where several processes wait for their turn to write, the one that has it writes the rows of
+        /// all in one transaction; each answers its request when its row is on the disk (`db_shared_commits`). 0: each
+        /// row is a transaction of its own. It needs `sqlite_direct` 1.
+        share_commits: bool = switch(c"share_commits", Switch::On).ours("1.0.0").example("0");
         /// 1: with db_mysql and db_postgres, a statement whose texts need no escaping is printed here, with the bytes
         /// that the driver would print, and handed to the driver as text; documents for PostgreSQL are written as
         /// `E'\\x...'`. 0: the driver prints each.

@@ -14,7 +14,11 @@ use crate::server::publications::presentity_table;
 use crate::server::subscriptions::active_watchers_table;
 
 fn ways(config: &Config) -> Ways {
-    Ways { sqlite: config.sqlite_direct.into(), printing: config.print_statements.into() }
+    Ways {
+        sqlite: config.sqlite_direct.into(),
+        printing: config.print_statements.into(),
+        commits: config.share_commits.into(),
+    }
 }
 
 /// The database of the tables, or none.

@@ -59,6 +59,7 @@ OURS = {
     "sqlite_direct": (0,),
     "print_statements": (0,),
     "watchers_write_behind": (0,),
+    "share_commits": (0,),
     "seed_memory": (0,),
     "shm_slab": (0,),
 }

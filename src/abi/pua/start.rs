@@ -33,7 +33,11 @@ pub(crate) fn start() -> Result<(), String> {
     if params.db_url().is_empty() {
         return Err("parameter db_url is empty: pua needs a database".into());
     }
-    let ways = Ways { sqlite: config.sqlite_direct.into(), printing: config.print_statements.into() };
+    let ways = Ways {
+        sqlite: config.sqlite_direct.into(),
+        printing: config.print_statements.into(),
+        commits: config.share_commits.into(),
+    };
     let database = open_tables(params.db_url(), ways, &[(config.table, pua_table::VERSION)], Owner::Pua)?;
     slab::start(config.shm_slab.into()).map_err(|error| error.to_string())?;
     metrics::start().map_err(|error| error.to_string())?;

@@ -2,6 +2,7 @@
 use crate::host::bytes::lend;
 use crate::host::db::failure::DbError;
 use crate::host::db::link::{Link, TransactionWay};
+use crate::host::db::recorded::{self, Recorded};
 use crate::host::db::rows::{Column, ResultSet, Rows};
 use crate::host::db::table_name::TableName;
 use crate::host::db::value::{Cell, Cond};
@@ -9,6 +10,7 @@ use crate::host::db_url::DbUrl;
 use crate::host::sqlite::settings::WRITE_AHEAD;
 use crate::host::sqlite::{self, Verb};
 use crate::sys;
+use std::cell::RefCell;
 
 /// What a statement needs beside the body it writes, in bytes: the names and the other columns, escaped.
 const REST_OF_STATEMENT: usize = 2048;
@@ -31,6 +33,23 @@ pub struct Ways {
     pub sqlite: SqliteWay,
     /// To MariaDB, MySQL and PostgreSQL.
     pub printing: Printing,
+    /// Of several processes that write to SQLite.
+    pub commits: Commits,
+}
+
+/// The transactions of several processes that write at the same time, where statements go to SQLite directly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Commits {
+    /// The process that writes takes the rows along that others wait to write.
+    Shared,
+    /// Each row is a transaction of its own.
+    Own,
+}
+
+impl From<bool> for Commits {
+    fn from(shared: bool) -> Commits {
+        if shared { Commits::Shared } else { Commits::Own }
+    }
 }
 
 /// The printer of statements for MariaDB, MySQL and PostgreSQL.
@@ -74,6 +93,8 @@ pub(super) enum Way {
     Driver(Link),
     /// Past the driver. Its connection stays open all the same: other modules of this process share it.
     Sqlite(sqlite::SqliteConnection, Link),
+    /// Statements are noted here, and another process carries them out.
+    Recorded(RefCell<Recorded>),
 }
 
 impl Driver {
@@ -106,6 +127,11 @@ impl Driver {
         self.scheme() == b"sqlite"
             && self.ways.sqlite == SqliteWay::Direct
             && sqlite::library::Library::loaded().is_some()
+    }
+
+    /// Whether processes that write at the same time do so in one transaction.
+    pub fn shares_commits(&self) -> bool {
+        self.ways.commits == Commits::Shared && self.goes_past_sqlite_driver()
     }
 
     /// Whether statements are printed here where nothing has to be escaped.
@@ -228,7 +254,7 @@ impl Connection {
     /// Whether the table has this version in Kamailio's `version` table. The driver itself looks, and says what it
     /// found.
     pub fn check_version(&self, table: &[u8], version: u32) -> bool {
-        let (Way::Driver(link) | Way::Sqlite(_, link)) = &self.way;
+        let (Way::Driver(link) | Way::Sqlite(_, link)) = &self.way else { return false };
         let mut functions = link.functions;
         // SAFETY: a connection of this driver and its function table.
         unsafe { sys::kr_db_table_version(&mut functions, link.raw, &mut *lend(table), version) >= 0 }
@@ -274,6 +300,7 @@ impl Connection {
             Way::Sqlite(database, _) => {
                 ResultSet::Sqlite(database.run(table, Verb::Select(columns, order), conditions)?)
             }
+            Way::Recorded(recorded) => return recorded::refuse(recorded),
         };
         fault_point!(statement "rows");
         Ok(found)
@@ -288,6 +315,7 @@ impl Connection {
         match &self.way {
             Way::Driver(link) => link.insert(table, cells),
             Way::Sqlite(database, _) => database.run(table, Verb::Insert(cells), &[]).map(|_| ()),
+            Way::Recorded(recorded) => recorded::take(recorded, table, Verb::Insert(cells), &[]),
         }
     }
 
@@ -301,6 +329,7 @@ impl Connection {
         match &self.way {
             Way::Driver(link) => link.update(table, cells, conditions),
             Way::Sqlite(database, _) => database.run(table, Verb::Update(cells), conditions).map(|_| ()),
+            Way::Recorded(recorded) => recorded::take(recorded, table, Verb::Update(cells), conditions),
         }
     }
 
@@ -314,6 +343,7 @@ impl Connection {
         match &self.way {
             Way::Driver(link) => link.delete(table, conditions),
             Way::Sqlite(database, _) => database.run(table, Verb::Delete, conditions).map(|_| ()),
+            Way::Recorded(recorded) => recorded::take(recorded, table, Verb::Delete, conditions),
         }
     }
 
@@ -322,7 +352,7 @@ impl Connection {
     pub fn counts_rows(&self) -> bool {
         match &self.way {
             Way::Driver(link) => link.functions.affected_rows.is_some(),
-            Way::Sqlite(..) => true,
+            Way::Sqlite(..) | Way::Recorded(_) => true,
         }
     }
 
@@ -335,6 +365,7 @@ impl Connection {
                 Some(unsafe { count(link.raw) }).filter(|rows| *rows >= 0)
             }
             Way::Sqlite(database, _) => Some(database.changes()),
+            Way::Recorded(recorded) => Some(recorded::affected_rows(recorded)),
         }
     }
 
@@ -360,6 +391,7 @@ impl Connection {
         match &self.way {
             Way::Driver(link) => link.raw_query(text.as_bytes()),
             Way::Sqlite(database, _) => Ok(Some(ResultSet::Sqlite(database.text(text)?))),
+            Way::Recorded(recorded) => recorded::refuse(recorded),
         }
     }
 
@@ -367,7 +399,7 @@ impl Connection {
     pub fn explain(&self, error: DbError) -> DbError {
         match &self.way {
             Way::Driver(link) => link.explain(error),
-            Way::Sqlite(..) => error,
+            Way::Sqlite(..) | Way::Recorded(_) => error,
         }
     }
 
@@ -375,7 +407,7 @@ impl Connection {
     pub fn explains_refusals(&self) -> bool {
         match &self.way {
             Way::Driver(link) => link.explains_refusals(),
-            Way::Sqlite(..) => true,
+            Way::Sqlite(..) | Way::Recorded(_) => true,
         }
     }
 }
@@ -394,7 +426,7 @@ mod tests {
     fn writers_take_turns_where_nobody_says_what_was_written() {
         for (url, compares) in [("unixodbc://a:b@c/d", false), ("sqlite:///a", true), ("text:///a", true)] {
             let (url, functions) = (DbUrl::new(url.as_bytes()), sys::db_func_t::default());
-            let ways = Ways { sqlite: SqliteWay::Driver, printing: Printing::Driver };
+            let ways = Ways { sqlite: SqliteWay::Driver, printing: Printing::Driver, commits: Commits::Own };
             let driver = Driver { functions, url, ways };
             assert_eq!((driver.compares_and_writes(), driver.writers_take_turns()), (compares, true), "{url}");
         }

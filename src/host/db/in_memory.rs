@@ -1,6 +1,6 @@
 //! A database for tests: SQLite's own memory, with the tables as Kamailio defines them. Statements reach it as they
 //! reach a file past its driver; what its triggers refuse is refused as by a database.
-use crate::host::db::connection::{Connection, Driver, Printing, SqliteWay, Way, Ways};
+use crate::host::db::connection::{Commits, Connection, Driver, Printing, SqliteWay, Way, Ways};
 use crate::host::db::link::Link;
 use crate::host::db_url::DbUrl;
 use crate::host::sqlite::{SqliteConnection, SqliteField};
@@ -30,7 +30,7 @@ const TABLES: [&str; 4] = [
 
 /// The driver of such a database: it opens no second one.
 pub(crate) fn driver() -> Driver {
-    let ways = Ways { sqlite: SqliteWay::Direct, printing: Printing::Driver };
+    let ways = Ways { sqlite: SqliteWay::Direct, printing: Printing::Driver, commits: Commits::Own };
     Driver { functions: sys::db_func_t::default(), url: DbUrl::new(b"sqlite:///:memory:"), ways }
 }
 

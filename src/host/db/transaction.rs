@@ -1,6 +1,7 @@
 //! A transaction that is undone unless it is committed, whatever way it is left: an error, an early return, a panic.
 use crate::host::db::connection::{Connection, Way};
 use crate::host::db::failure::DbError;
+use crate::host::db::recorded;
 
 /// An open transaction of a connection.
 pub(super) struct Transaction<'c> {
@@ -19,6 +20,7 @@ impl<'c> Transaction<'c> {
         let is_open = match way {
             Way::Driver(link) => link.begin()?,
             Way::Sqlite(database, _) => database.plain("BEGIN IMMEDIATE").map(|()| true)?,
+            Way::Recorded(recorded) => recorded::refuse(recorded)?,
         };
         Ok(Transaction { way, is_open })
     }
@@ -33,6 +35,7 @@ impl<'c> Transaction<'c> {
             match self.way {
                 Way::Driver(link) => link.commit()?,
                 Way::Sqlite(database, _) => database.plain("COMMIT")?,
+                Way::Recorded(_) => {}
             }
             self.is_open = false;
         }
@@ -50,6 +53,7 @@ impl Drop for Transaction<'_> {
             Way::Sqlite(database, _) => {
                 let _ = database.plain("ROLLBACK");
             }
+            Way::Recorded(_) => {}
         }
     }
 }
@@ -73,7 +77,7 @@ impl Connection {
 mod tests {
     use super::*;
     use crate::host::db::link::Link;
-    use crate::host::db::{Driver, Printing, SqliteWay, Value, Ways, row_columns};
+    use crate::host::db::{Commits, Driver, Printing, SqliteWay, Value, Ways, row_columns};
     use crate::host::db_url::DbUrl;
     use crate::host::sqlite::SqliteConnection;
     use crate::sys;
@@ -96,7 +100,7 @@ mod tests {
             may_be_lost: false.into(),
         };
         database.text("create table if not exists t (id integer primary key, n integer)").unwrap();
-        let ways = Ways { sqlite: SqliteWay::Direct, printing: Printing::Driver };
+        let ways = Ways { sqlite: SqliteWay::Direct, printing: Printing::Driver, commits: Commits::Own };
         Connection { driver: Driver { functions, url, ways }, way: Way::Sqlite(database, link) }
     }
 

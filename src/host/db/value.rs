@@ -95,7 +95,7 @@ fn key(name: &'static str) -> sys::_str {
 }
 
 /// What is written of an integer.
-pub(super) fn int_of(number: i64) -> i32 {
+pub(in crate::host) fn int_of(number: i64) -> i32 {
     number as i32
 }
 

@@ -86,6 +86,7 @@ functions! {
     close: "sqlite3_close", fn(SqliteHandle) -> c_int;
     errmsg: "sqlite3_errmsg", fn(SqliteHandle) -> *const c_char;
     changes: "sqlite3_changes", fn(SqliteHandle) -> c_int;
+    get_autocommit: "sqlite3_get_autocommit", fn(SqliteHandle) -> c_int;
     prepare_v3: "sqlite3_prepare_v3",
         fn(SqliteHandle, *const c_char, c_int, u32, *mut Statement, *mut *const c_char) -> c_int;
     bind_null: "sqlite3_bind_null", fn(Statement, c_int) -> c_int;
