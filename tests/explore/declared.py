@@ -184,6 +184,11 @@ LIVES = [
         params={"sip_uri_match": 1},
     ),
     life(
+        ["watchers who wait, database-only"],
+        [sub("p", "alice", expires=0), sub("w", "alice", event="presence.winfo", who="carol")],
+        mode=3, rules=True,
+    ),
+    life(
         ["winfo of a watcher who is gone"],
         [dict(do="answers", who="carol", code=481), sub("w", "alice", event="presence.winfo"),
          sub("p", "alice", who="carol")],

@@ -441,6 +441,17 @@ TABLE = [
         and case.step["do"] in ("rules", "rpc"),
     ),
     (
+        "watchers who wait, database-only",
+        "watcher information in database-only mode, a watcher that nobody",
+        "RFC 3857 4.7.1: who has not been decided about waits, in each mode",
+        True,
+        lambda case: case.config["mode"] == 3
+        and case.config["rules"]
+        and case.kind == "NOTIFY body"
+        and str(event(case)).endswith(".winfo")
+        and case.ours.count('status="waiting"') > case.stock.count('status="waiting"'),
+    ),
+    (
         "winfo of a watcher who is gone",
         "watcher information, a NOTIFY that is answered 404 or 481",
         "RFC 3857 4.7.1: a subscription that ends is a change",
