@@ -1,5 +1,6 @@
 //! Composition (RFC 3903 6, docs/composition.md): what watchers see of the documents of a presentity.
 pub mod dialog_info;
+pub mod dialogs;
 pub(crate) mod held_back;
 pub mod late;
 pub mod order;
