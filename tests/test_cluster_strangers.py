@@ -139,6 +139,19 @@ def test_a_node_with_another_secret_is_no_node():
 
 
 @pytest.mark.suite("cluster")
+@pytest.mark.parametrize("others", ["", "1:a secret of strangers"], ids=["none", "another"])
+def test_a_node_that_others_refuse_says_so_itself(others):
+    cluster = Cluster(2, cluster_secret=SECRET)
+    cluster.nodes[1].presence = dict(cluster.nodes[1].presence, cluster_secret=others)
+    with cluster as (a, b):
+        wait_for(lambda: "refuses the messages of this node" in b.log())
+        wait_for(lambda: counted(b, "dmq_refused") > 1)
+        lines = [line for line in b.log().split("\n") if "refuses the messages of this node" in line]
+        assert len(lines) == 1 and "%s:%d" % (a.address, a.port) in lines[0] and "cluster_secret" in lines[0]
+        assert not any(secret in a.log() + b.log() for secret in ("secret that", "secret of strangers"))
+
+
+@pytest.mark.suite("cluster")
 def test_only_the_addresses_of_nodes_are_accepted():
     cluster = Cluster(2)
     for node, peer in zip(cluster.nodes, ("127.0.0.2", "127.0.0.3,127.0.0.0/31")):

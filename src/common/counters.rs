@@ -132,6 +132,8 @@ counters! {
     DmqReceived => (c"presence", c"dmq_received", c"messages of other nodes"),
     /// Messages of other nodes that were refused.
     DmqRejected => (c"presence", c"dmq_rejected", c"messages of other nodes that were refused"),
+    /// Messages to other nodes that these refused.
+    DmqRefused => (c"presence", c"dmq_refused", c"messages to other nodes that these refused"),
     /// Messages of other nodes and of strangers beyond what one address may send in a second.
     DmqLimited =>
         (c"presence", c"dmq_limited", c"messages to the cluster beyond what one address may send in a second"),

@@ -1,14 +1,15 @@
 //! Which messages of other nodes are carried out: no more from one address than it may send, and none of a sender that
 //! may not speak as a node.
 use crate::common::counters::{self, Counter};
-use crate::host::clock;
 use crate::host::dmq::{Address, Channel};
 use crate::host::msg::SipMsg;
+use crate::host::{clock, log};
 use crate::presence::replication::node_messages;
 use crate::presence::replication::replica_refresh;
 use crate::server::announcing::sending;
 use crate::server::context::Context;
 use crate::server::nodes::message_rate::{MOST_OF_NODE, MOST_OF_STRANGER, Sender};
+use crate::server::shared::Parts;
 use crate::time::Moment;
 use std::borrow::Cow;
 
@@ -22,7 +23,8 @@ pub const NEWER_HERE: StatusLine = (202, "Newer Here");
 /// The message cannot be read.
 pub const BAD: StatusLine = (400, "Bad Request");
 
-const FORBIDDEN: StatusLine = (403, "Forbidden");
+/// The sender may not speak as a node.
+pub const FORBIDDEN: StatusLine = (403, "Forbidden");
 /// More messages came from one address than a second may bring.
 pub const TOO_MANY: StatusLine = (503, "Too Many Messages");
 
@@ -78,6 +80,19 @@ pub fn note_refused(context: &Context, message: SipMsg<'_>) {
         let source = message.source();
         // What matters is that it is counted.
         _ = shared.cluster_state.rates.take(Sender::Stranger, address_in(&source).as_bytes(), clock::now());
+    }
+}
+
+/// Another node has refused a message of this one: its own log is where the operator of this one looks.
+pub fn note_refused_by(parts: &Parts, node: &Address) {
+    counters::count(Counter::DmqRefused);
+    if parts.shared.cluster_state.may_write_refused() {
+        crate::log!(
+            Warn,
+            "node {} refuses the messages of this node (403): compare cluster_secret and cluster_peers of both, and \
+             the addresses that its script accepts (one line a minute)",
+            log::show(&node.name())
+        );
     }
 }
 

@@ -5,7 +5,8 @@ use crate::host::clock;
 use crate::host::dmq::{Address, Channel};
 use crate::host::msg::{Header, SipMsg};
 use crate::server::announcing::node_names;
-use crate::server::cluster::admission::{BAD, StatusLine, TOO_MANY, admit, is_within_rate, note_refused, with_sender};
+use crate::server::cluster::admission::{BAD, FORBIDDEN, StatusLine, TOO_MANY};
+use crate::server::cluster::admission::{admit, is_within_rate, note_refused, note_refused_by, with_sender};
 use crate::server::cluster::{consent, messages};
 use crate::server::context::Context;
 use crate::server::nodes::stock_nodes::Outcome;
@@ -33,6 +34,9 @@ pub fn on_answer(context: &mut Context, channel: Option<Channel>, from: &Address
     }
     let process = context.process();
     let (nodes, stock) = (process.shared.nodes, process.shared.stock_nodes);
+    if code == FORBIDDEN.0 {
+        note_refused_by(process, from);
+    }
     match (channel, code) {
         (_, SILENCE) => nodes.note_missed(from),
         // dmq there does not know our channel.

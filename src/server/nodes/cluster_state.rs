@@ -41,6 +41,8 @@ pub struct ClusterState {
     pub rates: MessageRates,
     /// When a line about messages that are not accepted was written last.
     refusal_at: AtomicMoment,
+    /// When the last line about a node was written that refuses the messages of this one.
+    refused_at: AtomicMoment,
 }
 
 shm_safe!(ClusterState {
@@ -55,7 +57,8 @@ shm_safe!(ClusterState {
     taken_marks,
     messages,
     rates,
-    refusal_at
+    refusal_at,
+    refused_at
 });
 
 /// What the clocks of this node show.
@@ -84,6 +87,11 @@ impl ClusterState {
     /// Whether a line about a message that is not accepted may be written: one a minute.
     pub fn may_write_refusal(&self) -> bool {
         self.refusal_at.begin_again(clock::now(), Seconds(60))
+    }
+
+    /// Whether a line about a node that refuses the messages of this one may be written: one a minute.
+    pub fn may_write_refused(&self) -> bool {
+        self.refused_at.begin_again(clock::now(), Seconds(60))
     }
 
     /// Notes that watchers of subscriptions that were taken over have to be notified.
