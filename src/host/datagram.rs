@@ -42,7 +42,8 @@ impl<'a> Datagram<'a> {
 
 /// Finds what in the configuration would miss the message of an answer; known once the configuration was read.
 pub fn onlooker() -> Option<String> {
-    // SAFETY: settings and lists of the host are looked at.
+    // SAFETY: the shim takes nothing of ours. It reads settings and lists of the host, which are there from its start
+    // on.
     let name = unsafe { sys::kr_datagram_onlooker() };
     // SAFETY: the name is a constant of the shim.
     (!name.is_null()).then(|| unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned())
@@ -50,13 +51,13 @@ pub fn onlooker() -> Option<String> {
 
 /// Whether the `reply_route` of the configuration checks each answer, and does nothing with a sane one.
 pub fn needs_sane_answers() -> bool {
-    // SAFETY: looks at route lists that the host does not change after its start.
+    // SAFETY: the shim takes nothing of ours, and the host does not change its route lists after its start.
     (unsafe { sys::kr_reply_checks() }) == sys::kr_reply_checks_KR_REPLY_CHECKS_SANITY
 }
 
 /// Whether something that may come and go would miss it now.
 pub fn is_watched() -> bool {
-    // SAFETY: settings and lists of the host are looked at.
+    // SAFETY: as in `onlooker`.
     unsafe { sys::kr_datagram_is_watched() != 0 }
 }
 

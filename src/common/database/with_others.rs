@@ -89,10 +89,11 @@ impl Database {
             fault_point!("together");
             match connection.transaction(|db| write_all(db, work, &mut others)) {
                 Ok(own) => own,
-                Err(_) => {
+                Err(error) => {
                     others.iter_mut().for_each(TakenStatement::undo);
                     drop(others);
-                    work(connection)
+                    // A file that others have locked has been waited for already.
+                    if error == DbError::Busy { Err(error) } else { work(connection) }
                 }
             }
         })
