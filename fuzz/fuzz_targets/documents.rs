@@ -54,5 +54,5 @@ fuzz_target!(|data: &[u8]| {
     if let Some(info) = DialogInfo::parse(data) {
         assert!(info.terminated <= info.dialogs);
     }
-    let _ = (sphere::of(data), Dialogs::of_document(data));
+    let _ = (sphere::in_document(data), Dialogs::of_document(data));
 });
