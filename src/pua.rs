@@ -7,6 +7,7 @@ pub mod dialog;
 pub mod digest;
 pub mod error;
 pub mod event;
+pub mod flags;
 pub mod headers;
 pub mod next_step;
 pub mod pending_request;

@@ -421,6 +421,7 @@ impl PendingRequests {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pua::flags::{EventFlags, SourceFlags};
     use crate::pua::request::RequestField;
 
     use crate::host::fake;
@@ -428,8 +429,8 @@ mod tests {
 
     fn request(body: &str, cb_param: usize) -> Request {
         let options = RequestOptions {
-            event: 1,
-            flag: 1,
+            event: EventFlags::from_word(1),
+            flag: SourceFlags::from_word(1),
             expires: RequestedExpires::For(Seconds(60)),
             has_body: true,
             cb_param,

@@ -21,7 +21,7 @@ use crate::time::Moment;
 /// The key of the publication or subscription a request is about.
 fn key_of(shared: &AgentShared, request: &Request) -> u64 {
     let options = &request.options;
-    let (event, flag) = (options.event.to_ne_bytes(), options.flag.to_ne_bytes());
+    let (event, flag) = (options.event.word().to_ne_bytes(), options.flag.word().to_ne_bytes());
     let names = [
         request.get(RequestField::PresUri),
         request.get(RequestField::WatcherUri),

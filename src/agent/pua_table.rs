@@ -5,6 +5,7 @@ use crate::common::paging::{BatchEnd, each_page};
 use crate::common::row_groups::{GroupOutcome, Writer};
 use crate::host::db::{Cell, Cond, Connection, DbError, Op, Row, Value, moment, moment_of, row_columns};
 use crate::pua::error::RequestError;
+use crate::pua::flags::{EventFlags, SourceFlags};
 use crate::pua::record::{Dialog, Record, RecordField, RecordRowState, RecordState, Search};
 use crate::sip::columns::{self, LONG, SHORT, TAG, TEXT};
 use crate::sip::entity_tag::EntityTag;
@@ -71,8 +72,8 @@ fn cells(record: &Record) -> [Cell<'_>; 18] {
     [
         ("pres_uri", text(record, RecordField::PresUri)),
         ("pres_id", text(record, RecordField::Id)),
-        ("flag", Value::Int(state.flag.into())),
-        ("event", Value::Int(state.event.into())),
+        ("flag", Value::Int(state.flag.word().into())),
+        ("event", Value::Int(state.event.word().into())),
         ("watcher_uri", text(record, RecordField::WatcherUri)),
         ("call_id", text(record, RecordField::CallId)),
         ("to_tag", text(record, RecordField::ToTag)),
@@ -122,8 +123,8 @@ fn identity<'a>(record: &'a Record, etag: EntityTag<&'a [u8]>) -> Vec<Cond<'a>> 
     vec![
         ("pres_uri", Op::Eq, text(record, RecordField::PresUri)),
         ("pres_id", Op::Eq, text(record, RecordField::Id)),
-        ("event", Op::Eq, Value::Int(record.state.event.into())),
-        ("flag", Op::Eq, Value::Int(record.state.flag.into())),
+        ("event", Op::Eq, Value::Int(record.state.event.word().into())),
+        ("flag", Op::Eq, Value::Int(record.state.flag.word().into())),
         ("etag", Op::Eq, Value::Text(etag.into_bytes())),
     ]
 }
@@ -131,8 +132,8 @@ fn identity<'a>(record: &'a Record, etag: EntityTag<&'a [u8]>) -> Vec<Cond<'a>> 
 fn read(row: Row<'_, Pua>) -> Record {
     let state = RecordState {
         serial: 0,
-        event: row.int(Pua::Event) as i32,
-        flag: row.int(Pua::Flag) as i32,
+        event: EventFlags::from_word(row.int(Pua::Event) as i32),
+        flag: SourceFlags::from_word(row.int(Pua::Flag) as i32),
         expires_at: moment_of(row.int(Pua::Expires)).unwrap_or_default(),
         desired_until: moment_of(row.int(Pua::DesiredExpires)).into(),
         cseq: row.int(Pua::Cseq) as u32,

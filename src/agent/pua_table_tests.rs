@@ -9,6 +9,7 @@ use crate::common::metrics::Owner;
 use crate::common::row_groups::Pass;
 use crate::host::{clock, fake};
 use crate::pua::config::{Config, Mode};
+use crate::pua::flags::{EventFlags, SourceFlags};
 use crate::pua::ports::stored_records::StoredRecords;
 use crate::pua::record::{Record, RecordField, RecordRowState, RecordState, Search};
 use crate::time::{Expiry, Seconds};
@@ -83,8 +84,8 @@ fn record(id: &str, etag: &str, version: u32) -> Record {
     let in_an_hour = clock::now() + Seconds(3600);
     let state = RecordState {
         serial: 0,
-        event: 1,
-        flag: 1,
+        event: EventFlags::from_word(1),
+        flag: SourceFlags::from_word(1),
         expires_at: in_an_hour,
         desired_until: Expiry::At(in_an_hour),
         cseq: 0,

@@ -4,6 +4,7 @@ mod panics;
 use crate::agent::records::RecordCounts;
 use crate::agent::testing::{Bench, SendingFails, code, granted, publication, subscription};
 use crate::pua::error::RequestError;
+use crate::pua::flags::SourceFlags;
 use crate::pua::request::{RequestField, RequestKind, RequestOptions, Start};
 use crate::pua::response::Challenger;
 use crate::pua::response::{Challenge, FinalResponse};
@@ -318,7 +319,7 @@ fn nothing_new_is_published_while_it_cannot_be_remembered() {
     // A caller that decides about another try itself is answered at once.
     bench.store_away = true;
     let request = publication("j", Some("one"), 60, 2);
-    let waits = request.with_options(RequestOptions { flag: 1 << 7, ..request.options });
+    let waits = request.with_options(RequestOptions { flag: SourceFlags::from_word(1 << 7), ..request.options });
     assert!(matches!(bench.submit(&waits), Err(RequestError::Store(_))));
 }
 

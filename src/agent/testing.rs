@@ -11,6 +11,7 @@ use crate::pua::config::Config;
 use crate::pua::dialog::{self, ReceivedNotify, When};
 use crate::pua::error::RequestError;
 use crate::pua::event;
+use crate::pua::flags::SourceFlags;
 use crate::pua::pending_request::PendingRequestId;
 use crate::pua::ports::work_in_hand::WorkInHand;
 use crate::pua::record::{Dialog, Record, RecordField, RecordRowState};
@@ -126,7 +127,7 @@ impl Bench {
                 request.get(RequestField::PresUri),
                 request.get(RequestField::WatcherUri),
                 request.get(RequestField::Id),
-                &[request.options.flag as u8],
+                &[request.options.flag.word() as u8],
             ],
         )
     }
@@ -262,8 +263,8 @@ impl Bench {
 pub(crate) fn publication(id: &str, body: Option<&str>, expires: i64, word: usize) -> Request {
     let options = RequestOptions {
         event: event::XCAP_DIFF,
-        flag: 1,
-        callback_flag: 1,
+        flag: SourceFlags::from_word(1),
+        callback_flag: SourceFlags::from_word(1),
         expires: RequestedExpires::of_number(expires),
         has_body: body.is_some(),
         cb_param: word,
@@ -279,8 +280,8 @@ pub(crate) fn publication(id: &str, body: Option<&str>, expires: i64, word: usiz
 pub(crate) fn subscription(expires: i64, word: usize) -> Request {
     let options = RequestOptions {
         event: event::PRESENCE,
-        flag: 1,
-        callback_flag: 1,
+        flag: SourceFlags::from_word(1),
+        callback_flag: SourceFlags::from_word(1),
         expires: RequestedExpires::of_number(expires),
         cb_param: word,
         ..RequestOptions::default()

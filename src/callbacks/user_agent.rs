@@ -5,6 +5,7 @@ use crate::host::tm::TmReply;
 use crate::pua::error::RequestError;
 use crate::pua::event::Processed;
 use crate::pua::event::{Event, Processing};
+use crate::pua::flags::{EventFlags, SourceFlags};
 use crate::pua::pending_request::{Claim, PendingRequest};
 use crate::pua::record::RecordField;
 use crate::pua::request::{Request, RequestField};
@@ -24,7 +25,7 @@ pub type AnswerFunction = unsafe extern "C" fn(*mut sys::ua_pres, *mut sys::sip_
 pub struct CallbackRegistry {
     events: RefCell<Vec<Event>>,
     bodies: RefCell<Vec<BodyFunction>>,
-    answers: RefCell<Vec<(i32, AnswerFunction)>>,
+    answers: RefCell<Vec<(SourceFlags, AnswerFunction)>>,
 }
 
 impl CallbackRegistry {
@@ -34,12 +35,12 @@ impl CallbackRegistry {
     }
 
     /// The event with this flag.
-    pub fn event(&self, flag: i32) -> Option<Event> {
+    pub fn event(&self, flag: EventFlags) -> Option<Event> {
         self.events.borrow().iter().rfind(|event| event.flag == flag).cloned()
     }
 
     /// Adds an event; one of the same name stays as it is.
-    pub fn add_event(&self, flag: i32, name: &[u8], content_type: &[u8], body: Option<BodyFunction>) {
+    pub fn add_event(&self, flag: EventFlags, name: &[u8], content_type: &[u8], body: Option<BodyFunction>) {
         if self.events.borrow().iter().any(|event| event.name == name) {
             return;
         }
@@ -54,7 +55,7 @@ impl CallbackRegistry {
     }
 
     /// Adds a function that is called with the answers to requests with any of these source flags.
-    pub fn add_answer(&self, types: i32, function: AnswerFunction) {
+    pub fn add_answer(&self, types: SourceFlags, function: AnswerFunction) {
         self.answers.borrow_mut().push((types, function));
     }
 
@@ -80,8 +81,8 @@ impl CallbackRegistry {
             pres_uri: &mut *uri,
             body: &mut *body,
             expires: request.options.expires.number() as i32,
-            source_flag: request.options.flag,
-            event: request.options.event,
+            source_flag: request.options.flag.word(),
+            event: request.options.event.word(),
             content_type: lend(request.get(RequestField::ContentType)).unbound(),
             extra_headers: &mut *headers,
             ..Default::default()
@@ -108,7 +109,7 @@ impl CallbackRegistry {
         for claim in claims {
             // A callback may register nothing, but it may publish: the list is not borrowed while it runs.
             let answers = self.answers.borrow();
-            let wanted = answers.iter().rev().filter(|(types, _)| types & claim.callback_flag != 0);
+            let wanted = answers.iter().rev().filter(|(types, _)| types.share_any(claim.callback_flag));
             let wanted: Vec<AnswerFunction> = wanted.map(|(_, function)| *function).collect();
             drop(answers);
             for function in wanted {
@@ -165,9 +166,9 @@ fn with_ua_pres(pending: &PendingRequest, claim: &Claim, call: impl FnOnce(*mut 
     let mut entity = sys::ua_pres {
         id: or_null(record.get(RecordField::Id)),
         pres_uri: &mut *uri,
-        event: record.state.event,
+        event: record.state.event.word(),
         desired_expires: record.state.desired_until.moment().map_or(0, Moment::seconds) as u32,
-        flag: claim.callback_flag,
+        flag: claim.callback_flag.word(),
         cb_param: claim.cb_param as *mut c_void,
         ua_flag: 0,
         outbound_proxy: present(&mut proxy),

@@ -1,11 +1,12 @@
 //! Why a request of the user agent was not carried out.
+use crate::pua::flags::EventFlags;
 
 /// Why a request was not carried out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
     /// No event has this flag.
-    #[error("no event with flag {0}")]
-    UnknownEvent(i32),
+    #[error("no event with flag {}", .0.word())]
+    UnknownEvent(EventFlags),
     /// There is no publication with the entity tag the caller named.
     #[error("no publication with this entity tag")]
     UnknownEtag,

@@ -1,6 +1,7 @@
 //! The events that can be published and subscribed to, by the flags of the host's `pua/hash.h`.
 
 use super::config::Config;
+use super::flags::EventFlags;
 
 /// What is done to a body before it is published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,7 +20,7 @@ pub enum Processing {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
     /// The event's flag.
-    pub flag: i32,
+    pub flag: EventFlags,
     /// The event's name in the Event header.
     pub name: Vec<u8>,
     /// The Content-Type of bodies whose publisher names none.
@@ -38,28 +39,28 @@ pub struct Processed {
 }
 
 /// `PRESENCE_EVENT`
-pub const PRESENCE: i32 = 1;
+pub const PRESENCE: EventFlags = EventFlags::from_word(1);
 /// `PWINFO_EVENT`
-pub const PRESENCE_WINFO: i32 = 1 << 1;
+pub const PRESENCE_WINFO: EventFlags = EventFlags::from_word(1 << 1);
 /// `BLA_EVENT`
-pub const DIALOG_SLA: i32 = 1 << 2;
+pub const DIALOG_SLA: EventFlags = EventFlags::from_word(1 << 2);
 /// `MSGSUM_EVENT`
-pub const MESSAGE_SUMMARY: i32 = 1 << 3;
+pub const MESSAGE_SUMMARY: EventFlags = EventFlags::from_word(1 << 3);
 /// `CONFERENCE_EVENT`
-pub const CONFERENCE: i32 = 1 << 4;
+pub const CONFERENCE: EventFlags = EventFlags::from_word(1 << 4);
 /// `DIALOG_EVENT`
-pub const DIALOG: i32 = 1 << 5;
+pub const DIALOG: EventFlags = EventFlags::from_word(1 << 5);
 /// `REGINFO_EVENT`
-pub const REG: i32 = 1 << 6;
+pub const REG: EventFlags = EventFlags::from_word(1 << 6);
 /// `XCAPDIFF_EVENT`
-pub const XCAP_DIFF: i32 = 1 << 7;
+pub const XCAP_DIFF: EventFlags = EventFlags::from_word(1 << 7);
 /// `DFKS_EVENT`
-pub const AS_FEATURE: i32 = 1 << 8;
+pub const AS_FEATURE: EventFlags = EventFlags::from_word(1 << 8);
 
 /// The events that are there from the start.
 pub fn built_in(config: &Config) -> Vec<Event> {
     let counted = |wanted, element| if wanted { Processing::Version(element) } else { Processing::AsIs };
-    let all: [(i32, &str, &str, Processing); 9] = [
+    let all: [(EventFlags, &str, &str, Processing); 9] = [
         (PRESENCE, "presence", "application/pidf+xml", Processing::TupleId),
         (DIALOG, "dialog", "application/dialog-info+xml", counted(config.count_dialog_versions, "dialog-info")),
         (DIALOG_SLA, "dialog;sla", "application/dialog-info+xml", Processing::Version("dialog-info")),

@@ -2,6 +2,7 @@
 use super::client_request::SendOutcome;
 use super::pending_request::AtServer;
 use super::request::{Request, RequestField};
+use crate::pua::flags::SourceFlags;
 use crate::time::Seconds;
 
 /// What a request came to when it was prepared.
@@ -59,8 +60,8 @@ pub fn show(request: &Request) -> String {
 
 /// Whether the caller of a request decides about another try itself.
 pub fn caller_decides(request: &Request) -> bool {
-    request.options.flag & CALLER_WAITS != 0 && !request.options.is_own()
+    request.options.flag.share_any(CALLER_WAITS) && !request.options.is_own()
 }
 
 /// `RPC_PUBLISH` and `RPC_ASYN_PUBLISH`: the caller waits for the answer and acts on it.
-pub(crate) const CALLER_WAITS: i32 = (1 << 6) | (1 << 7);
+pub(crate) const CALLER_WAITS: SourceFlags = SourceFlags::from_word((1 << 6) | (1 << 7));

@@ -2,6 +2,7 @@
 //! its outcome.
 use super::record::{Record, RecordChange, RecordField, RecordRowState, RecordState};
 use super::request::{Request, RequestField};
+use crate::pua::flags::SourceFlags;
 use crate::shm_safe::shm_safe;
 use crate::time::{Expiry, Moment};
 
@@ -15,7 +16,7 @@ pub struct Claim {
     /// The word its callback gets back.
     pub cb_param: usize,
     /// The source flag its callback is found by and sees.
-    pub callback_flag: i32,
+    pub callback_flag: SourceFlags,
 }
 
 shm_safe!(Claim { cb_param, callback_flag });

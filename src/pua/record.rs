@@ -1,4 +1,5 @@
 //! What is remembered of a publication or a subscription: a row of the `pua` table.
+use crate::pua::flags::{EventFlags, SourceFlags};
 use crate::shm_safe::{ShmSafe, shm_safe};
 use crate::sip::entity_tag::EntityTag;
 use crate::sip::packed::Strings;
@@ -53,9 +54,9 @@ pub struct RecordState {
     /// The record's place in memory, and its age: larger is newer. 0 until it is stored.
     pub serial: u64,
     /// The event's flag.
-    pub event: i32,
+    pub event: EventFlags,
     /// Whose it is: the caller's source flag.
-    pub flag: i32,
+    pub flag: SourceFlags,
     /// When it ends, as the server said.
     pub expires_at: Moment,
     /// Until when its owner wants it.
@@ -175,9 +176,9 @@ pub struct Search<'a> {
     /// The Call-ID of the one dialog that is meant; empty: any.
     pub call_id: &'a [u8],
     /// The event's flag.
-    pub event: i32,
+    pub event: EventFlags,
     /// Source flags, any of them.
-    pub flag: i32,
+    pub flag: SourceFlags,
     /// `check_remote_contact`.
     pub check_remote_contact: bool,
 }
@@ -186,8 +187,8 @@ impl Search<'_> {
     /// Whether this record is one of those looked for.
     pub fn matches<B: AsRef<[u8]>>(&self, record: &Record<B>) -> bool {
         let state = &record.state;
-        let same = state.flag & self.flag != 0
-            && state.event & self.event != 0
+        let same = state.flag.share_any(self.flag)
+            && state.event.share_any(self.event)
             && record.get(RecordField::PresUri) == self.pres_uri
             && record.get(RecordField::WatcherUri) == self.watcher_uri
             && (self.id.is_empty() || record.get(RecordField::Id) == self.id);

@@ -1,6 +1,7 @@
 //! What a caller asks for: a publication or a subscription to make, change or end.
 use super::error::RequestError;
 use super::record::Search;
+use crate::pua::flags::{EventFlags, SourceFlags};
 use crate::shm_safe::{ShmSafe, shm_safe};
 use crate::sip::entity_tag::EntityTag;
 use crate::sip::packed::Strings;
@@ -157,11 +158,11 @@ impl RequestOptions {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RequestOptions {
     /// The event's flag.
-    pub event: i32,
+    pub event: EventFlags,
     /// The caller's source flag.
-    pub flag: i32,
+    pub flag: SourceFlags,
     /// The source flag by which callbacks are chosen, and which they see.
-    pub callback_flag: i32,
+    pub callback_flag: SourceFlags,
     /// For how long.
     pub expires: RequestedExpires,
     /// Whether it begins a new one.
@@ -389,8 +390,13 @@ mod tests {
 
     fn request(expires: i64, body: Option<&[u8]>) -> Request {
         let expires = RequestedExpires::of_number(expires);
-        let options =
-            RequestOptions { event: 1, flag: 1, expires, has_body: body.is_some(), ..RequestOptions::default() };
+        let options = RequestOptions {
+            event: EventFlags::from_word(1),
+            flag: SourceFlags::from_word(1),
+            expires,
+            has_body: body.is_some(),
+            ..RequestOptions::default()
+        };
         Request::new(options, &[(RequestField::PresUri, b"sip:a@b"), (RequestField::Body, body.unwrap_or_default())])
     }
 

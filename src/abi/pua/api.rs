@@ -5,6 +5,7 @@ use crate::callbacks::user_agent::{private_copy, private_list};
 use crate::host::bytes::c_text;
 use crate::pua::dialog::When;
 use crate::pua::error::RequestError;
+use crate::pua::flags::{EventFlags, SourceFlags};
 use crate::pua::ports::stored_records::StoredRecords;
 use crate::pua::record::{Dialog, Record, RecordField};
 use crate::pua::request::{Request, RequestField, RequestOptions, RequestedExpires, Start};
@@ -41,9 +42,9 @@ unsafe extern "C" fn send_publish(info: *mut sys::publ_info) -> c_int {
         let (uri, request) = {
             let uri = text(info.pres_uri);
             let options = RequestOptions {
-                event: info.event,
-                flag: info.source_flag,
-                callback_flag: info.source_flag,
+                event: EventFlags::from_word(info.event),
+                flag: SourceFlags::from_word(info.source_flag),
+                callback_flag: SourceFlags::from_word(info.source_flag),
                 expires: RequestedExpires::of_number(info.expires.into()),
                 start: if info.flag & sys::INSERT_TYPE as c_int != 0 { Start::Anew } else { Start::AsFound },
                 has_body,
@@ -75,9 +76,9 @@ unsafe extern "C" fn send_subscribe(info: *mut sys::subs_info) -> c_int {
         let (Some(info), Some(mut context)) = (unsafe { info.as_ref() }, state::context()) else { return -1 };
         let stored_flag = if info.source_flag & XMPP_INITIAL != 0 { XMPP_SUBSCRIBE } else { info.source_flag };
         let options = RequestOptions {
-            event: info.event,
-            flag: stored_flag,
-            callback_flag: info.source_flag,
+            event: EventFlags::from_word(info.event),
+            flag: SourceFlags::from_word(stored_flag),
+            callback_flag: SourceFlags::from_word(info.source_flag),
             expires: RequestedExpires::of_number(info.expires.into()),
             start: if info.flag & sys::INSERT_TYPE as c_int != 0 { Start::Anew } else { Start::AsFound },
             cb_param: info.cb_param as usize,
@@ -110,7 +111,7 @@ unsafe extern "C" fn register_puacb(types: c_int, function: sys::pua_cb, _param:
     entry!(register_puacb, -1, {
         match (function, state::process()) {
             (Some(function), Some(process)) if types >= 0 => {
-                process.registry.add_answer(types, function);
+                process.registry.add_answer(SourceFlags::from_word(types), function);
                 0
             }
             _ => {
@@ -131,7 +132,7 @@ unsafe extern "C" fn add_event(
         // SAFETY: NUL-terminated strings of the call in progress, or null.
         let (name, content_type) = (unsafe { c_text(name) }, unsafe { c_text(content_type) });
         let (Some(process), false) = (state::process(), name.is_empty()) else { return -1 };
-        process.registry.add_event(flag, name, content_type, body);
+        process.registry.add_event(EventFlags::from_word(flag), name, content_type, body);
         0
     })
 }

@@ -3,11 +3,12 @@ use crate::agent::bodies;
 use crate::agent::context::AgentContext;
 use crate::pua::error::RequestError;
 use crate::pua::event::{Event, Processed, Processing};
+use crate::pua::flags::EventFlags;
 use crate::pua::ports::event_bodies::EventBodies;
 use crate::pua::request::{Request, RequestField};
 
 impl EventBodies for AgentContext<'_> {
-    fn event(&self, flag: i32) -> Option<Event> {
+    fn event(&self, flag: EventFlags) -> Option<Event> {
         self.process.registry.event(flag)
     }
     fn process(

@@ -1,14 +1,15 @@
 //! Unit tests of the records.
 use super::*;
 use crate::host::fake;
+use crate::pua::flags::{EventFlags, SourceFlags};
 use crate::pua::record::RecordState;
 use crate::time::Expiry;
 
 fn record(id: &str, etag: &str) -> Record {
     let state = RecordState {
         serial: 0,
-        event: 1,
-        flag: 1,
+        event: EventFlags::from_word(1),
+        flag: SourceFlags::from_word(1),
         expires_at: Moment::at(100),
         desired_until: Expiry::Never,
         cseq: 0,
@@ -33,8 +34,8 @@ fn search(id: &'static [u8]) -> Search<'static> {
         etag: None,
         remote_contact: b"",
         call_id: b"",
-        event: 1,
-        flag: 3,
+        event: EventFlags::from_word(1),
+        flag: SourceFlags::from_word(3),
         check_remote_contact: true,
     }
 }

@@ -5,6 +5,7 @@ use crate::pua::client_request::{ClientRequest, RequestIds, SendOutcome};
 use crate::pua::config::Config;
 use crate::pua::error::RequestError;
 use crate::pua::event::{self, Event, Processed};
+use crate::pua::flags::EventFlags;
 use crate::pua::pending_request::{
     Admission, AtServer, Claim, DueRequest, PendingRequest, PendingRequestId, RequestCheck, RequestOutcome,
 };
@@ -33,7 +34,7 @@ impl UserAgent for Bench {
 }
 
 impl EventBodies for Bench {
-    fn event(&self, flag: i32) -> Option<Event> {
+    fn event(&self, flag: EventFlags) -> Option<Event> {
         event::built_in(&self.config).into_iter().find(|event| event.flag == flag)
     }
     fn process(&mut self, _: &Event, request: &Request, _: u32, tuple_id: &[u8]) -> Result<Processed, RequestError> {
