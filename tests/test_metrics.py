@@ -210,7 +210,10 @@ def test_writers_that_wait_for_each_other_are_seen():
         [thread.start() for thread in threads], [thread.join() for thread in threads]
         numbers = values(server)
         assert of(numbers, "presence_publish_responses_total", code=200) == 120
-        assert of(numbers, "presence_database_seconds_count", operation="write") >= 120
+        # What several processes write in one transaction is one operation.
+        shared = int(re.search(r"db_shared_commits = (\d+)", server.rpc("stats.get_statistics", "presence:")).group(1))
+        assert of(numbers, "presence_database_seconds_count", operation="write") + shared >= 120
+        assert shared > 0
         assert of(numbers, "presence_lock_wait_seconds_count", lock="database") > 0
         buckets = [number for sample, number in numbers.items()
                    if sample.startswith('presence_database_seconds_bucket{operation="write"')]

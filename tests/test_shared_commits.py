@@ -75,7 +75,7 @@ def test_requests_at_the_same_time(share):
         after = statistics(server)
         shared = after["db_shared_commits"] - before["db_shared_commits"]
         # All but who has the turn, and who may come first or last to it.
-        assert shared >= 3 * (WORKERS - 3) if share else shared == 0
+        assert shared >= WORKERS if share else shared == 0, shared
         assert after["db_writes"] - before["db_writes"] >= 3 * WORKERS
         assert ("share a transaction" in server.log()) == bool(share)
         crowd.close()

@@ -10,7 +10,7 @@ use crate::host::db::in_memory;
 use crate::host::db::{Connection, DbError, Driver};
 use crate::host::no_memory::NoMemory;
 use crate::host::process_mutex::{ProcessMutex, ProcessMutexGuard};
-use crate::host::{clock, process};
+use crate::host::{clock, last_process, process};
 pub use crate::presence::error::StoreError;
 use crate::time::Millis;
 use std::cell::RefCell;
@@ -225,7 +225,7 @@ impl Database {
     /// Fails when there is no database, when it cannot be reached, and when `work` fails: after a collision, or a
     /// refusal that may have been one, only when it has failed [`TRIES`] times.
     pub fn write<T>(&self, work: impl Fn(&Connection) -> Result<T, DbError>) -> Result<T, StoreError> {
-        match self.queue.filter(|_| self.takes_noted_statements()) {
+        match self.queue.filter(|_| !last_process::is_last() && self.takes_noted_statements()) {
             Some(queue) => self.write_with_others(queue, &work),
             None => self.write_up_to(TRIES, None, work),
         }

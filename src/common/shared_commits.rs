@@ -56,12 +56,15 @@ enum SharedOutcome {
     /// How many rows it has touched.
     Touched(i32),
     Refused,
+    /// The transaction was undone: its process writes by itself.
+    Undone,
 }
 
 shm_safe!(
     enum SharedOutcome {
         Touched(rows),
         Refused,
+        Undone,
     }
 );
 
@@ -72,10 +75,7 @@ impl WriteQueue {
     ///
     /// Fails when shared memory runs out.
     pub fn leak() -> Result<&'static WriteQueue, NoMemory> {
-        let mut sleepers = Vec::with_capacity(PLACES);
-        for _ in 0..PLACES {
-            sleepers.push(Semaphore::leak()?);
-        }
+        let sleepers = (0..PLACES).map(|_| Semaphore::leak()).collect::<Result<Vec<_>, _>>()?;
         let places =
             std::array::from_fn(|at| StatementPlace { state: Lock::new(PlaceState::Free), sleeper: sleepers[at] });
         Ok(shm::leak(WriteQueue { places, waiting: AtomicU32::new(0), next_ticket: AtomicU64::new(0) })?)
@@ -86,23 +86,21 @@ impl WriteQueue {
         if statement.len() > LONGEST_STATEMENT {
             return None;
         }
-        let mut statement = Some(shm::copy(statement).ok()?);
+        let statement = shm::copy(statement).ok()?;
         let ticket = self.next_ticket.fetch_add(1, Ordering::Relaxed);
-        for place in &self.places {
-            let Some(mut state) = place.state.lock_if_free() else { continue };
-            if !matches!(*state, PlaceState::Free) {
-                continue;
-            }
-            if let Some(statement) = statement.take() {
+        let mut statement = Some(statement);
+        let place = self.places.iter().find(|place| {
+            let mut state = place.state.lock();
+            let takes = matches!(*state, PlaceState::Free);
+            if let Some(statement) = statement.take_if(|_| takes) {
                 *state = PlaceState::Waiting(ticket, statement);
                 self.waiting.fetch_add(1, Ordering::SeqCst);
             }
-            drop(state);
-            // A process that ends its turn after this sees the statement; if none does, we find the turn free.
-            fence(Ordering::SeqCst);
-            return Some(LeftStatement { queue: self, place, ticket });
-        }
-        None
+            takes
+        })?;
+        // A process that ends its turn after this sees the statement; if none does, we find the turn free.
+        fence(Ordering::SeqCst);
+        Some(LeftStatement { queue: self, place, ticket })
     }
 
     /// Takes all statements that wait. Call it with the turn to write.
@@ -120,7 +118,7 @@ impl WriteQueue {
             return None;
         };
         self.waiting.fetch_sub(1, Ordering::SeqCst);
-        Some(TakenStatement { queue: self, place, ticket, statement: Some(statement), outcome: None })
+        Some(TakenStatement { place, ticket, statement, outcome: None })
     }
 
     /// Wakes one process that waits for its turn, which is free now.
@@ -152,6 +150,8 @@ pub enum Left {
     Taken,
     /// The database has carried it out.
     Done(StatementOutcome),
+    /// No transaction was completed with it: its process writes by itself.
+    Undone,
 }
 
 impl LeftStatement {
@@ -162,6 +162,7 @@ impl LeftStatement {
             PlaceState::Taken(_) => Left::Taken,
             PlaceState::Done(_, SharedOutcome::Touched(rows)) => Left::Done(Ok(rows)),
             PlaceState::Done(_, SharedOutcome::Refused) => Left::Done(Err(DbError::Refused)),
+            PlaceState::Done(_, SharedOutcome::Undone) => Left::Undone,
         }
     }
 
@@ -187,19 +188,19 @@ impl Drop for LeftStatement {
     }
 }
 
-/// A statement of another process. Without an outcome it goes back when dropped, and its process writes by itself.
+/// A statement of another process. Its process learns of the outcome when this is dropped; without one it writes by
+/// itself.
 pub struct TakenStatement {
-    queue: &'static WriteQueue,
     place: &'static StatementPlace,
     ticket: u64,
-    statement: Option<ShmBox<[u8]>>,
+    statement: ShmBox<[u8]>,
     outcome: Option<SharedOutcome>,
 }
 
 impl TakenStatement {
     /// The statement's bytes.
     pub fn bytes(&self) -> &[u8] {
-        self.statement.as_deref().unwrap_or_default()
+        &self.statement
     }
 
     /// Notes what became of it. What the database has neither carried out nor refused its own process tries again.
@@ -210,11 +211,6 @@ impl TakenStatement {
             Err(DbError::Away | DbError::Busy | DbError::Unexplained) => None,
         };
     }
-
-    /// Forgets what became of it: the transaction was undone.
-    pub fn undo(&mut self) {
-        self.outcome = None;
-    }
 }
 
 impl Drop for TakenStatement {
@@ -224,14 +220,7 @@ impl Drop for TakenStatement {
         if !matches!(*state, PlaceState::Taken(ticket) if ticket == self.ticket) {
             return;
         }
-        *state = match (self.outcome, self.statement.take()) {
-            (Some(outcome), _) => PlaceState::Done(self.ticket, outcome),
-            (None, Some(statement)) => {
-                self.queue.waiting.fetch_add(1, Ordering::SeqCst);
-                PlaceState::Waiting(self.ticket, statement)
-            }
-            (None, None) => PlaceState::Free,
-        };
+        *state = PlaceState::Done(self.ticket, self.outcome.unwrap_or(SharedOutcome::Undone));
         drop(state);
         self.place.sleeper.wake();
     }
@@ -243,7 +232,7 @@ mod tests {
     use crate::host::fake;
 
     #[test]
-    fn a_statement_is_carried_out_refused_or_goes_back() {
+    fn a_statement_is_carried_out_refused_or_undone() {
         let queue = WriteQueue::leak().unwrap();
         let left: Vec<_> = (0..3u8).map(|n| queue.leave(&[n]).unwrap()).collect();
         let mut taken = queue.take_all();
@@ -254,12 +243,8 @@ mod tests {
         }
         drop(taken);
         let states: Vec<_> = left.iter().map(LeftStatement::state).collect();
-        assert_eq!(states, [Left::Done(Ok(7)), Left::Done(Err(DbError::Refused)), Left::Waiting]);
-        let mut again = queue.take_all();
-        again[0].note(Ok(1));
-        again[0].undo();
-        drop(again);
-        assert_eq!(left[2].state(), Left::Waiting);
+        assert_eq!(states, [Left::Done(Ok(7)), Left::Done(Err(DbError::Refused)), Left::Undone]);
+        assert!(queue.take_all().is_empty());
     }
 
     #[test]

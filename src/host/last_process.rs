@@ -10,3 +10,8 @@ pub(crate) static ALONE: AtomicBool = AtomicBool::new(false);
 pub fn be_the_last_process() {
     ALONE.store(true, Ordering::Relaxed);
 }
+
+/// Whether all other processes have ended.
+pub fn is_last() -> bool {
+    ALONE.load(Ordering::Relaxed)
+}

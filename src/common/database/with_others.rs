@@ -31,16 +31,27 @@ impl Database {
         fault_point!("left");
         let began = clock::micro_tick();
         let outcome = loop {
-            match (left.state(), self.turn_if_free()) {
-                (Left::Done(outcome), _) => break outcome,
-                (Left::Waiting, Some(turn)) => {
+            match left.state() {
+                Left::Done(outcome) => break outcome,
+                Left::Undone => {
+                    drop(left);
+                    return self.write_up_to(TRIES, None, work);
+                }
+                Left::Waiting | Left::Taken => {}
+            }
+            let Some(turn) = self.turn_if_free() else {
+                left.sleep();
+                continue;
+            };
+            // With the turn in hand nobody else changes it: what was read before may have been overtaken.
+            match left.state() {
+                Left::Done(outcome) => break outcome,
+                Left::Waiting | Left::Undone => {
                     drop(left);
                     return self.write_in_turn(queue, turn, work);
                 }
                 // The process that took it has died with the turn: the row may be written, or not.
-                (Left::Taken, Some(_)) if left.state() == Left::Taken => return Err(StoreError::Database),
-                (Left::Taken, Some(_)) => {}
-                (_, None) => left.sleep(),
+                Left::Taken => return Err(StoreError::Database),
             }
         };
         measured::database_waited(clock::micro_tick().since(began));
@@ -64,10 +75,15 @@ impl Database {
         outcome: StatementOutcome,
         work: &dyn Fn(&Connection) -> Result<T, DbError>,
     ) -> Result<T, StoreError> {
+        let driver = self.driver.as_ref().ok_or(StoreError::NoDatabase)?;
+        let done = work(&Connection::answering(driver, outcome));
+        // No row was touched, and the work looks why: that needs the database.
+        if done.as_ref().err() == Some(&DbError::Unexplained) {
+            return self.write_up_to(TRIES, None, work);
+        }
         counters::count(Counter::DbWrites);
         counters::count(Counter::DbSharedCommits);
-        let driver = self.driver.as_ref().ok_or(StoreError::NoDatabase)?;
-        work(&Connection::answering(driver, outcome)).map_err(|error| {
+        done.map_err(|error| {
             counters::count(Counter::DbErrors);
             error.into()
         })
@@ -87,37 +103,38 @@ impl Database {
                 return work(connection);
             }
             fault_point!("together");
-            match connection.transaction(|db| write_all(db, work, &mut others)) {
-                Ok(own) => own,
-                Err(error) => {
-                    others.iter_mut().for_each(TakenStatement::undo);
+            match connection.transaction(|db| write_all(db, work, &others)) {
+                Ok((own, outcomes)) => {
+                    others.iter_mut().zip(outcomes).for_each(|(other, outcome)| other.note(outcome));
+                    own
+                }
+                // A file that others have locked has been waited for already, and a full disk stays full.
+                Err(DbError::Away) => Err(DbError::Away),
+                Err(_) => {
                     drop(others);
-                    // A file that others have locked has been waited for already.
-                    if error == DbError::Busy { Err(error) } else { work(connection) }
+                    work(connection)
                 }
             }
         })
     }
 }
 
-/// Carries out `work` and the statements of others in an open transaction; each fails by itself.
+/// Carries out `work` and the statements of others in an open transaction; each fails by itself. What became of the
+/// others counts when the transaction is completed.
 ///
 /// # Errors
 ///
-/// Fails when a failure has ended the transaction.
+/// Fails when a failure has ended the transaction ([`DbError::Unexplained`]).
 fn write_all<T>(
     db: &Connection,
     work: &dyn Fn(&Connection) -> Result<T, DbError>,
-    others: &mut [TakenStatement],
-) -> Result<Result<T, DbError>, DbError> {
+    others: &[TakenStatement],
+) -> Result<(Result<T, DbError>, Vec<StatementOutcome>), DbError> {
     let own = work(db);
-    for other in others {
-        if !db.is_in_transaction() {
-            return Err(DbError::Away);
-        }
-        other.note(db.carry_out_noted(other.bytes()));
-    }
-    if db.is_in_transaction() { Ok(own) } else { Err(DbError::Away) }
+    let mut outcomes = Vec::with_capacity(others.len());
+    let rest = others.iter().take_while(|_| db.is_in_transaction());
+    outcomes.extend(rest.map(|other| db.carry_out_noted(other.bytes())));
+    if db.is_in_transaction() { Ok((own, outcomes)) } else { Err(DbError::Unexplained) }
 }
 
 #[cfg(test)]
@@ -180,15 +197,17 @@ mod tests {
         );
         let (good, bad) = (left(&database, queue, b"good"), left(&database, queue, b"bad"));
         database.write(|db| insert(db, b"own")).unwrap();
-        assert_eq!((good.state(), bad.state()), (Left::Waiting, Left::Waiting));
+        assert_eq!((good.state(), bad.state()), (Left::Undone, Left::Undone));
         assert_eq!(watchers(&database), ["own"]);
         // The other way round: the one that writes loses the transaction.
-        drop(bad);
+        drop((good, bad));
+        let good = left(&database, queue, b"good");
         assert_eq!(database.write(|db| insert(db, b"bad")), Err(StoreError::Refused));
-        assert_eq!(good.state(), Left::Waiting);
+        assert_eq!(good.state(), Left::Undone);
+        assert_eq!(watchers(&database), ["own"]);
+        // Nobody takes it a second time.
         database.write(|db| insert(db, b"last")).unwrap();
-        assert_eq!(good.state(), Left::Done(Ok(1)));
-        assert_eq!(watchers(&database), ["good", "last", "own"]);
+        assert_eq!(watchers(&database), ["last", "own"]);
     }
 
     #[test]
@@ -209,5 +228,22 @@ mod tests {
             assert_eq!(database.answered(outcome, &work), Ok(Some(rows)));
         }
         assert_eq!(database.answered(Err(DbError::Refused), &|db| insert(db, b"x")), Err(StoreError::Refused));
+    }
+
+    #[test]
+    fn work_that_goes_on_after_its_statement_is_done_by_its_own_process() {
+        let queue = WriteQueue::leak().unwrap();
+        let database = Database::in_memory(Owner::Presence).in_turns(queue);
+        // An update that finds no row, and then an insert: noted as the one statement that it seems to be.
+        let work = |db: &Connection| {
+            db.update(b"watchers", &[("status", Value::Int(2))], &[("watcher_username", Op::Eq, Value::Text(b"a"))])?;
+            if db.affected_rows() == Some(0) { insert(db, b"a") } else { Ok(()) }
+        };
+        let left = database.leave(queue, &work).unwrap();
+        database.write(|db| insert(db, b"own")).unwrap();
+        let Left::Done(outcome) = left.state() else { panic!("nobody has written it") };
+        assert_eq!(outcome, Ok(0));
+        assert_eq!(database.answered(outcome, &work), Ok(()));
+        assert_eq!(watchers(&database), ["a", "own"]);
     }
 }

@@ -21,7 +21,7 @@ impl Connection {
         match self.way {
             Way::Recorded(recorded) => match recorded.into_inner() {
                 Recorded::One(statement) => Some(statement),
-                Recorded::Nothing | Recorded::Unfit | Recorded::Done(_) => None,
+                Recorded::Nothing | Recorded::Unfit | Recorded::Done(_) | Recorded::Answered(_) => None,
             },
             Way::Driver(_) | Way::Sqlite(..) => None,
         }

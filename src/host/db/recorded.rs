@@ -18,6 +18,8 @@ pub(super) enum Recorded {
     Unfit,
     /// The database has carried it out.
     Done(StatementOutcome),
+    /// The same, and the work has had this answer: a second statement was never carried out.
+    Answered(StatementOutcome),
 }
 
 impl Recorded {
@@ -25,8 +27,12 @@ impl Recorded {
     fn take(&mut self, table: &[u8], verb: Verb<'_>, conditions: &[Cond<'_>]) -> Result<(), DbError> {
         match self {
             Recorded::Nothing => *self = Recorded::One(encoded::encode(table, verb, conditions)),
-            Recorded::One(_) | Recorded::Unfit => return self.refuse(),
-            Recorded::Done(outcome) => return outcome.map(|_| ()),
+            Recorded::One(_) | Recorded::Unfit | Recorded::Answered(_) => return self.refuse(),
+            Recorded::Done(outcome) => {
+                let outcome = *outcome;
+                *self = Recorded::Answered(outcome);
+                return outcome.map(|_| ());
+            }
         }
         Ok(())
     }
@@ -64,7 +70,7 @@ pub(super) fn refuse<T>(recorded: &RefCell<Recorded>) -> Result<T, DbError> {
 /// How many rows the statement of a recording connection has touched: one, as long as nobody knows.
 pub(super) fn affected_rows(recorded: &RefCell<Recorded>) -> i32 {
     match &*recorded.borrow() {
-        Recorded::Done(Ok(rows)) => *rows,
+        Recorded::Done(Ok(rows)) | Recorded::Answered(Ok(rows)) => *rows,
         _ => 1,
     }
 }
