@@ -88,16 +88,13 @@ impl WriteQueue {
         }
         let statement = shm::copy(statement).ok()?;
         let ticket = self.next_ticket.fetch_add(1, Ordering::Relaxed);
-        let mut statement = Some(statement);
-        let place = self.places.iter().find(|place| {
-            let mut state = place.state.lock();
-            let takes = matches!(*state, PlaceState::Free);
-            if let Some(statement) = statement.take_if(|_| takes) {
-                *state = PlaceState::Waiting(ticket, statement);
-                self.waiting.fetch_add(1, Ordering::SeqCst);
-            }
-            takes
+        let (place, mut state) = self.places.iter().find_map(|place| {
+            let state = place.state.lock();
+            matches!(*state, PlaceState::Free).then_some((place, state))
         })?;
+        *state = PlaceState::Waiting(ticket, statement);
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        drop(state);
         // A process that ends its turn after this sees the statement; if none does, we find the turn free.
         fence(Ordering::SeqCst);
         Some(LeftStatement { queue: self, place, ticket })
@@ -118,7 +115,7 @@ impl WriteQueue {
             return None;
         };
         self.waiting.fetch_sub(1, Ordering::SeqCst);
-        Some(TakenStatement { place, ticket, statement, outcome: None })
+        Some(TakenStatement { place, ticket, statement, outcome: SharedOutcome::Undone })
     }
 
     /// Wakes one process that waits for its turn, which is free now.
@@ -194,7 +191,7 @@ pub struct TakenStatement {
     place: &'static StatementPlace,
     ticket: u64,
     statement: ShmBox<[u8]>,
-    outcome: Option<SharedOutcome>,
+    outcome: SharedOutcome,
 }
 
 impl TakenStatement {
@@ -206,9 +203,9 @@ impl TakenStatement {
     /// Notes what became of it. What the database has neither carried out nor refused its own process tries again.
     pub fn note(&mut self, outcome: StatementOutcome) {
         self.outcome = match outcome {
-            Ok(rows) => Some(SharedOutcome::Touched(rows)),
-            Err(DbError::Refused) => Some(SharedOutcome::Refused),
-            Err(DbError::Away | DbError::Busy | DbError::Unexplained) => None,
+            Ok(rows) => SharedOutcome::Touched(rows),
+            Err(DbError::Refused) => SharedOutcome::Refused,
+            Err(DbError::Away | DbError::Busy | DbError::Unexplained) => SharedOutcome::Undone,
         };
     }
 }
@@ -220,7 +217,7 @@ impl Drop for TakenStatement {
         if !matches!(*state, PlaceState::Taken(ticket) if ticket == self.ticket) {
             return;
         }
-        *state = PlaceState::Done(self.ticket, self.outcome.unwrap_or(SharedOutcome::Undone));
+        *state = PlaceState::Done(self.ticket, self.outcome);
         drop(state);
         self.place.sleeper.wake();
     }

@@ -1,7 +1,7 @@
 //! A robust mutex that processes share: the next process goes on when its holder has died.
 use super::clock;
 use super::last_process::ALONE;
-use super::measured::measured;
+use super::measured;
 use crate::shm_safe::ShmSafe;
 use crate::time::Seconds;
 use std::cell::UnsafeCell;
@@ -49,14 +49,24 @@ impl ProcessMutex {
     /// The lock, if nobody holds it.
     #[must_use]
     pub fn lock_if_free(&'static self) -> Option<ProcessMutexGuard> {
+        let guard = self.guard(self.try_lock());
+        guard.taken.then_some(guard)
+    }
+
+    /// What `pthread_mutex_trylock` says.
+    fn try_lock(&self) -> i32 {
         // SAFETY: a mutex exists only where `leak` has initialised it, and is never destroyed.
-        let taken = unsafe { libc::pthread_mutex_trylock(self.raw.get()) };
-        if taken == libc::EOWNERDEAD {
+        unsafe { libc::pthread_mutex_trylock(self.raw.get()) }
+    }
+
+    /// The guard of a lock that was tried with this result.
+    fn guard(&'static self, result: i32) -> ProcessMutexGuard {
+        if result == libc::EOWNERDEAD {
             // SAFETY: this process holds the mutex, whose last holder has died.
             unsafe { libc::pthread_mutex_consistent(self.raw.get()) };
         }
-        let taken = taken == 0 || taken == libc::EOWNERDEAD;
-        taken.then_some(ProcessMutexGuard { lock: self, taken, not_send: PhantomData })
+        let taken = result == 0 || result == libc::EOWNERDEAD;
+        ProcessMutexGuard { lock: self, taken, not_send: PhantomData }
     }
 
     /// Waits for the lock. What it protects is kept right by the database, so a dead holder leaves nothing to repair.
@@ -66,12 +76,7 @@ impl ProcessMutex {
             false => self.lock_or_wait(),
             true => self.lock_within(ORPHAN_WAIT),
         };
-        if taken == libc::EOWNERDEAD {
-            // SAFETY: this process holds the mutex, whose last holder has died.
-            unsafe { libc::pthread_mutex_consistent(self.raw.get()) };
-        }
-        let taken = taken == 0 || taken == libc::EOWNERDEAD;
-        let guard = ProcessMutexGuard { lock: self, taken, not_send: PhantomData };
+        let guard = self.guard(taken);
         fault_point!("lock-sleep");
         guard
     }
@@ -80,17 +85,14 @@ impl ProcessMutex {
 impl ProcessMutex {
     /// Takes the lock, and measures how long another process had it; what `pthread_mutex_lock` says.
     fn lock_or_wait(&self) -> i32 {
-        // SAFETY: a mutex exists only where `leak` has initialised it, and is never destroyed.
-        let tried = unsafe { libc::pthread_mutex_trylock(self.raw.get()) };
+        let tried = self.try_lock();
         if tried != libc::EBUSY {
             return tried;
         }
         let began = clock::micro_tick();
         // SAFETY: the mutex was initialised by `leak`; another process holds it, and the system waits for that.
         let taken = unsafe { libc::pthread_mutex_lock(self.raw.get()) };
-        if let Some(measured) = measured() {
-            measured.database_locks.record(clock::micro_tick().since(began));
-        }
+        measured::database_waited(clock::micro_tick().since(began));
         taken
     }
 

@@ -334,12 +334,11 @@ fn shape_of_text(sql: &str) -> Shape {
 fn shape(table: &[u8], verb: Verb<'_>, conditions: &[Cond<'_>]) -> Shape {
     let mut shape = Vec::with_capacity(96);
     let name = |shape: &mut Shape, name: &'static str| shape.extend([name.as_ptr() as usize, name.len()]);
-    let text = push_text;
-    text(&mut shape, table);
+    push_text(&mut shape, table);
     match verb {
         Verb::Select(columns, order) => {
             shape.push(1);
-            text(&mut shape, order.unwrap_or_default());
+            push_text(&mut shape, order.unwrap_or_default());
             shape.push(columns.len());
             columns.iter().for_each(|column| name(&mut shape, column));
         }
